@@ -299,26 +299,15 @@ impl Error {
                 | ErrorKind::Denied
                 | ErrorKind::Unexpected,
             ) => Consequence::StopDeployment,
-            (_, ErrorKind::LimitExceeded | ErrorKind::Unsupported | ErrorKind::NotFound) => {
-                Consequence::NextTarget
-            }
-            (_, ErrorKind::RateLimited | ErrorKind::Unavailable | ErrorKind::Timeout) => {
-                Consequence::RetryThenNext
-            }
+            (_, ErrorKind::LimitExceeded | ErrorKind::Unsupported | ErrorKind::NotFound) => Consequence::NextTarget,
+            (_, ErrorKind::RateLimited | ErrorKind::Unavailable | ErrorKind::Timeout) => Consequence::RetryThenNext,
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner {
-            backend,
-            operation,
-            message,
-            kind,
-            context,
-            ..
-        } = &*self.0;
+        let Inner { backend, operation, message, kind, context, .. } = &*self.0;
         match (backend.is_empty(), operation.is_empty()) {
             (false, false) => write!(f, "{backend}/{operation}: ")?,
             (false, true) => write!(f, "{backend}: ")?,
@@ -367,9 +356,7 @@ mod tests {
             let unknown = Error::new(kind, "x").effect_as(Effect::Unknown);
             assert_eq!(unknown.consequence(), Consequence::Observe, "{kind}");
             let want = match kind.as_str() {
-                "invalid" | "conflict" | "unauthenticated" | "denied" | "unexpected" => {
-                    Consequence::StopDeployment
-                }
+                "invalid" | "conflict" | "unauthenticated" | "denied" | "unexpected" => Consequence::StopDeployment,
                 "limit_exceeded" | "unsupported" | "not_found" => Consequence::NextTarget,
                 "rate_limited" | "unavailable" | "timeout" => Consequence::RetryThenNext,
                 other => panic!("{other} is not in the table"),
@@ -381,22 +368,14 @@ mod tests {
 
     #[test]
     fn display_names_backend_operation_kind_and_context() {
-        let e = Error::not_found("no such script")
-            .at("edge-eu", "status")
-            .with("app", "todo42");
-        assert_eq!(
-            e.to_string(),
-            "edge-eu/status: no such script (not_found) app=todo42"
-        );
+        let e = Error::not_found("no such script").at("edge-eu", "status").with("app", "todo42");
+        assert_eq!(e.to_string(), "edge-eu/status: no such script (not_found) app=todo42");
     }
 
     #[test]
     fn debug_walks_the_causes() {
         let e = Error::unexpected("outer", Error::invalid("inner"));
-        assert_eq!(
-            format!("{e:?}"),
-            "outer (unexpected) [Never, Unknown]\n  caused by: inner (invalid)"
-        );
+        assert_eq!(format!("{e:?}"), "outer (unexpected) [Never, Unknown]\n  caused by: inner (invalid)");
     }
 
     #[test]

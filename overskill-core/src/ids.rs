@@ -91,11 +91,7 @@ mod tests {
 
     #[test]
     fn a_seed_replays() {
-        let draw = |seed| {
-            (0..4)
-                .map(|_| SeededIds::new(seed).random_u64())
-                .collect::<Vec<_>>()
-        };
+        let draw = |seed| (0..4).map(|_| SeededIds::new(seed).random_u64()).collect::<Vec<_>>();
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
     }

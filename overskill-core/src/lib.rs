@@ -1,13 +1,31 @@
 #![doc = include_str!("../README.md")]
 
+mod artifact;
 pub mod error;
+mod file;
+mod id;
 mod ids;
 mod parse;
+mod position;
+mod schedule;
+mod seam;
 mod secret;
 mod time;
+mod url;
+mod wrap;
 
+pub use artifact::{Artifact, ArtifactConfig, Manifest, ServerModule};
 pub use error::{Consequence, Effect, Error, ErrorKind, Result, Retry};
+pub use file::{AppFile, Change, Changes, Digest, FilePath, Snapshot};
+pub use id::{
+    AppId, BackendName, DeploymentId, Environment, JobName, KeyId, RunId, Scope, SubjectId, TenantId, WorkerName,
+};
 pub use ids::{Ids, IdsExt, SeededIds, SystemIds};
 pub use parse::ParseError;
+pub use position::{Fence, Incarnation, StreamPosition};
+pub use schedule::Schedule;
+pub use seam::*;
 pub use secret::{AccessToken, Secret};
 pub use time::{Clock, SystemClock, TestClock, Timestamp, timeout};
+pub use url::PublicUrl;
+pub use wrap::*;

@@ -25,20 +25,12 @@ pub struct ParseError {
 impl ParseError {
     /// `field` broke `rule` (a phrase that continues "`field` …", with its limit) with `given`, which is shortened.
     pub fn new(field: &'static str, rule: &'static str, given: &str) -> Self {
-        Self {
-            field,
-            rule,
-            given: Shortened(given).to_string(),
-        }
+        Self { field, rule, given: Shortened(given).to_string() }
     }
 
     /// The same for a value that may be secret: nothing of it is repeated but its length.
     pub fn secret(field: &'static str, rule: &'static str, given: &str) -> Self {
-        Self {
-            field,
-            rule,
-            given: format!("{} bytes long", given.len()),
-        }
+        Self { field, rule, given: format!("{} bytes long", given.len()) }
     }
 
     /// What was being parsed.
@@ -137,10 +129,7 @@ mod tests {
     fn long_input_is_shortened_and_control_characters_are_escaped() {
         let e = ParseError::new("thing", "must be short", &format!("a\n{}", "é".repeat(100)));
         let shown = e.to_string();
-        assert!(
-            shown.starts_with("thing must be short, but was \"a\\néé"),
-            "{shown}"
-        );
+        assert!(shown.starts_with("thing must be short, but was \"a\\néé"), "{shown}");
         assert!(shown.ends_with("… (202 bytes)"), "{shown}");
         assert!(shown.len() < 160);
     }
@@ -148,9 +137,6 @@ mod tests {
     #[test]
     fn a_secret_is_not_repeated() {
         let e = ParseError::secret("token", "must have three parts", "hunter2");
-        assert_eq!(
-            e.to_string(),
-            "token must have three parts, but was 7 bytes long"
-        );
+        assert_eq!(e.to_string(), "token must have three parts, but was 7 bytes long");
     }
 }

@@ -43,11 +43,7 @@ impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         use sha2::Digest as _;
         let digest = |s: &Self| sha2::Sha256::digest(s.expose().as_bytes());
-        digest(self)
-            .iter()
-            .zip(digest(other))
-            .fold(0, |acc, (a, b)| acc | (a ^ b))
-            == 0
+        digest(self).iter().zip(digest(other)).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
     }
 }
 
@@ -91,11 +87,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_secret_shows() {
-        let shown = format!(
-            "{:?} {:?}",
-            Secret::new("hunter2"),
-            AccessToken::parse("hunter2").unwrap()
-        );
+        let shown = format!("{:?} {:?}", Secret::new("hunter2"), AccessToken::parse("hunter2").unwrap());
         assert_eq!(shown, "Secret(…) AccessToken(…)");
         let refused = AccessToken::parse("hunter2 \n").unwrap_err().to_string();
         assert!(!refused.contains("hunter2"), "{refused}");

@@ -14,9 +14,7 @@ use tokio::sync::oneshot;
 use crate::{Error, ErrorKind, Result};
 
 /// Milliseconds since the Unix epoch, UTC.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
@@ -36,18 +34,12 @@ impl Timestamp {
 
     /// This much later; saturates at the end of time.
     pub fn plus(self, d: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_add(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// This much earlier; saturates at the beginning of time.
     pub fn minus(self, d: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_sub(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)),
-        )
+        Self(self.0.saturating_sub(i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// How long since `earlier`; zero when that lies in the future.
@@ -95,11 +87,7 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 }
 
 /// Gives `future` at most `limit`; afterwards it is dropped and the error is `Timeout` with unknown effect.
-pub async fn timeout<T>(
-    clock: &dyn Clock,
-    limit: Duration,
-    future: impl Future<Output = Result<T>>,
-) -> Result<T> {
+pub async fn timeout<T>(clock: &dyn Clock, limit: Duration, future: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         biased;
         done = future => done,
@@ -114,9 +102,7 @@ pub struct SystemClock;
 #[async_trait]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let since = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Timestamp::EPOCH.plus(since)
     }
 
@@ -312,10 +298,7 @@ mod tests {
         let t = Timestamp::from_unix_millis(5);
         assert_eq!(t.plus(Duration::MAX), Timestamp(i64::MAX));
         assert_eq!(t.since(t.plus(Duration::from_secs(1))), Duration::ZERO);
-        assert_eq!(
-            t.plus(Duration::from_secs(1)).since(t),
-            Duration::from_secs(1)
-        );
+        assert_eq!(t.plus(Duration::from_secs(1)).since(t), Duration::from_secs(1));
     }
 
     #[tokio::test]
@@ -341,14 +324,8 @@ mod tests {
     async fn a_timeout_has_unknown_effect_and_takes_no_real_time() {
         let clock = TestClock::new();
         let never = std::future::pending::<Result<()>>();
-        let e = clock
-            .drive(timeout(&clock, Duration::from_secs(3600), never))
-            .await
-            .unwrap_err();
-        assert_eq!(
-            (e.kind(), e.effect()),
-            (ErrorKind::Timeout, crate::Effect::Unknown)
-        );
+        let e = clock.drive(timeout(&clock, Duration::from_secs(3600), never)).await.unwrap_err();
+        assert_eq!((e.kind(), e.effect()), (ErrorKind::Timeout, crate::Effect::Unknown));
         assert_eq!(clock.monotonic(), Duration::from_secs(3600));
     }
 
