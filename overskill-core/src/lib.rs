@@ -1,20 +1,28 @@
 #![doc = include_str!("../README.md")]
 
 mod artifact;
+mod deployments;
 pub mod error;
 mod file;
 mod id;
 mod ids;
+pub mod instruments;
+pub mod memory;
 mod parse;
 mod position;
 mod schedule;
 mod seam;
 mod secret;
+mod tenant;
 mod time;
 mod url;
 mod wrap;
 
 pub use artifact::{Artifact, ArtifactConfig, Manifest, ServerModule};
+pub use deployments::{
+    DeploymentRecord, DeploymentState, DeploymentStrategy, Deployments, DeploymentsParts, Fallback, NewDeployment,
+    Outcome,
+};
 pub use error::{Consequence, Effect, Error, ErrorKind, Result, Retry};
 pub use file::{AppFile, Change, Changes, Digest, FilePath, Snapshot};
 pub use id::{
@@ -23,9 +31,12 @@ pub use id::{
 pub use ids::{Ids, IdsExt, SeededIds, SystemIds};
 pub use parse::ParseError;
 pub use position::{Fence, Incarnation, StreamPosition};
-pub use schedule::Schedule;
+pub use schedule::{CronExpression, CronNote, Schedule, TimeZoneName};
 pub use seam::*;
 pub use secret::{AccessToken, Secret};
+pub use tenant::{Grant, SystemGrant, SystemScopes, TenantGate, TenantGrant};
+#[cfg(feature = "local-keys")]
+pub use tenant::{LocalKeys, LocalTokens, LocalValidator};
 pub use time::{Clock, SystemClock, TestClock, Timestamp, timeout};
 pub use url::PublicUrl;
 pub use wrap::*;

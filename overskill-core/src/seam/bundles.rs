@@ -28,8 +28,8 @@ pub trait BundleStore: Debug + Send + Sync + 'static {
     /// collected.
     async fn hold(&self, scope: &Scope, digest: Digest, deployment: DeploymentId) -> Result<()>;
 
-    /// `deployment` needs nothing any more. Fine if it held nothing.
-    async fn release(&self, deployment: DeploymentId) -> Result<()>;
+    /// `deployment` needs nothing any more; what it held counts as released at `now`. Fine if it held nothing.
+    async fn release(&self, deployment: DeploymentId, now: Timestamp) -> Result<()>;
 
     /// The artifact, if something in `scope` holds it.
     async fn get(&self, scope: &Scope, digest: Digest) -> Result<Option<Arc<Artifact>>>;
@@ -43,7 +43,7 @@ crate::seam::forward_seam!(BundleStore as "bundles" [] {
     safe fn check(&self) -> Readiness;
     safe fn put(&self, artifact: &Artifact, now: Timestamp) -> Digest;
     safe fn hold(&self, scope: &Scope, digest: Digest, deployment: DeploymentId) -> ();
-    safe fn release(&self, deployment: DeploymentId) -> ();
+    safe fn release(&self, deployment: DeploymentId, now: Timestamp) -> ();
     safe fn get(&self, scope: &Scope, digest: Digest) -> Option<Arc<Artifact>>;
     safe fn collect(&self, now: Timestamp, min_age: Duration) -> Collected;
 });

@@ -25,7 +25,10 @@ pub enum DeploymentEvent {
         targets: Vec<BackendName>,
     },
     /// The build began.
-    BuildStarted,
+    BuildStarted {
+        /// Of the sources as they were at this position: the one asked for, or a newer one.
+        position: StreamPosition,
+    },
     /// The artifact is in the bundle store, held for this deployment.
     Built {
         /// The artifact.

@@ -1,0 +1,250 @@
+use crate::{
+    Actor, BackendName, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, Digest, EnvRevision, Limits,
+    OperatorChoice, PublicUrl, RecordedEvent, Scope, Timestamp,
+};
+use std::{fmt, fmt::Write as _};
+
+/// Everything that is known of a deployment, read from its events alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeploymentRecord {
+    id: DeploymentId,
+    scope: Scope,
+    events: Vec<RecordedEvent>,
+}
+
+/// How far a deployment has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeploymentState {
+    /// It was asked for; nobody drives it.
+    Requested,
+    /// Its artifact is being made.
+    Building,
+    /// Targets are asked to take it.
+    Deploying,
+    /// A person has to decide.
+    AwaitingOperator,
+    /// It ended.
+    Ended,
+}
+
+/// How a deployment stands, as far as the caller has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It is live.
+    Active {
+        /// On this target.
+        target: BackendName,
+        /// At this address, if the target gives it one.
+        url: Option<PublicUrl>,
+    },
+    /// It was live, did badly, and the one before is live again.
+    RolledBack {
+        /// Why.
+        reason: String,
+    },
+    /// It is not live; what was live before still is.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// A newer one took its place.
+    Superseded,
+    /// A person has to decide.
+    AwaitingOperator {
+        /// What.
+        question: String,
+        /// The answers there are.
+        choices: Vec<OperatorChoice>,
+        /// Until when.
+        deadline: Timestamp,
+    },
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Active { target, url: Some(url) } => write!(f, "live on {target}: {url}"),
+            Self::Active { target, url: None } => write!(f, "live on {target}"),
+            Self::RolledBack { reason } => write!(f, "rolled back: {reason}"),
+            Self::Failed { reason } => write!(f, "failed: {reason}"),
+            Self::Superseded => f.write_str("superseded by a newer deployment"),
+            Self::AwaitingOperator { question, deadline, .. } => {
+                write!(f, "waiting for an answer until {deadline}: {question}")
+            }
+        }
+    }
+}
+
+impl DeploymentRecord {
+    /// Reads a deployment from its events, oldest first.
+    pub fn from_events(id: DeploymentId, scope: Scope, events: Vec<RecordedEvent>) -> Self {
+        Self { id, scope, events }
+    }
+
+    /// Which one.
+    pub fn id(&self) -> DeploymentId {
+        self.id
+    }
+
+    /// Where to.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Its events, oldest first.
+    pub fn events(&self) -> &[RecordedEvent] {
+        &self.events
+    }
+
+    /// How many events it has.
+    pub fn seq(&self) -> u64 {
+        self.events.last().map_or(0, |e| e.seq)
+    }
+
+    /// Who asked for it.
+    pub fn actor(&self) -> Option<&Actor> {
+        self.find(|e| if let DeploymentEvent::Requested { actor, .. } = e { Some(actor) } else { None })
+    }
+
+    /// What it deploys.
+    pub fn source(&self) -> Option<&DeploymentSource> {
+        self.find(|e| if let DeploymentEvent::Requested { source, .. } = e { Some(source) } else { None })
+    }
+
+    /// With which variables.
+    pub fn env(&self) -> Option<EnvRevision> {
+        self.find(|e| if let DeploymentEvent::Requested { env, .. } = e { Some(*env) } else { None })
+    }
+
+    /// What the app may use.
+    pub fn limits(&self) -> Limits {
+        self.find(|e| if let DeploymentEvent::Requested { limits, .. } = e { Some(*limits) } else { None })
+            .unwrap_or_default()
+    }
+
+    /// Its artifact, once it is built.
+    pub fn digest(&self) -> Option<Digest> {
+        self.find(|e| if let DeploymentEvent::Built { digest, .. } = e { Some(*digest) } else { None })
+    }
+
+    /// How it ended, if it did.
+    pub fn end(&self) -> Option<&DeploymentEnd> {
+        self.find(|e| if let DeploymentEvent::Ended { end } = e { Some(end) } else { None })
+    }
+
+    /// How far it has come.
+    pub fn state(&self) -> DeploymentState {
+        let mut state = DeploymentState::Requested;
+        for recorded in &self.events {
+            state = match &recorded.event {
+                DeploymentEvent::BuildStarted { .. } => DeploymentState::Building,
+                DeploymentEvent::AwaitingOperator { .. } => DeploymentState::AwaitingOperator,
+                DeploymentEvent::Ended { .. } => return DeploymentState::Ended,
+                DeploymentEvent::Requested { .. } | DeploymentEvent::Released => DeploymentState::Requested,
+                _ => DeploymentState::Deploying,
+            };
+        }
+        state
+    }
+
+    /// How it stands, if there is something for the caller to know: it ended, or waits for an answer.
+    pub fn outcome(&self) -> Option<Outcome> {
+        if let Some(end) = self.end() {
+            return Some(match end {
+                DeploymentEnd::Active { target, handle, .. } => {
+                    Outcome::Active { target: target.clone(), url: handle.url.clone() }
+                }
+                DeploymentEnd::RolledBack { reason, .. } => Outcome::RolledBack { reason: reason.clone() },
+                DeploymentEnd::Failed { reason } => Outcome::Failed { reason: reason.clone() },
+                DeploymentEnd::Superseded { .. } => Outcome::Superseded,
+            });
+        }
+        match self.events.last().map(|e| &e.event) {
+            Some(DeploymentEvent::AwaitingOperator { question, choices, deadline }) => {
+                Some(Outcome::AwaitingOperator {
+                    question: question.clone(),
+                    choices: choices.clone(),
+                    deadline: *deadline,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// The story, a line an event, with the seconds since the first.
+    pub fn timeline(&self) -> String {
+        let mut story = String::new();
+        let start = self.events.first().map_or(Timestamp::EPOCH, |e| e.at);
+        for recorded in &self.events {
+            let after = recorded.at.since(start).as_secs_f64();
+            writeln!(story, "{after:>9.3} s  {}", Line(&recorded.event)).expect("a String takes what is written");
+        }
+        story
+    }
+
+    fn find<'a, T>(&'a self, pick: impl Fn(&'a DeploymentEvent) -> Option<T>) -> Option<T> {
+        self.events.iter().find_map(|e| pick(&e.event))
+    }
+}
+
+/// An event as a line of the story.
+struct Line<'a>(&'a DeploymentEvent);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use DeploymentEvent as E;
+        match self.0 {
+            E::Requested { actor, source, targets, .. } => {
+                match source {
+                    DeploymentSource::Sources(at) => write!(f, "{actor} asked to deploy the sources at {at}")?,
+                    DeploymentSource::Artifact { digest, of } => {
+                        write!(f, "{actor} asked to deploy artifact {} of {of}", short(digest))?;
+                    }
+                }
+                let names: Vec<_> = targets.iter().map(BackendName::as_str).collect();
+                write!(f, " to {}", names.join(", then "))
+            }
+            E::BuildStarted { position } => write!(f, "building the sources at {position}"),
+            E::Built { digest, bytes, files } => {
+                write!(f, "artifact {}: {files} files, {bytes} bytes", short(digest))
+            }
+            E::Leased { fence, holder } => write!(f, "{holder} drives it, fence {fence}"),
+            E::Staging { target, attempt: 1 } => write!(f, "{target}: staging"),
+            E::Staging { target, attempt } => write!(f, "{target}: staging, try {attempt}"),
+            E::Staged { target, staged } => write!(f, "{target}: staged as {}", staged.handle.reference),
+            E::Activating { target, fence } => write!(f, "{target}: activating, fence {fence}"),
+            E::Activated { target, handle } => write!(f, "{target}: active as {}", handle.reference),
+            E::Observed { target, adopted: true } => write!(f, "{target}: asked what it runs: it had landed, adopted"),
+            E::Observed { target, adopted: false } => write!(f, "{target}: asked what it runs: not this"),
+            E::AttemptFailed { target, operation, failure, .. } => {
+                write!(f, "{target}: {operation} failed: {}", failure.message)
+            }
+            E::Unsettled { target } => write!(f, "{target}: could not be asked what it runs; a sweep looks again"),
+            E::Gated { target, gate, failure: None } => write!(f, "{target}: {gate} gate passed"),
+            E::Gated { target, gate, failure: Some(why) } => write!(f, "{target}: {gate} gate failed: {why}"),
+            E::Routing { target, fence } => write!(f, "route to {target}, fence {fence}"),
+            E::AwaitingOperator { question, deadline, .. } => write!(f, "waits until {deadline}: {question}"),
+            E::OperatorAnswered { actor, choice } => write!(f, "{actor} answered: {choice:?}"),
+            E::Released => f.write_str("given back"),
+            E::Ended { end } => match end {
+                DeploymentEnd::Active { target, handle, .. } => {
+                    write!(f, "LIVE on {target}")?;
+                    handle.url.as_ref().map_or(Ok(()), |url| write!(f, " at {url}"))
+                }
+                DeploymentEnd::RolledBack { to, reason } => write!(f, "ROLLED BACK to {to}: {reason}"),
+                DeploymentEnd::Failed { reason } => write!(f, "FAILED: {reason}"),
+                DeploymentEnd::Superseded { by: Some(by) } => write!(f, "SUPERSEDED by {by}"),
+                DeploymentEnd::Superseded { by: None } => f.write_str("SUPERSEDED"),
+            },
+            E::Swept { target } => write!(f, "{target}: what was left behind is removed"),
+        }
+    }
+}
+
+fn short(digest: &Digest) -> String {
+    let mut text = digest.to_string();
+    text.truncate(12);
+    text
+}

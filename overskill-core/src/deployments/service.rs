@@ -1,0 +1,310 @@
+use super::{DeploymentRecord, DeploymentStrategy, Outcome, attempt::Attempts, journal::Journal};
+use crate::{
+    Actor, Artifact, BuildMode, BuildRequest, Builder, BundleStore, Clock, DeployRequest, DeploymentEnd,
+    DeploymentEvent, DeploymentId, DeploymentSource, DeploymentStore, Digest, Effect, EnvRevision, EnvStore,
+    Environment, Error, ErrorKind, Fence, FileStore, Ids, IdsExt, Limits, Notice, Progress, ProgressSink, Result,
+    RouteTable, Scope, WorkerName, instruments,
+};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+/// What the service works with.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each field is the seam of its name")]
+pub struct DeploymentsParts {
+    pub strategy: DeploymentStrategy,
+    pub store: Arc<dyn DeploymentStore>,
+    pub routes: Arc<dyn RouteTable>,
+    pub files: Arc<dyn FileStore>,
+    pub bundles: Arc<dyn BundleStore>,
+    pub env: Arc<dyn EnvStore>,
+    pub builder: Arc<dyn Builder>,
+    pub progress: Arc<dyn ProgressSink>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn Ids>,
+}
+
+/// What is asked for. Who may ask is the caller's to check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewDeployment {
+    /// Who asks.
+    pub actor: Actor,
+    /// Where to.
+    pub scope: Scope,
+    /// What.
+    pub source: DeploymentSource,
+    /// With which variables; the current ones if none are named.
+    pub env: Option<EnvRevision>,
+    /// What the app may use.
+    pub limits: Limits,
+}
+
+/// Runs deployments and keeps their record; it alone holds leases. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Deployments {
+    parts: Arc<DeploymentsParts>,
+    holder: WorkerName,
+}
+
+impl Deployments {
+    /// The service over `parts`.
+    pub fn new(parts: DeploymentsParts) -> Self {
+        let holder = WorkerName::parse(&format!("w-{:016x}", parts.ids.random_u64())).expect("hex digits are legal");
+        Self { parts: Arc::new(parts), holder }
+    }
+
+    /// Records that a deployment is wanted, and returns its id. Nothing else happens until it is driven.
+    ///
+    /// A source artifact has to be held in the scope that its deployment went to; it is held for the new one from now on.
+    pub async fn request(&self, new: NewDeployment) -> Result<DeploymentId> {
+        let parts = &*self.parts;
+        let now = parts.clock.now();
+        let id = DeploymentId::generate(&*parts.ids, now);
+        let env = match new.env {
+            Some(revision) => revision,
+            None => parts.env.current(&new.scope).await?,
+        };
+        let mut events = vec![DeploymentEvent::Requested {
+            actor: new.actor,
+            source: new.source.clone(),
+            env,
+            limits: new.limits,
+            targets: parts.strategy.names(),
+        }];
+        if let DeploymentSource::Artifact { digest, of } = new.source {
+            let from = parts.store.scope_of(of).await?.filter(|from| from.app == new.scope.app);
+            let from = from.ok_or_else(|| Error::not_found("no such deployment of this app").with("deployment", of))?;
+            let artifact = parts.bundles.get(&from, digest).await?;
+            let artifact = artifact.ok_or_else(|| {
+                Error::not_found("the artifact is not kept any more: deploy the sources instead").with("digest", digest)
+            })?;
+            parts.bundles.hold(&new.scope, digest, id).await?;
+            events.push(built(&artifact));
+        }
+        let commit = crate::Commit::new(id, new.scope, 0, events, now);
+        match parts.store.commit(&commit).await {
+            Ok(_) => Ok(id),
+            Err(e) => {
+                parts.bundles.release(id, parts.clock.now()).await?;
+                Err(e)
+            }
+        }
+    }
+
+    /// What is known of a deployment, or `None`.
+    pub async fn record(&self, id: DeploymentId) -> Result<Option<DeploymentRecord>> {
+        let Some(scope) = self.parts.store.scope_of(id).await? else { return Ok(None) };
+        let events = self.parts.store.events(id).await?;
+        Ok(Some(DeploymentRecord::from_events(id, scope, events)))
+    }
+
+    /// Drives a deployment until there is something to know; waits while somebody else drives it.
+    ///
+    /// Dropping the future equals a crash: the record says how far it came, the lease runs out, and whoever drives it next
+    /// goes on from there.
+    pub async fn outcome(&self, id: DeploymentId) -> Result<Outcome> {
+        loop {
+            let record = self.record(id).await?;
+            let record = record.ok_or_else(|| Error::not_found("no such deployment").with("deployment", id))?;
+            if let Some(outcome) = record.outcome() {
+                return Ok(outcome);
+            }
+            let lease = self.parts.store.lease(record.scope(), self.parts.clock.now()).await?;
+            let wait = match lease {
+                None => match self.drive(record).await {
+                    Ok(outcome) => return Ok(outcome),
+                    // Somebody else was quicker, or took over.
+                    Err(e) if e.kind() == ErrorKind::Conflict => Duration::from_millis(50),
+                    Err(e) => return Err(e),
+                },
+                Some(lease) => lease.expires_at.since(self.parts.clock.now()).clamp(LEAST_WAIT, LONGEST_WAIT),
+            };
+            self.parts.clock.sleep(self.parts.ids.jitter(wait).max(LEAST_WAIT)).await;
+        }
+    }
+
+    /// Drives what nobody drives, at most `limit`, one after the other; returns how many ended.
+    pub async fn drive_pending(&self, limit: NonZeroU32) -> Result<u32> {
+        let mut ended = 0;
+        for summary in self.parts.store.pending(self.parts.clock.now(), limit).await? {
+            let Some(record) = self.record(summary.id).await? else { continue };
+            match self.drive(record).await {
+                Ok(_) => ended += 1,
+                Err(e) if e.kind() == ErrorKind::Conflict => {} // somebody else was quicker
+                Err(e) => tracing::warn!(deployment = %summary.id, error = %e, "a deployment could not be driven"),
+            }
+        }
+        Ok(ended)
+    }
+
+    #[tracing::instrument(name = "overskill.deployments.drive", skip_all,
+        fields(app = %record.scope().app, environment = %record.scope().environment, deployment = %record.id()))]
+    async fn drive(&self, record: DeploymentRecord) -> Result<Outcome> {
+        let parts = &*self.parts;
+        let timer = instruments::Timer::start(&parts.clock, instruments::DEPLOY_SECONDS);
+        let (id, scope) = (record.id(), record.scope().clone());
+        let progress = Progress::of_deployment(parts.progress.clone(), parts.clock.clone(), &scope, id);
+        progress.start("Deploying");
+        let ttl = parts.strategy.attempt_timeout + LEASE_MARGIN;
+        let mut journal = Journal::new(parts.store.clone(), parts.clock.clone(), id, scope.clone(), record.seq(), ttl);
+
+        let end = match self.newer(&record).await? {
+            Some(by) => DeploymentEnd::Superseded { by: Some(by) },
+            // Builds run before the lease: they may take long and touch nothing.
+            None => match self.artifact(&record, &mut journal, &progress).await {
+                Ok(artifact) => {
+                    let above = self.highest_fence(&scope).await?;
+                    let fence = journal.take(self.holder.clone(), above).await?;
+                    journal.note(DeploymentEvent::Leased { fence, holder: self.holder.clone() });
+                    let env = record.env().ok_or_else(|| unreadable(id))?;
+                    let env = parts.env.get(&scope, env).await?;
+                    let request = DeployRequest::new(id, scope.clone(), artifact, Arc::new(env))
+                        .limits(record.limits())
+                        .progress_to(progress.clone());
+                    progress.at(40, "staging", "Uploading");
+                    let mut attempts = Attempts {
+                        strategy: &parts.strategy,
+                        routes: &*parts.routes,
+                        clock: &parts.clock,
+                        ids: &parts.ids,
+                        request: &request,
+                        journal: &mut journal,
+                        fence,
+                    };
+                    attempts.run().await?
+                }
+                Err(e) if e.consequence() == crate::Consequence::StopDeployment => {
+                    DeploymentEnd::Failed { reason: format!("build: {}", e.message()) }
+                }
+                Err(e) => return Err(e),
+            },
+        };
+        journal.note(DeploymentEvent::Ended { end: end.clone() });
+        journal.release().await?;
+        self.ended(&record, &end, &progress).await;
+        timer.stop(word(&end));
+        let record = self.record(id).await?.ok_or_else(|| unreadable(id))?;
+        record.outcome().ok_or_else(|| unreadable(id))
+    }
+
+    /// The deployment that takes this one's place: a newer one of the scope that has not failed.
+    async fn newer(&self, record: &DeploymentRecord) -> Result<Option<DeploymentId>> {
+        let mut before = None;
+        loop {
+            let page = self.parts.store.list(record.scope(), before, PAGE).await?;
+            for summary in page.items {
+                if summary.id <= record.id() {
+                    return Ok(None);
+                }
+                if !matches!(summary.end, Some(DeploymentEnd::Failed { .. } | DeploymentEnd::RolledBack { .. })) {
+                    return Ok(Some(summary.id));
+                }
+            }
+            match page.next {
+                Some(next) => before = Some(next),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// The artifact to deploy, held for this deployment: the one that was built or named, or a new build.
+    async fn artifact(
+        &self,
+        record: &DeploymentRecord,
+        journal: &mut Journal,
+        progress: &Progress,
+    ) -> Result<Arc<Artifact>> {
+        let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
+        if let Some(digest) = record.digest() {
+            return parts.bundles.get(scope, digest).await?.ok_or_else(|| lost(digest));
+        }
+        // As new as can be: what was written after the request was meant for a deploy too.
+        let snapshot = parts.files.snapshot(&Scope::sources(scope.app.clone())).await?;
+        progress.at(10, "building", format!("Building {} files", snapshot.files.len()));
+        journal.note(DeploymentEvent::BuildStarted { position: snapshot.position });
+        let mode = match scope.environment {
+            Environment::Production => BuildMode::Production,
+            _ => BuildMode::Staging,
+        };
+        let request = BuildRequest::new(scope.clone(), Arc::new(snapshot), mode).progress_to(progress.clone());
+        let timer = instruments::Timer::start(&parts.clock, instruments::BUILD_SECONDS);
+        let artifact = parts.builder.build(&request).await;
+        timer.stop_with(&artifact);
+        let artifact = Arc::new(artifact?);
+        let digest = parts.bundles.put(&artifact, parts.clock.now()).await?;
+        parts.bundles.hold(scope, digest, id).await?;
+        journal.note(built(&artifact));
+        Ok(artifact)
+    }
+
+    /// The highest fence anybody has seen in the scope: a restored store must not fall behind it.
+    async fn highest_fence(&self, scope: &Scope) -> Result<Fence> {
+        let mut highest = self.parts.routes.fence(scope).await?;
+        for target in self.parts.strategy.targets() {
+            // A target that cannot be asked is asked again when it is its turn.
+            if let Ok(observed) = target.observe(scope).await {
+                highest = observed.iter().filter_map(|o| o.fence).fold(highest, Fence::max);
+            }
+        }
+        Ok(highest)
+    }
+
+    async fn ended(&self, record: &DeploymentRecord, end: &DeploymentEnd, progress: &Progress) {
+        metrics::counter!(instruments::DEPLOYMENTS_TOTAL, "outcome" => word(end)).increment(1);
+        let (deployment, scope) = (record.id(), record.scope().clone());
+        let preferred = self.parts.strategy.names().into_iter().next();
+        let notice = match end {
+            DeploymentEnd::Active { target, .. } if preferred.as_ref() != Some(target) => {
+                Some(Notice::FellBack { deployment, scope, target: target.clone() })
+            }
+            DeploymentEnd::Failed { reason } => {
+                Some(Notice::DeploymentFailed { deployment, scope, reason: reason.clone() })
+            }
+            _ => None,
+        };
+        match end {
+            DeploymentEnd::Active { .. } => progress.complete("Deployed"),
+            DeploymentEnd::Superseded { .. } => progress.complete("A newer deployment took its place"),
+            _ => progress
+                .fail(&Error::new(ErrorKind::Unavailable, "the deployment failed").public("The deployment failed.")),
+        }
+        if let (Some(notice), Some(notifier)) = (notice, &self.parts.strategy.notifier) {
+            // That nobody could be told changes nothing of what happened.
+            if let Err(e) = notifier.notify(&notice).await {
+                tracing::warn!(error = %e, "a notice could not be delivered");
+            }
+        }
+    }
+}
+
+/// Least and longest time between two looks at a deployment that somebody else drives.
+const LEAST_WAIT: Duration = Duration::from_millis(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// How much longer a lease lasts than a call of a target: for the commits before and after it.
+const LEASE_MARGIN: Duration = Duration::from_secs(30);
+const PAGE: NonZeroU32 = NonZeroU32::new(16).expect("not zero");
+
+fn built(artifact: &Artifact) -> DeploymentEvent {
+    let digest: Digest = artifact.digest();
+    DeploymentEvent::Built { digest, bytes: artifact.size_bytes(), files: artifact.files() as u64 }
+}
+
+fn word(end: &DeploymentEnd) -> &'static str {
+    match end {
+        DeploymentEnd::Active { .. } => "active",
+        DeploymentEnd::RolledBack { .. } => "rolled_back",
+        DeploymentEnd::Failed { .. } => "failed",
+        DeploymentEnd::Superseded { .. } => "superseded",
+    }
+}
+
+fn unreadable(id: DeploymentId) -> Error {
+    Error::new(ErrorKind::Unexpected, "the record lacks what it began with")
+        .effect_as(Effect::None)
+        .with("deployment", id)
+}
+
+fn lost(digest: Digest) -> Error {
+    Error::new(ErrorKind::Unexpected, "a held artifact is gone from the bundle store")
+        .effect_as(Effect::None)
+        .with("digest", digest)
+}
