@@ -305,6 +305,13 @@ impl Error {
     }
 }
 
+/// For what parses without fail, such as an id that is one already.
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { backend, operation, message, kind, context, .. } = &*self.0;

@@ -61,7 +61,7 @@ impl Ids for SystemIds {
     }
 }
 
-/// The same sequence for the same seed (SplitMix64). **For tests: anybody can guess it.** Clones share the sequence.
+/// The same sequence for the same seed (`SplitMix64`). **For tests: anybody can guess it.** Clones share the sequence.
 #[derive(Clone, Debug)]
 pub struct SeededIds(Arc<Mutex<u64>>);
 

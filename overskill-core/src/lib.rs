@@ -9,6 +9,7 @@ mod ids;
 pub mod instruments;
 pub mod memory;
 mod parse;
+mod platform;
 mod position;
 mod schedule;
 mod seam;
@@ -30,6 +31,10 @@ pub use id::{
 };
 pub use ids::{Ids, IdsExt, SeededIds, SystemIds};
 pub use parse::ParseError;
+pub use platform::{
+    AppEnv, AppHandle, AppJobs, AppPreview, Deployment, Platform, PlatformBuilder, PlatformReport, Pushed, RunWorker,
+    SeamReport, Sources, To, Written,
+};
 pub use position::{Fence, Incarnation, StreamPosition};
 pub use schedule::{CronExpression, CronNote, Schedule, TimeZoneName};
 pub use seam::*;

@@ -127,8 +127,8 @@ impl Clock for SystemClock {
 ///
 /// let clock = TestClock::new();
 /// let waiting = clock.clone();
-/// let sleep = async move { waiting.sleep(Duration::from_secs(60)).await };
-/// let mover = async { clock.next_sleeper().await; clock.advance(Duration::from_secs(60)); };
+/// let sleep = async move { waiting.sleep(Duration::from_mins(1)).await };
+/// let mover = async { clock.next_sleeper().await; clock.advance(Duration::from_mins(1)); };
 /// tokio::join!(sleep, mover); // done at once
 /// # });
 /// ```
@@ -324,9 +324,9 @@ mod tests {
     async fn a_timeout_has_unknown_effect_and_takes_no_real_time() {
         let clock = TestClock::new();
         let never = std::future::pending::<Result<()>>();
-        let e = clock.drive(timeout(&clock, Duration::from_secs(3600), never)).await.unwrap_err();
+        let e = clock.drive(timeout(&clock, Duration::from_hours(1), never)).await.unwrap_err();
         assert_eq!((e.kind(), e.effect()), (ErrorKind::Timeout, crate::Effect::Unknown));
-        assert_eq!(clock.monotonic(), Duration::from_secs(3600));
+        assert_eq!(clock.monotonic(), Duration::from_hours(1));
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Attempts<'_> {
     async fn ask(&mut self, target: &dyn DeploymentTarget, name: &BackendName) -> Result<Asked> {
         if let Err(e) = target.info().admit(self.request) {
             self.failed(name, "admit", &e);
-            return Ok(self.asked(e));
+            return Ok(Self::asked(e));
         }
         let retry = RetryPolicy::new(self.clock.clone(), self.ids.clone())
             .tries(self.strategy.tries_per_target)
@@ -80,13 +80,13 @@ impl Attempts<'_> {
             };
             match retry.wait(attempt, &error) {
                 Some(wait) if error.consequence() == Consequence::RetryThenNext => self.clock.sleep(wait).await,
-                _ => return Ok(self.asked(error)),
+                _ => return Ok(Self::asked(error)),
             }
         }
         unreachable!("tries end below u32::MAX")
     }
 
-    fn asked(&self, error: Error) -> Asked {
+    fn asked(error: Error) -> Asked {
         match error.consequence() {
             Consequence::StopDeployment => Asked::Stop(error),
             _ => Asked::Next(error),

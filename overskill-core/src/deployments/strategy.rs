@@ -41,7 +41,7 @@ impl DeploymentStrategy {
             targets: vec![Arc::new(target)],
             fallback: Fallback::default(),
             tries_per_target: NonZeroU32::new(3).expect("not zero"),
-            attempt_timeout: Duration::from_secs(60),
+            attempt_timeout: Duration::from_mins(1),
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(30),
             notifier: None,

@@ -22,7 +22,7 @@ use std::{
 ///
 /// let (ring, stream) = (MemoryProgress::new(), StreamName::tool_execution("42").unwrap());
 /// let mut live = ring.subscribe(&stream, None);
-/// Progress::new(Arc::new(ring.clone()), stream.clone(), "run-7").start("Writing…").complete("Written");
+/// Progress::to(Arc::new(ring.clone()), stream.clone(), "run-7").start("Writing…").complete("Written");
 ///
 /// let first = live.next().await.unwrap();
 /// assert_eq!(first.event.message, "Writing…");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn tell(ring: &MemoryProgress, stream: u32, messages: std::ops::Range<u32>) {
-        let progress = Progress::new(Arc::new(ring.clone()), name(stream), "run").build();
+        let progress = Progress::to(Arc::new(ring.clone()), name(stream), "run").build();
         messages.for_each(|n| progress.log(n.to_string()));
         // Its `cancelled` would be one event more.
         std::mem::forget(progress);

@@ -28,7 +28,7 @@ pub struct SchedulerInfo {
 impl SchedulerInfo {
     /// A scheduler to the minute.
     pub fn new(name: impl Into<Cow<'static, str>>, delivery: Delivery) -> Self {
-        Self { name: name.into(), delivery, min_interval: Duration::from_secs(60) }
+        Self { name: name.into(), delivery, min_interval: Duration::from_mins(1) }
     }
 }
 
@@ -193,7 +193,7 @@ pub struct ClaimRequest {
 impl ClaimRequest {
     /// Up to `max_runs` runs for a minute.
     pub fn new(worker: WorkerName, max_runs: NonZeroU32, now: Timestamp) -> Self {
-        Self { worker, max_runs, lease: Duration::from_secs(60), max_running_per_app: None, now }
+        Self { worker, max_runs, lease: Duration::from_mins(1), max_running_per_app: None, now }
     }
 
     /// Sets for how long runs are the worker's.

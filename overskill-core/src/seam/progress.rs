@@ -218,7 +218,7 @@ impl ProgressSink for DiscardProgress {
 /// use overskill_core::{DiscardProgress, Progress, StreamName};
 /// use std::sync::Arc;
 /// let stream = StreamName::tool_execution("42")?;
-/// let progress = Progress::new(Arc::new(DiscardProgress), stream, "run-7").call("call-1", "os-write", 0).start("Writing…");
+/// let progress = Progress::to(Arc::new(DiscardProgress), stream, "run-7").call("call-1", "os-write", 0).start("Writing…");
 /// progress.at(30, "writing", "Writing src/App.tsx");
 /// progress.complete("Written");
 /// # Ok::<(), overskill_core::ParseError>(())
@@ -244,7 +244,7 @@ struct Told {
 
 impl Progress {
     /// Tells `sink` of a run; the machine's clock gives the times.
-    pub fn new(sink: Arc<dyn ProgressSink>, stream: StreamName, run: impl Into<String>) -> ProgressBuilder {
+    pub fn to(sink: Arc<dyn ProgressSink>, stream: StreamName, run: impl Into<String>) -> ProgressBuilder {
         ProgressBuilder { sink, clock: Arc::new(SystemClock), stream, run: run.into(), call: None }
     }
 
@@ -255,7 +255,7 @@ impl Progress {
 
     /// Tells of a deployment in the stream of its scope. Nothing is told yet.
     pub fn of_deployment(sink: Arc<dyn ProgressSink>, clock: Arc<dyn Clock>, scope: &Scope, id: DeploymentId) -> Self {
-        let builder = Self::new(sink, StreamName::deployments(scope), id.to_string()).clock(clock);
+        let builder = Self::to(sink, StreamName::deployments(scope), id.to_string()).clock(clock);
         builder.call(id.to_string(), "deploy", 0).build()
     }
 
@@ -429,7 +429,7 @@ mod tests {
     fn told(act: impl FnOnce(Progress)) -> Vec<ProgressEvent> {
         let keep = Arc::new(Keep::default());
         let stream = StreamName::tool_execution("42").unwrap();
-        act(Progress::new(keep.clone(), stream, "run")
+        act(Progress::to(keep.clone(), stream, "run")
             .clock(Arc::new(TestClock::new()))
             .call("c", "os-write", 1)
             .build());

@@ -12,6 +12,7 @@ use std::{
 
 /// What a [`DeploymentTarget`] is and can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[non_exhaustive]
 pub struct TargetInfo {
     /// Its name, as the host gave it.

@@ -127,7 +127,7 @@ impl LocalTokens {
             keys: Arc::new(keys),
             issuer: "overskill".into(),
             audience: "overskill".into(),
-            app_token_ttl: Duration::from_secs(300),
+            app_token_ttl: Duration::from_mins(5),
         }
     }
 
@@ -282,7 +282,7 @@ mod tests {
             subject: SubjectId::parse("ada").unwrap(),
             tenant: TenantId::parse("app_todo42_tenant").unwrap(),
             rights: Rights::of([Right::Develop, Right::Operate]),
-            expires_at: now.plus(Duration::from_secs(60)),
+            expires_at: now.plus(Duration::from_mins(1)),
         }
     }
 

@@ -100,17 +100,15 @@ impl BreakerPolicy {
 }
 
 impl Policy for BreakerPolicy {
-    fn run<'a, T, F, Fut>(&'a self, operation: Operation, mut call: F) -> impl Future<Output = Result<T>> + Send
+    async fn run<'a, T, F, Fut>(&'a self, operation: Operation, mut call: F) -> Result<T>
     where
         T: Send + 'a,
         F: FnMut() -> Fut + Send + 'a,
         Fut: Future<Output = Result<T>> + Send + 'a,
     {
-        async move {
-            self.admit(operation)?;
-            let result = call().await;
-            self.record(operation, &result);
-            result
-        }
+        self.admit(operation)?;
+        let result = call().await;
+        self.record(operation, &result);
+        result
     }
 }

@@ -30,27 +30,25 @@ impl LimitPolicy {
 }
 
 impl Policy for LimitPolicy {
-    fn run<'a, T, F, Fut>(&'a self, operation: Operation, mut call: F) -> impl Future<Output = Result<T>> + Send
+    async fn run<'a, T, F, Fut>(&'a self, operation: Operation, mut call: F) -> Result<T>
     where
         T: Send + 'a,
         F: FnMut() -> Fut + Send + 'a,
         Fut: Future<Output = Result<T>> + Send + 'a,
     {
-        async move {
-            let turn = tokio::select! {
-                biased;
-                turn = self.running.acquire() => turn.expect("the semaphore is never closed"),
-                () = self.clock.sleep(self.longest_wait) => {
-                    let message = format!("waited {:?} for its turn", self.longest_wait);
-                    return Err(Error::new(ErrorKind::RateLimited, message)
-                        .at(operation.seam, operation.name)
-                        .retry_as(Retry::Backoff)
-                        .effect_as(Effect::None));
-                }
-            };
-            let done = call().await;
-            drop(turn);
-            done
-        }
+        let turn = tokio::select! {
+            biased;
+            turn = self.running.acquire() => turn.expect("the semaphore is never closed"),
+            () = self.clock.sleep(self.longest_wait) => {
+                let message = format!("waited {:?} for its turn", self.longest_wait);
+                return Err(Error::new(ErrorKind::RateLimited, message)
+                    .at(operation.seam, operation.name)
+                    .retry_as(Retry::Backoff)
+                    .effect_as(Effect::None));
+            }
+        };
+        let done = call().await;
+        drop(turn);
+        done
     }
 }

@@ -35,7 +35,7 @@ impl RetryPolicy {
             tries: NonZeroU32::new(3).expect("not zero"),
             first: Duration::from_millis(200),
             max: Duration::from_secs(10),
-            longest_asked: Duration::from_secs(60),
+            longest_asked: Duration::from_mins(1),
             clock,
             ids,
         }
@@ -77,25 +77,23 @@ impl RetryPolicy {
 }
 
 impl Policy for RetryPolicy {
-    fn run<'a, T, F, Fut>(&'a self, operation: Operation, mut call: F) -> impl Future<Output = Result<T>> + Send
+    async fn run<'a, T, F, Fut>(&'a self, operation: Operation, mut call: F) -> Result<T>
     where
         T: Send + 'a,
         F: FnMut() -> Fut + Send + 'a,
         Fut: Future<Output = Result<T>> + Send + 'a,
     {
-        async move {
-            for tried in 1.. {
-                let error = match call().await {
-                    Ok(done) => return Ok(done),
-                    Err(error) => error,
-                };
-                let safe = operation.repeat == Repeat::Safe || error.effect() == Effect::None;
-                match self.wait(tried, &error).filter(|_| safe) {
-                    Some(wait) => self.clock.sleep(wait).await,
-                    None => return Err(if tried > 1 { error.with("tries", tried) } else { error }),
-                }
+        for tried in 1.. {
+            let error = match call().await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            let safe = operation.repeat == Repeat::Safe || error.effect() == Effect::None;
+            match self.wait(tried, &error).filter(|_| safe) {
+                Some(wait) => self.clock.sleep(wait).await,
+                None => return Err(if tried > 1 { error.with("tries", tried) } else { error }),
             }
-            unreachable!("tries end below u32::MAX")
         }
+        unreachable!("tries end below u32::MAX")
     }
 }

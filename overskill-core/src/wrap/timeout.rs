@@ -27,17 +27,15 @@ impl TimeoutPolicy {
 }
 
 impl Policy for TimeoutPolicy {
-    fn run<'a, T, F, Fut>(&'a self, operation: Operation, mut call: F) -> impl Future<Output = Result<T>> + Send
+    async fn run<'a, T, F, Fut>(&'a self, operation: Operation, mut call: F) -> Result<T>
     where
         T: Send + 'a,
         F: FnMut() -> Fut + Send + 'a,
         Fut: Future<Output = Result<T>> + Send + 'a,
     {
-        async move {
-            timeout(&*self.clock, self.limit, call()).await.map_err(|e| {
-                // Its own timeouts say where they come from; the backend's errors say so already.
-                if e.operation().is_empty() { e.at(operation.seam, operation.name) } else { e }
-            })
-        }
+        timeout(&*self.clock, self.limit, call()).await.map_err(|e| {
+            // Its own timeouts say where they come from; the backend's errors say so already.
+            if e.operation().is_empty() { e.at(operation.seam, operation.name) } else { e }
+        })
     }
 }

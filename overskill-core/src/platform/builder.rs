@@ -1,0 +1,274 @@
+use super::{Parts, Platform};
+use crate::{
+    AppDirectory, AuditLog, Builder, BundleStore, Clock, Consistency, DeploymentStore, DeploymentStrategy, Deployments,
+    DeploymentsParts, DiscardProgress, EnvStore, Error, FileStore, Ids, PreviewHost, Problem, ProgressSink, Readiness,
+    Result, RouteTable, RunQueue, Scheduler, SystemClock, SystemIds, TenantGate, TenantValidator,
+};
+use std::{fmt, sync::Arc, time::Duration};
+
+/// Puts a [`Platform`] together. It has no defaults for backends: the facade `overskill` fills those in.
+///
+/// Setters take any implementation of the seam, or an `Arc` or `Box` of one.
+#[derive(Clone, Debug)]
+pub struct PlatformBuilder {
+    files: Option<Arc<dyn FileStore>>,
+    bundles: Option<Arc<dyn BundleStore>>,
+    env: Option<Arc<dyn EnvStore>>,
+    routes: Option<Arc<dyn RouteTable>>,
+    previews: Option<Arc<dyn PreviewHost>>,
+    builder: Option<Arc<dyn Builder>>,
+    strategy: Option<DeploymentStrategy>,
+    deployments: Option<Arc<dyn DeploymentStore>>,
+    audit: Option<Arc<dyn AuditLog>>,
+    apps: Option<Arc<dyn AppDirectory>>,
+    scheduler: Option<Arc<dyn Scheduler>>,
+    runs: Option<Arc<dyn RunQueue>>,
+    tenants: Option<Arc<dyn TenantValidator>>,
+    progress: Arc<dyn ProgressSink>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    work_interval: Duration,
+    bundle_age: Duration,
+}
+
+/// What every seam said of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlatformReport {
+    /// An entry for each seam.
+    pub seams: Vec<SeamReport>,
+}
+
+/// What one seam said of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeamReport {
+    /// The setter that the seam belongs to, such as `files`.
+    pub seam: String,
+    /// The backend that answered, if one was set.
+    pub backend: Option<String>,
+    /// What is missing, and what to do about it.
+    pub problems: Vec<Problem>,
+}
+
+impl PlatformReport {
+    /// Whether nothing is missing.
+    pub fn is_ready(&self) -> bool {
+        self.seams.iter().all(|seam| seam.problems.is_empty())
+    }
+}
+
+/// One line for each thing that is missing.
+impl fmt::Display for PlatformReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let problems = self.seams.iter().flat_map(|s| s.problems.iter().map(move |p| (s, p)));
+        for (n, (seam, problem)) in problems.enumerate() {
+            if n > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{}", seam.seam)?;
+            if let Some(backend) = &seam.backend {
+                write!(f, " ({backend})")?;
+            }
+            write!(f, ": {}: {}", problem.what, problem.remedy)?;
+        }
+        Ok(())
+    }
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $Seam:ident;)*) => {$(
+        $(#[$doc])*
+        pub fn $name(mut self, $name: impl $Seam) -> Self {
+            self.$name = Some(Arc::new($name));
+            self
+        }
+    )*};
+}
+
+impl PlatformBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            files: None,
+            bundles: None,
+            env: None,
+            routes: None,
+            previews: None,
+            builder: None,
+            strategy: None,
+            deployments: None,
+            audit: None,
+            apps: None,
+            scheduler: None,
+            runs: None,
+            tenants: None,
+            progress: Arc::new(DiscardProgress),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+            work_interval: Duration::from_secs(5),
+            bundle_age: Duration::from_hours(24),
+        }
+    }
+
+    setters! {
+        /// Where sources are kept. It must be strongly consistent: it is the truth.
+        files: FileStore;
+        /// Where artifacts are kept.
+        bundles: BundleStore;
+        /// Where environment variables and secrets are kept.
+        env: EnvStore;
+        /// What says which target serves.
+        routes: RouteTable;
+        /// Where live previews run.
+        previews: PreviewHost;
+        /// What makes artifacts of sources.
+        builder: Builder;
+        /// Where the record of deployments is kept.
+        deployments: DeploymentStore;
+        /// Where the audit log is kept.
+        audit: AuditLog;
+        /// Where the list of apps is kept.
+        apps: AppDirectory;
+        /// What decides whose tokens are good.
+        tenants: TenantValidator;
+    }
+
+    /// Where to deploy.
+    pub fn deploy_with(mut self, strategy: DeploymentStrategy) -> Self {
+        self.strategy = Some(strategy);
+        self
+    }
+
+    /// What keeps jobs and their runs: one backend that is both.
+    pub fn jobs(mut self, jobs: impl Scheduler + RunQueue + Clone) -> Self {
+        self.scheduler = Some(Arc::new(jobs.clone()));
+        self.runs = Some(Arc::new(jobs));
+        self
+    }
+
+    /// Where progress goes; nowhere otherwise.
+    pub fn progress(mut self, sink: impl ProgressSink) -> Self {
+        self.progress = Arc::new(sink);
+        self
+    }
+
+    /// Where time comes from; the machine's clock otherwise.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Where randomness comes from; the operating system otherwise.
+    pub fn ids(mut self, ids: impl Ids) -> Self {
+        self.ids = Arc::new(ids);
+        self
+    }
+
+    /// How often [`Platform::run`] looks for work; every 5 seconds otherwise.
+    pub fn work_interval(mut self, interval: Duration) -> Self {
+        self.work_interval = interval;
+        self
+    }
+
+    /// How long artifacts are kept that nobody holds; a day otherwise. Longer than a deploy may last.
+    pub fn keep_bundles(mut self, age: Duration) -> Self {
+        self.bundle_age = age;
+        self
+    }
+
+    /// Asks every seam whether it can be used.
+    pub async fn report(&self) -> PlatformReport {
+        let mut seams = vec![
+            seam("files", self.files.as_ref().map(FileStore::check)).await,
+            seam("bundles", self.bundles.as_ref().map(BundleStore::check)).await,
+            seam("env", self.env.as_ref().map(EnvStore::check)).await,
+            seam("routes", self.routes.as_ref().map(RouteTable::check)).await,
+            seam("previews", self.previews.as_ref().map(PreviewHost::check)).await,
+            seam("builder", self.builder.as_ref().map(Builder::check)).await,
+            seam("deployments", self.deployments.as_ref().map(DeploymentStore::check)).await,
+            seam("audit", self.audit.as_ref().map(AuditLog::check)).await,
+            seam("apps", self.apps.as_ref().map(AppDirectory::check)).await,
+            seam("jobs", self.scheduler.as_ref().map(Scheduler::check)).await,
+            seam("tenants", self.tenants.as_ref().map(TenantValidator::check)).await,
+        ];
+        if let Some(files) = &self.files
+            && let Consistency::Eventual(staleness) = files.info().consistency
+        {
+            seams[0].problems.push(Problem {
+                what: format!("reads may be {staleness:?} old"),
+                remedy: "use a strongly consistent store as the truth; this one can be a replica".into(),
+            });
+        }
+        match &self.strategy {
+            None => seams.push(seam("deploy_with", None::<std::future::Ready<Result<Readiness>>>).await),
+            Some(strategy) => {
+                for target in strategy.targets() {
+                    let mut report = seam("deploy_with", Some(target.check())).await;
+                    report.backend = Some(target.info().name.to_string());
+                    seams.push(report);
+                }
+                if let Err(e) = strategy.validate() {
+                    let problem = Problem { what: e.message().to_owned(), remedy: "rename one".into() };
+                    seams.push(SeamReport { seam: "deploy_with".into(), backend: None, problems: vec![problem] });
+                }
+            }
+        }
+        PlatformReport { seams }
+    }
+
+    /// The platform, if nothing is missing. The error is one report of all that is.
+    pub async fn build(self) -> Result<Platform> {
+        let report = self.report().await;
+        let incomplete = || Error::invalid(format!("platform cannot start: {report}")).at("platform", "build");
+        if !report.is_ready() {
+            return Err(incomplete());
+        }
+        let all = || {
+            let (files, bundles, env) = (self.files?, self.bundles?, self.env?);
+            let (routes, previews, builder) = (self.routes?, self.previews?, self.builder?);
+            let (store, audit, apps) = (self.deployments?, self.audit?, self.apps?);
+            let (scheduler, runs, tenants, strategy) = (self.scheduler?, self.runs?, self.tenants?, self.strategy?);
+            let deployments = Deployments::new(DeploymentsParts {
+                strategy,
+                store: store.clone(),
+                routes: routes.clone(),
+                files: files.clone(),
+                bundles: bundles.clone(),
+                env: env.clone(),
+                builder,
+                progress: self.progress,
+                clock: self.clock.clone(),
+                ids: self.ids.clone(),
+            });
+            Some(Parts {
+                gate: TenantGate::new(tenants, audit.clone(), self.clock.clone()),
+                files,
+                bundles,
+                env,
+                routes,
+                previews,
+                deployments,
+                deployment_store: store,
+                audit,
+                apps,
+                scheduler,
+                runs,
+                clock: self.clock,
+                ids: self.ids,
+                work_interval: self.work_interval,
+                bundle_age: self.bundle_age,
+            })
+        };
+        all().map(|parts| Platform(Arc::new(parts))).ok_or_else(incomplete)
+    }
+}
+
+async fn seam(name: &str, check: Option<impl Future<Output = Result<Readiness>>>) -> SeamReport {
+    let problem = |what: String, remedy: String| vec![Problem { what, remedy }];
+    let (backend, problems) = match check {
+        None => (None, problem("is not set".into(), format!("call `.{name}(…)`"))),
+        Some(check) => match check.await {
+            Ok(readiness) => (Some(readiness.backend().to_owned()), readiness.problems().to_vec()),
+            Err(e) => (None, problem(e.to_string(), "see that the backend can be reached".into())),
+        },
+    };
+    SeamReport { seam: name.to_owned(), backend, problems }
+}
