@@ -7,11 +7,13 @@ mod file;
 mod id;
 mod ids;
 pub mod instruments;
+mod keys;
 pub mod memory;
 mod parse;
 mod platform;
 mod position;
 mod schedule;
+mod seal;
 mod seam;
 mod secret;
 mod tenant;
@@ -30,13 +32,15 @@ pub use id::{
     AppId, BackendName, DeploymentId, Environment, JobName, KeyId, RunId, Scope, SubjectId, TenantId, WorkerName,
 };
 pub use ids::{Ids, IdsExt, SeededIds, SystemIds};
+pub use keys::{LocalKeyProvider, RootKey};
 pub use parse::ParseError;
 pub use platform::{
-    AppEnv, AppHandle, AppJobs, AppPreview, Deployment, Platform, PlatformBuilder, PlatformReport, Pushed, RunWorker,
-    SeamReport, Sources, To, Written,
+    AppEnv, AppHandle, AppJobs, AppPreview, Deployment, Platform, PlatformBuilder, PlatformReport, Pushed, Records,
+    RunWorker, SeamReport, Sources, To, Written,
 };
 pub use position::{Fence, Incarnation, StreamPosition};
 pub use schedule::{CronExpression, CronNote, Schedule, TimeZoneName};
+pub use seal::{SealContext, Sealed, Sealer};
 pub use seam::*;
 pub use secret::{AccessToken, Secret};
 pub use tenant::{Grant, SystemGrant, SystemScopes, TenantGate, TenantGrant};

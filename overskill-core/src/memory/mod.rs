@@ -15,21 +15,35 @@
 //! # }).unwrap();
 //! ```
 
+mod api;
+mod apps;
 mod audit;
 mod bundles;
 mod deployments;
+mod env;
 mod files;
+mod jobs;
+mod platform;
+mod previews;
 mod progress;
 mod routes;
+mod services;
 mod shared;
 mod target;
 
+pub use api::MemoryApi;
+pub use apps::MemoryApps;
 pub use audit::MemoryAudit;
 pub use bundles::MemoryBundles;
 pub use deployments::MemoryDeployments;
+pub use env::MemoryEnv;
 pub use files::MemoryFiles;
+pub use jobs::MemoryJobs;
+pub use platform::{MemoryBackends, RefuseTokens};
+pub use previews::MemoryPreviews;
 pub use progress::MemoryProgress;
 pub use routes::MemoryRoutes;
+pub use services::{MemoryNotifier, MemoryProbe, StaticBuilder};
 pub use target::MemoryTarget;
 
 use shared::Shared;

@@ -31,6 +31,21 @@ pub struct PlatformBuilder {
     bundle_age: Duration,
 }
 
+/// Where everything is kept that has to last. Stores that belong together give all of them at once.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each field is the seam of its name")]
+pub struct Records {
+    pub files: Arc<dyn FileStore>,
+    pub bundles: Arc<dyn BundleStore>,
+    pub env: Arc<dyn EnvStore>,
+    pub routes: Arc<dyn RouteTable>,
+    pub deployments: Arc<dyn DeploymentStore>,
+    pub audit: Arc<dyn AuditLog>,
+    pub apps: Arc<dyn AppDirectory>,
+    pub scheduler: Arc<dyn Scheduler>,
+    pub runs: Arc<dyn RunQueue>,
+}
+
 /// What every seam said of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlatformReport {
@@ -84,8 +99,9 @@ macro_rules! setters {
     )*};
 }
 
-impl PlatformBuilder {
-    pub(super) fn new() -> Self {
+/// With nothing set but the machine's clock and randomness.
+impl Default for PlatformBuilder {
+    fn default() -> Self {
         Self {
             files: None,
             bundles: None,
@@ -107,7 +123,9 @@ impl PlatformBuilder {
             bundle_age: Duration::from_hours(24),
         }
     }
+}
 
+impl PlatformBuilder {
     setters! {
         /// Where sources are kept. It must be strongly consistent: it is the truth.
         files: FileStore;
@@ -129,6 +147,15 @@ impl PlatformBuilder {
         apps: AppDirectory;
         /// What decides whose tokens are good.
         tenants: TenantValidator;
+    }
+
+    /// Where everything is kept that has to last.
+    pub fn records(mut self, records: impl Into<Records>) -> Self {
+        let Records { files, bundles, env, routes, deployments, audit, apps, scheduler, runs } = records.into();
+        (self.files, self.bundles, self.env) = (Some(files), Some(bundles), Some(env));
+        (self.routes, self.deployments, self.audit) = (Some(routes), Some(deployments), Some(audit));
+        (self.apps, self.scheduler, self.runs) = (Some(apps), Some(scheduler), Some(runs));
+        self
     }
 
     /// Where to deploy.

@@ -7,7 +7,7 @@ mod jobs;
 mod previews;
 
 pub use app::{AppHandle, Deployment, To};
-pub use builder::{PlatformBuilder, PlatformReport, SeamReport};
+pub use builder::{PlatformBuilder, PlatformReport, Records, SeamReport};
 pub use env::AppEnv;
 pub use jobs::{AppJobs, RunWorker};
 pub use previews::{AppPreview, Pushed, Sources, Written};
@@ -52,7 +52,7 @@ const DEPLOYMENTS_A_ROUND: NonZeroU32 = NonZeroU32::new(16).expect("not zero");
 impl Platform {
     /// Begins to put a platform together.
     pub fn builder() -> PlatformBuilder {
-        PlatformBuilder::new()
+        PlatformBuilder::default()
     }
 
     /// Where grants are made.

@@ -326,6 +326,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
     fn clock_changes() {
         const NEW_YORK: &str = "America/New_York";
         const LORD_HOWE: &str = "Australia/Lord_Howe";

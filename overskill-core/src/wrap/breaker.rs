@@ -51,7 +51,7 @@ impl BreakerPolicy {
         Self { failures, pause, clock, circuits: Arc::default() }
     }
 
-    /// Whether calls of this operation are let through now.
+    /// Whether calls of this operation are refused now.
     pub fn is_open(&self, operation: &str) -> bool {
         let now = self.clock.monotonic();
         match self.circuits().get(operation) {
@@ -110,5 +110,116 @@ impl Policy for BreakerPolicy {
         let result = call().await;
         self.record(operation, &result);
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Scripted, notice};
+    use super::*;
+    use crate::{Notifier, TestClock};
+    use futures::FutureExt;
+
+    const PAUSE: Duration = Duration::from_secs(30);
+
+    fn breaking(inner: &Scripted) -> (Breaking<Scripted>, TestClock) {
+        let clock = TestClock::new();
+        let three = NonZeroU32::new(3).unwrap();
+        (Breaking::new(inner.clone(), three, PAUSE, Arc::new(clock.clone())), clock)
+    }
+
+    fn down(inner: Scripted, times: usize) -> Scripted {
+        inner.fail_times(times, ErrorKind::Unavailable, Effect::None)
+    }
+
+    #[tokio::test]
+    async fn it_opens_after_failures_in_a_row_and_tells_how_long() {
+        let inner = down(down(Scripted::default(), 2).succeed(), 3);
+        let (breaking, clock) = breaking(&inner);
+        for failed in [true, true, false, true, true, true] {
+            assert!(!breaking.policy().is_open("check"));
+            assert_eq!(breaking.check().await.is_err(), failed);
+        }
+        assert!(breaking.policy().is_open("check"));
+        clock.advance(Duration::from_secs(10));
+        let e = breaking.check().await.unwrap_err();
+        assert_eq!((e.kind(), e.effect()), (ErrorKind::Unavailable, Effect::None));
+        assert_eq!(e.retry(), Retry::After(Duration::from_secs(20)));
+        assert_eq!((e.backend(), e.operation()), ("notifier", "check"));
+        assert_eq!(inner.calls(), 6, "while it is open nothing is called");
+        // Each operation is on its own, and clones share the state.
+        breaking.notify(&notice()).await.unwrap();
+        assert!(breaking.clone().check().await.is_err());
+        assert_eq!(inner.calls(), 7);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_say_that_it_is_down_does_not_open_it() {
+        for kind in ErrorKind::ALL {
+            let inner = Scripted::default().fail_times(10, kind, Effect::None);
+            let (breaking, _) = breaking(&inner);
+            for _ in 0..10 {
+                breaking.check().await.unwrap_err();
+            }
+            let counts = matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout);
+            assert_eq!(breaking.policy().is_open("check"), counts, "{kind}");
+            assert_eq!(inner.calls(), if counts { 3 } else { 10 }, "{kind}");
+        }
+        let inner = Scripted::default().fail_times(3, ErrorKind::Unexpected, Effect::Unknown);
+        let (breaking, _) = breaking(&inner);
+        for _ in 0..3 {
+            breaking.check().await.unwrap_err();
+        }
+        assert!(breaking.policy().is_open("check"), "an unknown effect counts, whatever its kind");
+    }
+
+    #[tokio::test]
+    async fn after_the_pause_one_call_sees_whether_it_is_back() {
+        let inner = down(Scripted::default(), 4).hang();
+        let (breaking, clock) = breaking(&inner);
+        for _ in 0..3 {
+            breaking.check().await.unwrap_err();
+        }
+        clock.advance(PAUSE);
+        breaking.check().await.unwrap_err();
+        assert_eq!(inner.calls(), 4, "one call is let through");
+        assert!(breaking.policy().is_open("check"), "it failed: one failure is enough now");
+
+        clock.advance(PAUSE);
+        let probe = breaking.check();
+        let mut probe = std::pin::pin!(probe);
+        assert!(probe.as_mut().now_or_never().is_none());
+        let e = breaking.check().await.unwrap_err();
+        assert_eq!((inner.calls(), e.retry()), (5, Retry::After(PAUSE)), "while one is out, no other follows");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_succeeds_closes_it() {
+        let inner = down(down(Scripted::default(), 3).succeed(), 2);
+        let (breaking, clock) = breaking(&inner);
+        for _ in 0..3 {
+            breaking.check().await.unwrap_err();
+        }
+        clock.advance(PAUSE);
+        breaking.check().await.unwrap();
+        for _ in 0..2 {
+            breaking.check().await.unwrap_err();
+        }
+        assert!(!breaking.policy().is_open("check"), "the count begins anew");
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_was_dropped_is_given_up_for_lost() {
+        let inner = down(Scripted::default(), 3).hang();
+        let (breaking, clock) = breaking(&inner);
+        for _ in 0..3 {
+            breaking.check().await.unwrap_err();
+        }
+        clock.advance(PAUSE);
+        assert!(breaking.check().now_or_never().is_none());
+        assert!(breaking.policy().is_open("check"));
+        clock.advance(PAUSE);
+        breaking.check().await.unwrap();
+        assert_eq!(inner.calls(), 5);
     }
 }

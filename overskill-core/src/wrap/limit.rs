@@ -52,3 +52,52 @@ impl Policy for LimitPolicy {
         done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Scripted;
+    use super::*;
+    use crate::{Notifier, TestClock};
+    use futures::{FutureExt, future::join};
+
+    const WAIT: Duration = Duration::from_secs(5);
+
+    fn limited(inner: &Scripted, calls: u32) -> (Limited<Scripted>, TestClock) {
+        let clock = TestClock::new();
+        let calls = NonZeroU32::new(calls).unwrap();
+        (Limited::new(inner.clone(), calls, WAIT, Arc::new(clock.clone())), clock)
+    }
+
+    #[tokio::test]
+    async fn only_so_many_run_at_a_time_and_the_next_has_its_turn() {
+        let inner = Scripted::default().hang().hang();
+        let (limited, _) = limited(&inner, 2);
+        let other = limited.clone();
+        let (mut first, second) = (limited.check(), other.check());
+        let mut second = std::pin::pin!(second);
+        assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+        let mut third = limited.check();
+        assert!(third.as_mut().now_or_never().is_none());
+        assert_eq!((inner.calls(), inner.running()), (2, 2), "clones share the limit");
+        drop(first);
+        assert!(third.await.is_ok());
+        assert_eq!((inner.calls(), inner.running()), (3, 1));
+    }
+
+    #[tokio::test]
+    async fn who_waits_too_long_is_told_that_nothing_happened() {
+        let inner = Scripted::default().hang();
+        let (limited, clock) = limited(&inner, 1);
+        let mut first = limited.check();
+        assert!(first.as_mut().now_or_never().is_none());
+        let (e, other) = clock.drive(join(limited.check(), limited.check())).await;
+        for e in [e.unwrap_err(), other.unwrap_err()] {
+            assert_eq!((e.kind(), e.retry(), e.effect()), (ErrorKind::RateLimited, Retry::Backoff, Effect::None));
+            assert_eq!(e.to_string(), "notifier/check: waited 5s for its turn (rate_limited)");
+        }
+        assert_eq!((inner.calls(), clock.monotonic()), (1, WAIT));
+        // Who gave up takes nobody's turn.
+        drop(first);
+        limited.check().await.unwrap();
+    }
+}

@@ -26,6 +26,8 @@
 mod breaker;
 mod limit;
 mod retry;
+#[cfg(test)]
+mod testing;
 mod timeout;
 
 pub use breaker::{BreakerPolicy, Breaking};

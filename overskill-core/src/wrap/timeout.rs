@@ -39,3 +39,37 @@ impl Policy for TimeoutPolicy {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Scripted, notice};
+    use super::*;
+    use crate::{Effect, Error, ErrorKind, Notifier, TestClock};
+
+    fn timed(inner: &Scripted) -> (Timed<Scripted>, TestClock) {
+        let clock = TestClock::new();
+        (Timed::new(inner.clone(), Duration::from_secs(5), Arc::new(clock.clone())), clock)
+    }
+
+    #[tokio::test]
+    async fn a_call_that_takes_too_long_is_dropped_with_unknown_effect() {
+        let inner = Scripted::default().hang();
+        let (timed, clock) = timed(&inner);
+        let notice = notice();
+        let e = clock.drive(timed.notify(&notice)).await.unwrap_err();
+        assert_eq!((e.kind(), e.effect()), (ErrorKind::Timeout, Effect::Unknown));
+        assert_eq!(e.to_string(), "notifier/notify: no answer within 5s (timeout)");
+        assert_eq!((inner.calls(), inner.running()), (1, 0));
+        assert_eq!(clock.monotonic(), Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_time_is_passed_on_as_it_is() {
+        let own = Error::new(ErrorKind::Timeout, "the database was slow").at("pg", "query").effect_as(Effect::None);
+        let (timed, clock) = timed(&Scripted::default().fail(own));
+        let e = timed.check().await.unwrap_err();
+        assert_eq!((e.to_string().as_str(), e.effect()), ("pg/query: the database was slow (timeout)", Effect::None));
+        timed.check().await.unwrap();
+        assert_eq!(clock.monotonic(), Duration::ZERO);
+    }
+}

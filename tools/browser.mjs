@@ -1,0 +1,29 @@
+// What the browser suites (`overskill-*/tests/browser/*.mjs`) start from: a headless Chromium that speaks to this machine only.
+
+import { chromium } from "playwright-core";
+
+const args = [
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-gpu",
+  "--disable-quic",
+  "--disable-sync",
+  "--no-first-run",
+  // Names other than the loopback ones resolve to nothing, so that no test can reach an outside host.
+  "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1, EXCLUDE [::1]",
+];
+
+/**
+ * Starts the Chromium that `cargo xtask setup` found; the caller closes it.
+ *
+ * Its own sandbox is off only for root, for whom Chromium refuses to start with it.
+ *
+ * @returns {Promise<import("playwright-core").Browser>}
+ */
+export function launch() {
+  return chromium.launch({
+    executablePath: process.env.OVERSKILL_CHROMIUM ?? "/usr/bin/chromium",
+    chromiumSandbox: process.getuid?.() !== 0,
+    args,
+  });
+}
