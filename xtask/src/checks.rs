@@ -1,0 +1,125 @@
+//! The steps of `cargo xtask test`.
+//!
+//! Clippy and rustdoc share the checked dependencies, tests and doctests the built ones: for that, all of them choose
+//! the whole workspace and all features.
+
+use std::process::Command;
+
+use crate::cargo_tools::{DENY, NEXTEST};
+use crate::process::{self, Failure};
+use crate::setup;
+use crate::steps::{Outcome, Step};
+use crate::workspace::Workspace;
+
+/// The steps, in order. The browser step is among them once there is a browser suite.
+pub(crate) fn steps(workspace: &Workspace) -> Result<Vec<Step>, Failure> {
+    let mut steps = vec![
+        Step { name: "setup", run: |workspace| passed(setup::run(workspace)) },
+        Step { name: "fmt", run: |workspace| run(process::cargo(workspace.root()).args(["fmt", "--all", "--check"])) },
+        Step { name: "clippy", run: clippy },
+        Step { name: "doc", run: doc },
+        Step { name: "nextest", run: nextest },
+        Step {
+            name: "doctest",
+            run: |workspace| {
+                let mut doctest = process::cargo(workspace.root());
+                run(doctest.args(["test", "--doc", "--workspace", "--all-features"]))
+            },
+        },
+        Step { name: "js", run: js },
+        Step { name: "browser", run: browser },
+        Step { name: "deny", run: deny },
+    ];
+    if workspace.browser_suites()?.is_empty() {
+        steps.retain(|step| step.name != "browser");
+    }
+    Ok(steps)
+}
+
+fn clippy(workspace: &Workspace) -> Result<Outcome, Failure> {
+    let everything = ["--workspace", "--all-targets", "--all-features"];
+    // The seams are for crates that take nothing else of ours: core must stand alone.
+    let core_alone = ["--package", "overskill-core", "--no-default-features"];
+    for chosen in [everything, core_alone] {
+        let mut clippy = process::cargo(workspace.root());
+        clippy.arg("clippy").args(chosen);
+        process::run(clippy.args(["--", "-D", "warnings"]))?;
+    }
+    Ok(Outcome::Passed)
+}
+
+fn doc(workspace: &Workspace) -> Result<Outcome, Failure> {
+    let mut doc = process::cargo(workspace.root());
+    doc.args(["doc", "--workspace", "--all-features", "--no-deps"]);
+    run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn nextest(workspace: &Workspace) -> Result<Outcome, Failure> {
+    let mut nextest = NEXTEST.command(workspace)?;
+    nextest.args(["run", "--workspace", "--all-features", "--no-tests=fail"]);
+    if let Some(folder) = setup::postgres(workspace) {
+        nextest.env("OVERSKILL_POSTGRES_BIN", folder);
+    }
+    run(&mut nextest)
+}
+
+/// Type-checks the JavaScript that runs in Node, by its `JSDoc` types.
+fn js(workspace: &Workspace) -> Result<Outcome, Failure> {
+    let mut tsc = process::program("node", workspace.root());
+    tsc.arg("tools/node_modules/typescript/bin/tsc");
+    run(tsc.args(["--project", "tools/jsconfig.json"]))
+}
+
+fn browser(workspace: &Workspace) -> Result<Outcome, Failure> {
+    let chromium = setup::chromium().ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup` first"))?;
+    let mut node = process::program("node", workspace.root());
+    node.args(["--test", "--test-reporter=spec"]).args(workspace.browser_suites()?).env("OVERSKILL_CHROMIUM", chromium);
+    run(&mut node)
+}
+
+fn deny(workspace: &Workspace) -> Result<Outcome, Failure> {
+    let mut deny = DENY.command(workspace)?;
+    deny.args(["check", "--hide-inclusion-graph"]);
+    run(deny.args(["bans", "licenses", "sources"]))
+}
+
+fn run(command: &mut Command) -> Result<Outcome, Failure> {
+    passed(process::run(command))
+}
+
+fn passed(result: Result<(), Failure>) -> Result<Outcome, Failure> {
+    result.map(|()| Outcome::Passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn names(workspace: &Workspace) -> Vec<&'static str> {
+        let steps = steps(workspace).unwrap();
+        steps.iter().map(|step| step.name).collect()
+    }
+
+    #[test]
+    fn the_browser_step_is_there_once_a_suite_is() {
+        let root = std::env::temp_dir().join(format!("xtask-checks-{}", std::process::id()));
+        let folder = root.join("overskill-console/tests/browser");
+        std::fs::create_dir_all(&folder).unwrap();
+        let here = Workspace::at(&root);
+
+        let before = names(&here);
+        std::fs::write(folder.join("pages.mjs"), "").unwrap();
+        let after = names(&here);
+        std::fs::remove_dir_all(&root).unwrap();
+
+        assert!(!before.contains(&"browser"));
+        assert!(after.contains(&"browser"));
+    }
+
+    #[test]
+    fn setup_comes_first() {
+        let here = Workspace::at(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")));
+        assert_eq!(names(&here).first(), Some(&"setup"));
+    }
+}
