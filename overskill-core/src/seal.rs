@@ -221,7 +221,9 @@ impl Derived {
 
 fn mac(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
-    parts.iter().for_each(|part| mac.update(part));
+    for part in parts {
+        mac.update(part);
+    }
     mac
 }
 
@@ -274,12 +276,12 @@ mod tests {
         sealer_with(LocalKeyProvider::new(id("k1"), root(7)).also(id("k3"), root(7)).unwrap())
     }
 
-    fn seal(sealer: &Sealer, place: &Place, value: &str) -> Sealed {
-        sealer.seal(&place.context(), value).now_or_never().unwrap().unwrap()
+    fn seal(with: &Sealer, place: &Place, value: &str) -> Sealed {
+        with.seal(&place.context(), value).now_or_never().unwrap().unwrap()
     }
 
-    fn open(sealer: &Sealer, place: &Place, sealed: &Sealed) -> Result<Secret> {
-        sealer.open(&place.context(), sealed).now_or_never().unwrap()
+    fn open(with: &Sealer, place: &Place, sealed: &Sealed) -> Result<Secret> {
+        with.open(&place.context(), sealed).now_or_never().unwrap()
     }
 
     fn hex(text: &str) -> Vec<u8> {
@@ -301,12 +303,12 @@ mod tests {
                 }
             }
         }
-        let sealer = sealer();
-        let sealed: Vec<_> = places.iter().map(|place| seal(&sealer, place, "value")).collect();
+        let with = sealer();
+        let sealed: Vec<_> = places.iter().map(|place| seal(&with, place, "value")).collect();
         let mut swaps = 0;
         for (at, place) in places.iter().enumerate() {
             for (from, sealed) in sealed.iter().enumerate() {
-                let opened = open(&sealer, place, sealed);
+                let opened = open(&with, place, sealed);
                 if at == from {
                     assert_eq!(opened.unwrap().expose(), "value");
                 } else {
@@ -321,15 +323,15 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_refused() {
-        let (sealer, place) = (sealer(), place());
-        let sealed = seal(&sealer, &place, "hunter2");
+        let (with, place) = (sealer(), place());
+        let sealed = seal(&with, &place, "hunter2");
         let mut under_the_other_id = 0;
         for bit in 0..sealed.as_bytes().len() * 8 {
             let mut bytes = sealed.as_bytes().to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
             let opened = Sealed::from_bytes(bytes).and_then(|sealed| {
                 under_the_other_id += usize::from(sealed.key_id() == &id("k3"));
-                open(&sealer, &place, &sealed)
+                open(&with, &place, &sealed)
             });
             let e = opened.unwrap_err();
             assert_eq!(e.effect(), Effect::None, "bit {bit}: {e}");
@@ -364,22 +366,22 @@ mod tests {
 
     #[test]
     fn equal_values_look_different_and_a_sealed_one_is_sealed_again() {
-        let (sealer, place) = (sealer(), place());
-        let (one, two) = (seal(&sealer, &place, "x"), seal(&sealer, &place, "x"));
+        let (with, place) = (sealer(), place());
+        let (one, two) = (seal(&with, &place, "x"), seal(&with, &place, "x"));
         assert_ne!(one, two);
         let text: String = one.as_bytes().iter().map(|b| char::from(*b)).collect();
-        let twice = seal(&sealer, &place, &text);
-        assert_eq!(open(&sealer, &place, &twice).unwrap().expose(), text);
+        let twice = seal(&with, &place, &text);
+        assert_eq!(open(&with, &place, &twice).unwrap().expose(), text);
         assert_eq!(twice.as_bytes().len(), Sealed::overhead(&id("k1")) + text.len());
     }
 
     #[test]
     fn nothing_of_it_shows() {
-        let sealer = sealer();
-        let sealed = seal(&sealer, &place(), "hunter2");
+        let with = sealer();
+        let sealed = seal(&with, &place(), "hunter2");
         assert_eq!(format!("{sealed:?}"), "Sealed(under k1)");
         assert!(!sealed.as_bytes().windows(7).any(|w| w == b"hunter2"));
-        let shown = format!("{:?}", Sealer::new(sealer.keys().clone(), Arc::new(crate::SystemIds)));
+        let shown = format!("{:?}", Sealer::new(with.keys().clone(), Arc::new(crate::SystemIds)));
         assert_eq!(shown, r#"Sealer { keys: LocalKeyProvider { current: "k1", keys: ["k1", "k3"] }, ids: SystemIds }"#);
     }
 
@@ -430,9 +432,9 @@ mod tests {
 
         #[test]
         fn every_value_round_trips(value in ".{0,100}") {
-            let (sealer, place) = (sealer(), place());
-            let stored = Sealed::from_bytes(seal(&sealer, &place, &value).as_bytes().clone()).unwrap();
-            let opened = open(&sealer, &place, &stored).unwrap();
+            let (with, place) = (sealer(), place());
+            let stored = Sealed::from_bytes(seal(&with, &place, &value).as_bytes().clone()).unwrap();
+            let opened = open(&with, &place, &stored).unwrap();
             prop_assert_eq!(opened.expose(), value);
         }
     }

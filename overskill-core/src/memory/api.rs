@@ -126,7 +126,7 @@ mod tests {
                     subject: SubjectId::parse("u").unwrap(),
                     tenant: tenant.clone(),
                     rights: if blind { Rights::NONE } else { Rights::ALL },
-                    expires_at: now.plus(Duration::from_secs(60)),
+                    expires_at: now.plus(Duration::from_mins(1)),
                 }),
             }
         }

@@ -206,7 +206,7 @@ mod tests {
         let scope: Scope = "todo42/production".parse().unwrap();
         let take = |above| LeaseChange::Take {
             holder: "w".try_into().unwrap(),
-            ttl: Duration::from_secs(60),
+            ttl: Duration::from_mins(1),
             above: Fence::from_u64(above),
         };
         let commit = |above| Commit::new(id, scope.clone(), 0, [], now).lease(take(above));

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{ParseError, Timestamp, parse::text_newtype};
 use croner::{
-    Cron, CronPattern, JobType, Weekday,
+    Cron, CronPattern, Weekday,
     parser::{CronParser, Seconds, Year},
 };
 use jiff::{
@@ -64,10 +64,10 @@ use std::sync::Arc;
 /// Runs follow the wall clock of the zone, and a clock change makes some wall-clock times come never (a *gap*) or twice
 /// (a *fold*). Two kinds of jobs take that differently:
 ///
-/// - A **fixed-time job** has one minute and one hour, each written as a plain value: `30 2 * * *`, `0 9 * * MON`,
-///   `@daily`. When its time falls into a gap, it runs once, **at the first moment after the gap**. In a fold it runs
-///   once, **the first time**.
-/// - **Every other job**, so any with `*`, a list, a range or a step in minute or hour, runs at each moment whose
+/// - A **fixed-time job** names exactly one minute and one hour, without `*` and without a step: `30 2 * * *`,
+///   `0 9 * * MON`, `@daily`. When its time falls into a gap, it runs once, **at the first moment after the gap**. In a
+///   fold it runs once, **the first time**.
+/// - **Every other job**, so any with `*`, a step or several values in minute or hour, runs at each moment whose
 ///   wall-clock time matches: what falls into a gap is **left out**, what falls into a fold runs **twice**.
 ///
 /// | zone, change | expression | runs, local time |
@@ -83,8 +83,8 @@ use std::sync::Arc;
 ///
 /// The rule for fixed-time jobs is that of Vixie's `cron(8)`, which counts every job without `*` in minute and hour among
 /// them and stops at changes of three hours; that lists and ranges follow the wall clock is croner's rule and ours. The
-/// OCPS 1.4 draft would leave out what falls into a gap. No rule moves a run to a time the zone does not have, and none
-/// runs a job twice at one moment.
+/// OCPS 1.4 draft would leave out what falls into a gap. Two runs never come at one moment: where the run of a date left
+/// out meets the next one's at midnight, there is one run.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CronExpression(Arc<str>, Arc<Plan>);
@@ -133,7 +133,9 @@ impl CronExpression {
     /// What somebody who wrote this may not expect; empty for most expressions.
     pub fn notes(&self) -> Vec<CronNote> {
         // It was legal when it was parsed.
-        syntax::fields(self.as_str()).map(|fields| note::all(fields, &self.1.cron)).unwrap_or_default()
+        syntax::fields(self.as_str())
+            .map(|fields| note::all(fields, self.1.hours, self.1.fixed_time))
+            .unwrap_or_default()
     }
 
     /// The times in plain English, such as `At 09:00, on Monday.`; without the zone.
@@ -178,11 +180,13 @@ type Minute = (Date, i8, i8);
 
 impl Plan {
     fn new(fields: [&str; 5], cron: Cron) -> Self {
+        let (minutes, hours) = (cron.pattern.minutes.values(), cron.pattern.hours.values());
+        let one_of_each = minutes.len() == 1 && hours.len() == 1;
         let bits = |values: Vec<u16>| values.into_iter().fold(0, |bits, value| bits | 1 << value);
         Self {
-            minutes: bits(cron.pattern.minutes.values()),
-            hours: bits(cron.pattern.hours.values()),
-            fixed_time: cron.determine_job_type() == JobType::FixedTime,
+            minutes: bits(minutes),
+            hours: bits(hours),
+            fixed_time: one_of_each && !fields[..=HOUR].iter().any(|field| field.contains(['*', '/'])),
             last_weekday: fields[DAY_OF_MONTH].split(',').any(|item| item.eq_ignore_ascii_case("LW")),
             cron,
         }
@@ -342,6 +346,8 @@ mod tests {
                 &["03-07 02:30 -05:00", "03-08 03:00 -04:00", "03-09 02:30 -04:00"][..],
             ),
             (NEW_YORK, "2026-03-08T00:00-05", "0 2 * * *", &["03-08 03:00 -04:00", "03-09 02:00 -04:00"]),
+            (NEW_YORK, "2026-03-08T00:00-05", "30-30 2,2 * * *", &["03-08 03:00 -04:00", "03-09 02:30 -04:00"]),
+            (NEW_YORK, "2026-03-08T00:00-05", "30-59/60 2 * * *", &["03-09 02:30 -04:00"]),
             (NEW_YORK, "2026-03-08T00:00-05", "0 3 * * *", &["03-08 03:00 -04:00", "03-09 03:00 -04:00"]),
             (NEW_YORK, "2026-03-08T00:00-05", "59 1 * * *", &["03-08 01:59 -05:00", "03-09 01:59 -04:00"]),
             (NEW_YORK, "2026-03-07T00:00-05", "@daily", &["03-08 00:00 -05:00", "03-09 00:00 -04:00"]),

@@ -4,7 +4,6 @@ use super::{
     cron::{comes_in, croner_of},
     syntax::{self, DAY_OF_MONTH, DAY_OF_WEEK, HOUR, MINUTE, MONTH},
 };
-use croner::{Cron, JobType};
 use std::fmt;
 
 /// Something about a [`CronExpression`](crate::CronExpression) that its author may not expect. `Display` says it in a
@@ -78,8 +77,8 @@ impl fmt::Display for CronNote {
     }
 }
 
-/// The notes on an expression of these fields.
-pub(super) fn all(fields: [&str; 5], cron: &Cron) -> Vec<CronNote> {
+/// The notes on an expression of these fields; bit n of `hours` is hour n.
+pub(super) fn all(fields: [&str; 5], hours: u64, fixed_time: bool) -> Vec<CronNote> {
     let mut notes = Vec::new();
     for (index, unit, count) in [
         (MINUTE, "minute", 60),
@@ -113,9 +112,9 @@ pub(super) fn all(fields: [&str; 5], cron: &Cron) -> Vec<CronNote> {
         }
     }
 
-    let given = !minute.contains('*') && !hour.contains('*');
-    let at_risk = cron.pattern.hours.values().iter().any(|hour| matches!(hour, 23 | 0..=3));
-    if given && at_risk && cron.determine_job_type() == JobType::IntervalWildcard {
+    // Nearly every zone changes its clocks between 23:00 and 04:00.
+    let at_risk = hours & (1 << 23 | 0b1111) != 0;
+    if !fixed_time && at_risk && !minute.contains('*') && !hour.contains('*') {
         notes.push(CronNote::ClockChange);
     }
     notes

@@ -199,6 +199,13 @@ impl LocalValidator {
         if header.alg != Algorithm::ES256 {
             return Err(Refusal::NotAuthentic("algorithm"));
         }
+        // What must be understood and is not (RFC 7515, 4.1.11), and what was signed to be something else.
+        if header.crit.is_some() {
+            return Err(Refusal::NotAuthentic("critical header"));
+        }
+        if header.typ.as_deref().is_some_and(|typ| !typ.eq_ignore_ascii_case("JWT")) {
+            return Err(Refusal::NotAuthentic("type"));
+        }
         let kid = header.kid.as_deref().and_then(|kid| KeyId::parse(kid).ok());
         let key = kid.and_then(|kid| self.keys.keys.get(&kid)).ok_or(Refusal::NotAuthentic("key"))?;
         // The signature only: times are compared with our own clock, the rest where its refusal has a name.

@@ -137,7 +137,7 @@ mod tests {
             assert_eq!((inner.calls(), e.kind(), e.effect()), (1, kind, Effect::Unknown));
             assert_eq!(e.context().count(), 0, "one try is not worth telling");
         }
-        // Twice it did not happen, then it may have: that is where it ends.
+        // It did not happen, and then it may have: that is where it ends.
         let inner = Scripted::default().fail_times(1, ErrorKind::Unavailable, Effect::None).fail_times(
             1,
             ErrorKind::Timeout,
@@ -174,7 +174,7 @@ mod tests {
         let inner = Scripted::default().fail(asked(60));
         let (retrying, clock) = retrying(&inner);
         clock.drive(retrying.check()).await.unwrap();
-        assert_eq!(clock.monotonic(), Duration::from_secs(60), "longer than the policy's own bound of 10 s");
+        assert_eq!(clock.monotonic(), Duration::from_mins(1), "longer than the policy's own bound of 10 s");
 
         let inner = Scripted::default().fail(asked(61));
         let retrying = Retrying::with_policy(inner.clone(), policy(&clock));
@@ -194,7 +194,7 @@ mod tests {
             let waits: Vec<_> = (0..400).map(|_| policy.wait(tried, &e).unwrap()).collect();
             assert!(waits.iter().all(|wait| *wait <= bound), "try {tried}");
             for quarter in 0..4 {
-                let within = |wait: &&Duration| (bound * quarter / 4..bound * (quarter + 1) / 4).contains(wait);
+                let within = |wait: &&Duration| (bound * quarter / 4..bound * (quarter + 1) / 4).contains(*wait);
                 let share = waits.iter().filter(within).count();
                 assert!((60..140).contains(&share), "try {tried}: {share} of 400 in quarter {quarter}");
             }

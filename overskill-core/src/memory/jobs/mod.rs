@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::{FinishedRun, Overlap, RunBackoff, RunOutcome, RunState, Schedule, SeededIds, WorkerName};
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_unix_millis(1_767_225_600_000).plus(Duration::from_secs(seconds))

@@ -209,7 +209,9 @@ impl Queue {
     pub(super) fn prune(&mut self, before: Timestamp) -> u64 {
         let over = |(id, run): (&RunId, &Run)| run.ended_at.filter(|ended| *ended < before).map(|_| *id);
         let over: Vec<_> = self.runs.iter().filter_map(over).collect();
-        over.iter().for_each(|id| self.forget(*id));
+        for id in &over {
+            self.forget(*id);
+        }
         over.len() as u64
     }
 

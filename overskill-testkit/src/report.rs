@@ -1,0 +1,136 @@
+//! A suite's outcome as something to publish.
+
+use crate::{
+    Exception, Fixture, Suite,
+    suite::{CaseOutcome, run_case},
+};
+use serde::{Deserialize, Serialize};
+use std::{fmt::Write as _, future::Future, time::Instant};
+
+/// Runs every case of `suite`, one after the other, each on a new fixture.
+///
+/// ```
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// use overskill_core::memory::MemoryRoutes;
+/// use overskill_testkit::{RouteTableFixture, report, suites::routes};
+/// use std::sync::Arc;
+///
+/// let fixture = async || RouteTableFixture::new(Arc::new(MemoryRoutes::new()));
+/// let report = report::run(&routes::V1, "memory", &[], fixture).await;
+/// assert!(report.conforms(), "{}", report.to_markdown());
+/// # });
+/// ```
+pub async fn run<S: ?Sized, W, F>(
+    suite: &Suite<Fixture<S, W>>,
+    backend: &str,
+    exceptions: &[Exception],
+    fixture: impl Fn() -> F,
+) -> Report
+where
+    F: Future<Output = Fixture<S, W>>,
+{
+    let mut cases = Vec::new();
+    for case in suite.cases {
+        let start = Instant::now();
+        let (outcome, message) = match run_case(suite, case, exceptions, fixture()).await {
+            CaseOutcome::Passed => (Outcome::Passed, None),
+            CaseOutcome::Failed(message) => (Outcome::Failed, Some(message)),
+            CaseOutcome::Excepted(reason, _) => (Outcome::Excepted, Some(reason.to_owned())),
+            CaseOutcome::NotApplicable(why) => (Outcome::NotApplicable, Some(why.to_owned())),
+        };
+        let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        cases.push(CaseReport { name: case.name.to_owned(), rule: case.rule.to_owned(), outcome, message, millis });
+    }
+    Report { suite: suite.name.to_owned(), version: suite.version.to_owned(), backend: backend.to_owned(), cases }
+}
+
+/// A suite's outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Report {
+    /// The suite's name.
+    pub suite: String,
+    /// The suite's version.
+    pub version: String,
+    /// The backend, as it was named to [`run`].
+    pub backend: String,
+    /// Every case, in the suite's order.
+    pub cases: Vec<CaseReport>,
+}
+
+/// One case's outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CaseReport {
+    /// The case.
+    pub name: String,
+    /// Its rule.
+    pub rule: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What was broken, or why it is excepted or does not apply.
+    pub message: Option<String>,
+    /// How long it took, in milliseconds.
+    pub millis: u64,
+}
+
+/// What became of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The rule holds.
+    Passed,
+    /// The rule is broken, or an exception is out of date.
+    Failed,
+    /// The rule is broken, as declared.
+    Excepted,
+    /// The fixture lacks what it takes to see.
+    NotApplicable,
+}
+
+impl Report {
+    /// Whether no case failed; exceptions are allowed.
+    pub fn conforms(&self) -> bool {
+        self.with(Outcome::Failed).next().is_none()
+    }
+
+    /// The cases with that outcome.
+    pub fn with(&self, outcome: Outcome) -> impl Iterator<Item = &CaseReport> {
+        self.cases.iter().filter(move |c| c.outcome == outcome)
+    }
+
+    /// As JSON, for machines.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("texts and numbers are always JSON")
+    }
+
+    /// As Markdown, for people.
+    pub fn to_markdown(&self) -> String {
+        let count = |outcome| self.with(outcome).count();
+        let mut text = format!("# {} on {}/{}\n\n", self.backend, self.suite, self.version);
+        let _ = writeln!(
+            text,
+            "{} passed, {} failed, {} excepted, {} not applicable.\n\n| case | rule | outcome | why |\n|---|---|---|---|",
+            count(Outcome::Passed),
+            count(Outcome::Failed),
+            count(Outcome::Excepted),
+            count(Outcome::NotApplicable)
+        );
+        for case in &self.cases {
+            let outcome = match case.outcome {
+                Outcome::Passed => "passed",
+                Outcome::Failed => "**failed**",
+                Outcome::Excepted => "excepted",
+                Outcome::NotApplicable => "not applicable",
+            };
+            let why = case.message.as_deref().unwrap_or_default();
+            let _ = writeln!(text, "| `{}` | {} | {outcome} | {} |", case.name, cell(&case.rule), cell(why));
+        }
+        text
+    }
+}
+
+/// Text that stays inside its cell of a table.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|").replace(['\n', '\r'], " ")
+}

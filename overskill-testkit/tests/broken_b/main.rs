@@ -1,0 +1,36 @@
+//! Backends that break one rule each: the case of that rule finds it, and names the rule.
+
+mod deployments;
+mod jobs;
+mod preview;
+mod progress;
+mod target;
+#[cfg(feature = "tokens")]
+mod tenants;
+
+use overskill_testkit::{
+    Fixture, Suite,
+    report::{self, Outcome},
+};
+use std::future::Future;
+
+/// Runs the suite and expects that `cases` fail, each with a message that names its rule, and that not everything does:
+/// a backend that cannot be told from one that does nothing would prove little.
+async fn breaks<S: ?Sized, W, F>(suite: &Suite<Fixture<S, W>>, cases: &[&str], fixture: impl Fn() -> F)
+where
+    F: Future<Output = Fixture<S, W>>,
+{
+    let report = report::run(suite, "broken", &[], fixture).await;
+    let failed: Vec<_> = report.cases.iter().filter(|c| c.outcome == Outcome::Failed).collect();
+    for case in cases {
+        let found = failed.iter().find(|c| c.name == *case);
+        let found = found.unwrap_or_else(|| panic!("{case} did not find it; the report: {}", report.to_markdown()));
+        let message = found.message.as_deref().unwrap_or_default();
+        let rule = format!("rule broken: \"{}\" ({}/{}/{case}): ", found.rule, suite.name, suite.version);
+        assert!(message.starts_with(&rule), "{message}");
+        assert!(!message.contains("panicked"), "{message}");
+    }
+    let passed = report.cases.iter().filter(|c| c.outcome == Outcome::Passed).count();
+    assert!(passed > report.cases.len() / 3, "{}", report.to_markdown());
+    assert!(!report.conforms());
+}
