@@ -1,0 +1,189 @@
+//! What is Postgres' own: connections, transactions, dialect.
+
+pub(super) use crate::{fault::Fault, row};
+
+use crate::fault::MAX_REPEATS;
+use overskill_core::{Ids, Incarnation, Readiness, Result};
+use sqlx::{
+    Connection as _, PgConnection, PgPool, Postgres, Transaction, pool::PoolConnection, postgres::PgArguments, query,
+    query_as,
+};
+use std::{
+    fmt,
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// The backend's name in errors and reports.
+pub(super) const BACKEND: &str = "postgres";
+
+/// A connection of this database.
+pub(super) type Connection = PgConnection;
+
+/// A row of this database.
+pub(super) type Row = sqlx::postgres::PgRow;
+
+/// A statement with its arguments.
+pub(super) type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
+
+/// The statement in this database's dialect.
+macro_rules! sql {
+    (sqlite: $sqlite:expr, postgres: $postgres:expr $(,)?) => {
+        $postgres
+    };
+}
+pub(super) use sql;
+
+/// Many texts as one argument: what `= ANY ($1)` looks through.
+pub(super) fn list(texts: Vec<String>) -> Vec<String> {
+    texts
+}
+
+/// Runs the body of an operation and names the operation in its error.
+///
+/// A body that lost a race with another transaction, or whose connection was stale, is run again: nothing it did remains.
+pub(super) async fn run<T, F>(operation: &'static str, mut body: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    let mut repeats = 0;
+    loop {
+        match body().await {
+            Err(fault) if fault.is_worth_repeating() && repeats < MAX_REPEATS => {
+                tracing::debug!(operation, repeats, ?fault, "running it again");
+                repeats += 1;
+            }
+            done => return done.map_err(|fault| fault.at(BACKEND, operation)),
+        }
+    }
+}
+
+/// One schema of a database. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Db(Arc<Inner>);
+
+struct Inner {
+    pool: PgPool,
+    schema: String,
+    incarnation: AtomicU64,
+    ids: Arc<dyn Ids>,
+}
+
+impl Db {
+    /// Takes a pool whose connections see the schema.
+    pub(super) fn new(pool: PgPool, schema: String, incarnation: Incarnation, ids: Arc<dyn Ids>) -> Self {
+        Self(Arc::new(Inner { pool, schema, incarnation: AtomicU64::new(incarnation.as_u64()), ids }))
+    }
+
+    /// A connection to read with. One statement sees one state of the database.
+    pub(super) async fn reader(&self) -> Result<Reader, Fault> {
+        Ok(self.0.pool.acquire().await?)
+    }
+
+    /// A connection to write with.
+    pub(super) async fn writer(&self) -> Result<Writer<'_>, Fault> {
+        Ok(Writer { connection: self.0.pool.acquire().await?, _db: PhantomData })
+    }
+
+    /// Where randomness comes from.
+    pub(super) fn ids(&self) -> &dyn Ids {
+        &*self.0.ids
+    }
+
+    /// The life that positions are of.
+    pub(super) fn incarnation(&self) -> Incarnation {
+        Incarnation::from_u64(self.0.incarnation.load(Ordering::Acquire))
+    }
+
+    pub(super) async fn begin_new_incarnation(&self) -> Result<Incarnation> {
+        let new = Incarnation::generate(&*self.0.ids);
+        run("begin_new_incarnation", || async {
+            let mut writer = self.writer().await?;
+            let sql = "UPDATE meta SET value = $1 WHERE name = 'incarnation'";
+            writer.alone(query(sql).bind(format!("{:x}", new.as_u64()))).await?;
+            self.0.incarnation.store(new.as_u64(), Ordering::Release);
+            Ok(new)
+        })
+        .await
+    }
+
+    pub(super) async fn check(&self) -> Result<Readiness> {
+        let ready = Readiness::ready(BACKEND);
+        run("check", || async {
+            let mut reader = self.reader().await?;
+            let sql = "SELECT max(version), current_setting('transaction_read_only') = 'on' FROM schema_migrations";
+            let (version, read_only): (i64, bool) = query_as(sql).fetch_one(&mut *reader).await?;
+            let newest = super::open::newest_version();
+            let mut found = ready.clone();
+            if version != newest {
+                let what = format!("the schema has version {version}, this library's is {newest}");
+                found = found.lacks(what, "end the older processes and start this one again");
+            }
+            if read_only {
+                found = found.lacks("the database is read-only", "connect to the primary, not to a replica");
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    pub(super) async fn close(&self) {
+        self.0.pool.close().await;
+    }
+}
+
+impl fmt::Debug for Db {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Db").field(&self.0.schema).finish()
+    }
+}
+
+/// A connection to read with, until it is dropped.
+pub(super) type Reader = PoolConnection<Postgres>;
+
+/// A connection to write with, until it is dropped.
+pub(super) struct Writer<'a> {
+    connection: PoolConnection<Postgres>,
+    /// As on SQLite, where it is the only one.
+    _db: PhantomData<&'a Db>,
+}
+
+impl Writer<'_> {
+    /// Begins a transaction. It is rolled back when it is dropped.
+    pub(super) async fn begin(&mut self) -> Result<Tx<'_>, Fault> {
+        Ok(Tx(self.connection.begin().await?))
+    }
+
+    /// Runs a statement that is its own transaction, and says how many rows it changed.
+    pub(super) async fn alone(&mut self, query: Query<'_>) -> Result<u64, Fault> {
+        Ok(query.execute(&mut *self.connection).await.map_err(Fault::of_commit)?.rows_affected())
+    }
+}
+
+/// A transaction. Derefs to its connection.
+pub(super) struct Tx<'a>(Transaction<'a, Postgres>);
+
+impl Tx<'_> {
+    /// Makes it durable.
+    pub(super) async fn commit(self) -> Result<(), Fault> {
+        self.0.commit().await.map_err(Fault::of_commit)
+    }
+}
+
+impl Deref for Tx<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl DerefMut for Tx<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.0
+    }
+}

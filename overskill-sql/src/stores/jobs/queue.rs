@@ -1,0 +1,157 @@
+//! The [`RunQueue`].
+
+use super::{
+    super::driver::later,
+    Fault, Jobs,
+    ends::{RecordRow, end, ends, fence_number, record, try_again},
+    run, sql,
+    take::{choose, take},
+    turns::{tick, wake},
+};
+use async_trait::async_trait;
+use overskill_core::{
+    ClaimRequest, Error, FinishResult, FinishedRun, JobName, Result, RunLease, RunQueue, RunRecord, Scope, Timestamp,
+};
+use sqlx::{query, query_as};
+use std::{collections::HashSet, num::NonZeroU32, time::Duration};
+
+#[async_trait]
+impl RunQueue for Jobs {
+    async fn claim(&self, request: &ClaimRequest) -> Result<Vec<RunLease>> {
+        run("claim", || async {
+            let Some(now) = self.something_to_do(request.now).await? else { return Ok(Vec::new()) };
+            let mut writer = self.db.writer().await?;
+            let mut tx = writer.begin().await?;
+            if now.calls {
+                tick(&mut tx, self.db.ids(), now.at).await?;
+                wake(&mut tx, now.at).await?;
+            }
+            let mut taken = match request.max_running_per_app {
+                None => take(&mut tx, request, now.at, None).await?,
+                Some(limit) => {
+                    let chosen = choose(&mut tx, request, now.at, limit).await?;
+                    take(&mut tx, request, now.at, Some(&chosen)).await?
+                }
+            };
+            tx.commit().await?;
+            taken.sort_by(|a, b| (a.turn, &a.run).cmp(&(b.turn, &b.run)));
+            let expires_at = now.at.plus(request.lease);
+            Ok(taken.into_iter().map(|taken| taken.lease(expires_at)).collect::<Result<_>>()?)
+        })
+        .await
+    }
+
+    async fn renew(&self, lease: &RunLease, by: Duration, now: Timestamp) -> Result<RunLease> {
+        run("renew", || async {
+            let mut writer = self.db.writer().await?;
+            let mut tx = writer.begin().await?;
+            let expires_at = later(&mut tx, now).await?.plus(by);
+            let sql = "UPDATE runs SET lease_ms = $1 WHERE run = $2 AND attempt = $3 AND lease_ms IS NOT NULL";
+            let renew = query(sql)
+                .bind(expires_at.as_unix_millis())
+                .bind(lease.run.to_string())
+                .bind(fence_number(lease.fence));
+            if renew.execute(&mut *tx).await?.rows_affected() == 0 {
+                let message = "the run is not this worker's any more: stop working on it";
+                return Err(Error::conflict(message).with("run", lease.run).with("fence", lease.fence).into());
+            }
+            tx.commit().await?;
+            Ok(RunLease { expires_at, ..lease.clone() })
+        })
+        .await
+    }
+
+    async fn finish(&self, finished: &[FinishedRun], now: Timestamp) -> Result<Vec<FinishResult>> {
+        if finished.is_empty() {
+            return Ok(Vec::new());
+        }
+        run("finish", || async {
+            let mut writer = self.db.writer().await?;
+            let mut tx = writer.begin().await?;
+            let (mut ends, failures) = ends(finished);
+            let mut taken = HashSet::new();
+            if !failures.is_empty() {
+                let now = later(&mut tx, now).await?;
+                taken.extend(try_again(&mut tx, &failures, &mut ends, self.db.ids(), now).await?);
+            }
+            if !ends.is_empty() {
+                taken.extend(end(&mut tx, &ends, now).await?);
+            }
+            tx.commit().await?;
+            // Each end is taken once, however often it is named.
+            let mut result = |it: &FinishedRun| match taken.remove(&(it.run.to_string(), fence_number(it.fence))) {
+                true => FinishResult::Taken,
+                false => FinishResult::Stale,
+            };
+            Ok(finished.iter().map(&mut result).collect())
+        })
+        .await
+    }
+
+    async fn history(&self, scope: &Scope, name: &JobName, limit: NonZeroU32) -> Result<Vec<RunRecord>> {
+        run("history", || async {
+            let sql = "WITH asked AS (SELECT id FROM run_jobs WHERE app = $1 AND environment = $2 AND name = $3)
+                       SELECT run, due_ms, state, attempts, failure, ended_ms FROM (
+                           SELECT * FROM (
+                               SELECT run, due_ms, CASE WHEN lease_ms IS NULL THEN 'waiting' ELSE 'running' END AS state,
+                                      attempt AS attempts, failure, NULL AS ended_ms
+                               FROM runs WHERE job = (SELECT id FROM asked) ORDER BY run DESC LIMIT $4) AS open
+                           UNION ALL
+                           SELECT * FROM (
+                               SELECT run, due_ms, state, attempts, failure, ended_ms
+                               FROM run_history WHERE job = (SELECT id FROM asked) ORDER BY run DESC LIMIT $4) AS over
+                       ) AS records ORDER BY run DESC LIMIT $4";
+            let mut reader = self.db.reader().await?;
+            let rows: Vec<RecordRow> = query_as(sql)
+                .bind(scope.app.as_str())
+                .bind(scope.environment.as_str())
+                .bind(name.as_str())
+                .bind(i64::from(limit.get()))
+                .fetch_all(&mut *reader)
+                .await?;
+            Ok(rows.into_iter().map(record).collect::<Result<_>>()?)
+        })
+        .await
+    }
+
+    async fn prune(&self, before: Timestamp) -> Result<u64> {
+        run("prune", || async {
+            let mut writer = self.db.writer().await?;
+            let mut tx = writer.begin().await?;
+            let sql = "DELETE FROM run_history WHERE ended_ms < $1";
+            let forgotten = query(sql).bind(before.as_unix_millis()).execute(&mut *tx).await?.rows_affected();
+            let sql = "DELETE FROM run_jobs WHERE removed = $1
+                       AND NOT EXISTS (SELECT 1 FROM runs WHERE job = id)
+                       AND NOT EXISTS (SELECT 1 FROM run_history WHERE job = id)";
+            query(sql).bind(true).execute(&mut *tx).await?;
+            tx.commit().await?;
+            Ok(forgotten)
+        })
+        .await
+    }
+}
+
+/// The moment of a claim, and what there is to do at it.
+struct Now {
+    at: Timestamp,
+    /// A schedule calls for a run, or one wants its next try.
+    calls: bool,
+}
+
+impl Jobs {
+    /// Looks without a transaction, so that workers who find nothing disturb nobody.
+    async fn something_to_do(&self, now: Timestamp) -> Result<Option<Now>, Fault> {
+        let sql = sql!(
+            sqlite: "SELECT $1, (SELECT min(next_run_ms) FROM run_jobs), (SELECT min(wake_ms) FROM runs),
+                            (SELECT min(turn) FROM runs)",
+            postgres: "SELECT greatest($1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+                              (SELECT min(next_run_ms) FROM run_jobs), (SELECT min(wake_ms) FROM runs),
+                              (SELECT min(turn) FROM runs)",
+        );
+        let mut reader = self.db.reader().await?;
+        let (now, tick, wake, turn): (i64, Option<i64>, Option<i64>, Option<i64>) =
+            query_as(sql).bind(now.as_unix_millis()).fetch_one(&mut *reader).await?;
+        let calls = [tick, wake].into_iter().flatten().any(|at| at <= now);
+        Ok((calls || turn.is_some()).then_some(Now { at: Timestamp::from_unix_millis(now), calls }))
+    }
+}
