@@ -1,4 +1,5 @@
 //! With mocks (feature `mock` of core): what must not be called is not.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use overskill::{
     AccessToken, BackendName, DeploymentStrategy, Environment, ErrorKind, MockDeploymentTarget, MockFileStore,

@@ -315,9 +315,12 @@ mod tests {
             let (mut files, mut model) = (BTreeMap::new(), BTreeMap::new());
             for (path, contents) in steps {
                 let at = FilePath::parse(&path).unwrap();
-                let changes = match contents {
-                    Some(c) => { model.insert(path, c); Changes::new().put(at, vec![c]) }
-                    None => { model.remove(&path); Changes::new().delete(at) }
+                let changes = if let Some(c) = contents {
+                    model.insert(path, c);
+                    Changes::new().put(at, vec![c])
+                } else {
+                    model.remove(&path);
+                    Changes::new().delete(at)
                 };
                 changes.apply_to(&mut files);
             }

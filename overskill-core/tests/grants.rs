@@ -1,4 +1,5 @@
 //! Every use case refuses a grant of another gate, for another app, that has expired, or that lacks the right.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use async_trait::async_trait;
 use overskill_core::{

@@ -1,4 +1,5 @@
 //! Deployments in their simple form, under faults: one active version, and nothing done twice on an unknown outcome.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use overskill_core::{
     AppHandle, BackendName, DeploymentEvent, DeploymentId, DeploymentStrategy, Environment, ErrorKind, Fallback,

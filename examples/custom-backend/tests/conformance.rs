@@ -1,4 +1,5 @@
 //! Both backends pass the suites: one line each. The fixtures say how to open them, and how they look from outside.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use custom_backend::{FolderTarget, LogFiles};
 use overskill_core::{BackendName, FileStore};
