@@ -25,12 +25,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Ada signs in: her token becomes a grant, or an audited refusal.
     let now = SystemClock.now();
-    let ada = Claims {
-        subject: SubjectId::parse("ada")?,
-        tenant: TenantId::of_app(todo.clone()),
-        rights: Rights::ALL,
-        expires_at: now.plus(Duration::from_mins(5)),
-    };
+    let (ada, tenant) = (SubjectId::parse("ada")?, TenantId::of_app(todo.clone()));
+    let ada = Claims::new(ada, tenant, Rights::ALL, now.plus(Duration::from_mins(5)));
     let token = platform.local_tokens().mint(&ada, now)?;
     let app = platform.app(&token, "todo42").await?;
 

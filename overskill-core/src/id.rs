@@ -225,6 +225,14 @@ impl SubjectId {
     }
 }
 
+impl SubjectId {
+    /// Whoever uses an app without having signed in. An identity provider that gives somebody this id gives them no more
+    /// than visitors have.
+    pub fn visitor() -> Self {
+        Self("overskill|visitor".into())
+    }
+}
+
 text_newtype!(SubjectId);
 
 /// An app as isolation boundary: `app_{id}_tenant`, or one user's part of it: `app_{id}_user_{subject}`.
@@ -368,6 +376,13 @@ macro_rules! uuid_id {
             /// The UUID.
             pub const fn as_uuid(self) -> Uuid {
                 self.0
+            }
+
+            /// The moment it was made, to the millisecond, by the clock of whoever made it.
+            pub fn made_at(self) -> Timestamp {
+                let bytes = self.0.as_bytes();
+                let millis = bytes[..6].iter().fold(0, |millis, byte| millis << 8 | i64::from(*byte));
+                Timestamp::from_unix_millis(millis)
             }
         }
 

@@ -23,6 +23,8 @@ pub const OPEN_SECONDS: &str = "overskill_open_seconds";
 pub const GRANT_SECONDS: &str = "overskill_grant_seconds";
 /// Claiming runs.
 pub const CLAIM_SECONDS: &str = "overskill_claim_seconds";
+/// A use case of an app, by name.
+pub const USE_CASE_SECONDS: &str = "overskill_use_case_seconds";
 /// Bytes of sources that were written.
 pub const APPLY_BYTES: &str = "overskill_apply_bytes";
 /// Deployments that ended, by outcome.
@@ -31,7 +33,7 @@ pub const DEPLOYMENTS_TOTAL: &str = "overskill_deployments_total";
 pub const ATTEMPTS_FAILED_TOTAL: &str = "overskill_attempts_failed_total";
 
 /// Every histogram of seconds above, with what it measures.
-pub const SECONDS: [(&str, &str); 9] = [
+pub const SECONDS: [(&str, &str); 10] = [
     (DEPLOY_SECONDS, "a whole deployment, from the lease to its end"),
     (BUILD_SECONDS, "a build"),
     (STAGE_SECONDS, "one `stage` call to a target"),
@@ -41,6 +43,7 @@ pub const SECONDS: [(&str, &str); 9] = [
     (OPEN_SECONDS, "opening a preview"),
     (GRANT_SECONDS, "checking a token and making a grant"),
     (CLAIM_SECONDS, "claiming runs"),
+    (USE_CASE_SECONDS, "a use case of an app, by name"),
 ];
 
 /// Tells the installed recorder the unit and meaning of every metric. A host calls it once, after it installed one.

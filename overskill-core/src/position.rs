@@ -68,7 +68,7 @@ impl StreamPosition {
 
     /// One entry further.
     pub const fn next(self) -> Self {
-        Self { incarnation: self.incarnation, seq: self.seq + 1 }
+        Self { incarnation: self.incarnation, seq: self.seq.saturating_add(1) }
     }
 
     /// How many entries it is behind `head`, or `None` when it is of another life or ahead of it: then only a fresh
@@ -140,9 +140,9 @@ impl Fence {
         self.0
     }
 
-    /// The next higher fence.
+    /// The next higher fence; the highest stays, so that it never begins anew.
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -258,7 +258,8 @@ impl Call {
             if self.request.repeat.effect(e.effect()) == Effect::Unknown {
                 effect = Effect::Unknown;
             }
-            let wait = settings.retry.next_wait(&e, self.request.repeat, *tries, &*settings.ids);
+            let again = self.request.repeat.again_after(e.effect());
+            let wait = settings.retry.wait(*tries, &e).filter(|_| again);
             let paused = self.pause(&e, wait);
             let e = e.effect_as(effect);
             let Some(wait) = wait.filter(|wait| *wait < left()) else {

@@ -1,12 +1,12 @@
 //! The client of one provider: transport, credential, limiter, retries and judgement together.
 
 use crate::{
-    Body, ByStatus, Call, Classify, Credential, Headers, Limiter, Method, NetworkTransport, Request, Response,
-    RetryPolicy, Target, Transport, Url, not_sent,
+    Body, ByStatus, Call, Classify, Credential, Headers, Limiter, Method, NetworkTransport, Request, Response, Target,
+    Transport, Url, not_sent,
 };
 use async_trait::async_trait;
-use overskill_core::{Clock, Error, Ids, Result, SystemClock, SystemIds};
-use std::{fmt, sync::Arc, time::Duration};
+use overskill_core::{Clock, Error, Ids, Result, RetryPolicy, SystemClock, SystemIds};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 /// Calls one provider's API with one credential. Clones are cheap and share everything, the limiter above all.
 ///
@@ -58,7 +58,6 @@ pub(crate) struct Settings {
     pub(crate) retry: RetryPolicy,
     pub(crate) classify: Arc<dyn Classify>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) ids: Arc<dyn Ids>,
     pub(crate) deadline: Duration,
     pub(crate) try_timeout: Duration,
     pub(crate) max_body_bytes: usize,
@@ -80,16 +79,18 @@ impl Client {
                 credential: Credential::none(),
                 headers: Headers::new(),
                 limiter: None,
-                retry: RetryPolicy::default(),
+                retry: RetryPolicy::new(Arc::new(SystemClock), Arc::new(SystemIds)),
                 classify: Arc::new(ByStatus),
                 clock: Arc::new(SystemClock),
-                ids: Arc::new(SystemIds),
                 deadline: Duration::from_mins(2),
                 try_timeout: Duration::from_secs(30),
                 max_body_bytes: 16 * 1024 * 1024,
                 plain_http: false,
             },
             networked: true,
+            ids: Arc::new(SystemIds),
+            max_tries: const { NonZeroU32::new(4).expect("4 is not 0") },
+            waits: (Duration::from_millis(250), Duration::from_secs(10)),
             problem,
         }
     }
@@ -186,6 +187,9 @@ impl fmt::Debug for Settings {
 pub struct ClientBuilder {
     settings: Settings,
     networked: bool,
+    ids: Arc<dyn Ids>,
+    max_tries: NonZeroU32,
+    waits: (Duration, Duration),
     problem: Option<Error>,
 }
 
@@ -217,9 +221,16 @@ impl ClientBuilder {
         self
     }
 
-    /// When failed calls are tried again.
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.settings.retry = policy;
+    /// How often a call is sent at most, the first time included; 4 times unless set. Once means never again.
+    pub fn max_tries(mut self, tries: NonZeroU32) -> Self {
+        self.max_tries = tries;
+        self
+    }
+
+    /// The bounds of the waits between tries, as in [`RetryPolicy::waits`]: below 0.25 s, 0.5 s, … 10 s unless set. What
+    /// the server asks for wins over them, and the deadline over both.
+    pub fn waits(mut self, first: Duration, max: Duration) -> Self {
+        self.waits = (first, max);
         self
     }
 
@@ -237,7 +248,7 @@ impl ClientBuilder {
 
     /// Where jitter comes from; the system's randomness unless set.
     pub fn ids(mut self, ids: impl Ids) -> Self {
-        self.settings.ids = Arc::new(ids);
+        self.ids = Arc::new(ids);
         self
     }
 
@@ -271,13 +282,16 @@ impl ClientBuilder {
     /// `Invalid` when base URL, a header field or the credential is malformed, or when a credential would go over plain
     /// `http`.
     pub fn build(self) -> Result<Client> {
-        let Self { mut settings, networked, problem } = self;
+        let Self { mut settings, networked, ids, max_tries, waits: (first, max), problem } = self;
         let backend = settings.backend.to_string();
         let ready = match problem {
             Some(problem) => Err(problem),
             None => settings.check_credential(),
         };
         ready.map_err(|e| e.at(backend.clone(), "build"))?;
+        // How long an asked wait may be is up to each call's deadline.
+        let retry = RetryPolicy::new(Arc::clone(&settings.clock), ids).longest_asked(Duration::MAX);
+        settings.retry = retry.tries(max_tries).waits(first, max);
         if networked {
             let network = NetworkTransport::new().map_err(|e| e.at(backend, "build"))?;
             settings.transport = Arc::new(network);

@@ -11,7 +11,6 @@ mod message;
 mod multipart;
 mod network;
 mod record;
-mod retry;
 mod retry_after;
 mod tenant;
 mod transport;
@@ -29,7 +28,6 @@ pub use multipart::Multipart;
 pub use network::{NetworkTransport, NetworkTransportBuilder};
 pub use overskill_core::{Effect, Error, ErrorKind, ParseError, Result, Retry};
 pub use record::{Answer, Recorded, Recording};
-pub use retry::RetryPolicy;
 pub use retry_after::{MAX_RETRY_AFTER, parse_retry_after};
 pub use tenant::{
     AddressPolicy, PinnedNetwork, PinnedTransport, Refused, Resolver, SystemResolver, TenantCall, TenantUrlClient,

@@ -7,7 +7,7 @@ use bucket::Bucket;
 use overskill_core::{AppId, Clock, Error, ErrorKind, Result, Retry};
 use queue::{Queue, Waiter};
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fmt,
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard},
@@ -36,6 +36,9 @@ pub struct Quota {
 }
 
 impl Quota {
+    /// How many [urgent](Priority::Urgent) calls may wait.
+    pub const MAX_QUEUED_URGENT: usize = 1_000;
+
     /// At most `calls` in any `window` (half-open, wherever it begins).
     pub fn new(calls: NonZeroU32, window: Duration) -> Self {
         Self {
@@ -61,7 +64,11 @@ impl Quota {
         self
     }
 
-    /// How many calls may wait; 10,000 unless set. Further ones fail at once with `RateLimited`.
+    /// How many calls may wait; 10,000 unless set. Urgent ones do not count: they have
+    /// [places of their own](Quota::MAX_QUEUED_URGENT).
+    ///
+    /// When all places are taken, whoever has most calls waiting pays: its next call fails at once with `RateLimited`,
+    /// and a call of anybody else takes the place of its last one, which fails so in its stead.
     pub fn max_queued(mut self, calls: usize) -> Self {
         self.max_queued = calls;
         self
@@ -140,7 +147,7 @@ impl fmt::Display for FairKey {
 
 /// Lets calls through as a [`Quota`] allows. Clones share it: give one to every client that uses the same credential.
 ///
-/// - Nobody is starved: apps take turns.
+/// - Nobody is starved: apps take turns, and a full queue makes room at the cost of the app that waits most.
 /// - It spawns nothing. One of those who wait sleeps for all; when its future is dropped, another takes over, and a
 ///   dropped wait leaves no gap and costs no call.
 /// - [`pause`](Limiter::pause) holds everybody, as a 429 asks for; afterwards calls start one by one.
@@ -160,8 +167,8 @@ struct Shared {
 struct State {
     bucket: Bucket,
     queue: Queue,
-    /// Who got a permit and has not woken up to take it.
-    granted: HashSet<u64>,
+    /// Whose wait has ended, and who has not woken up to see it.
+    settled: HashMap<u64, Settled>,
     in_flight: u32,
     /// Who sleeps for all, and until when.
     driver: Option<(u64, Duration)>,
@@ -182,7 +189,7 @@ impl Limiter {
             state: Mutex::new(State {
                 bucket,
                 queue: Queue::default(),
-                granted: HashSet::new(),
+                settled: HashMap::new(),
                 in_flight: 0,
                 driver: None,
             }),
@@ -192,17 +199,18 @@ impl Limiter {
     /// Waits for a permit to make a call that costs `cost`, which most providers count as 1.
     ///
     /// # Errors
-    /// `RateLimited` without effect when too many wait already; it says after how long it is worth trying again.
+    /// `RateLimited` without effect when too many wait, at once or later; it says after how long it is worth trying
+    /// again.
     /// `Invalid` when the call costs more than could ever be there.
     pub async fn acquire(&self, app: FairKey, priority: Priority, cost: NonZeroU32) -> Result<Permit> {
         let shared = &*self.0;
         let began = shared.clock.monotonic();
         let ticket = Ticket { limiter: self, id: None, cost: cost.get(), wake: Arc::new(Notify::new()) };
-        let ticket = self.enter(ticket, app, priority, began)?;
+        let ticket = self.enter(ticket, app, priority)?;
         loop {
             let wait = shared.lock().wait(&ticket, shared); // a statement of its own, so that the lock ends with it
             match wait {
-                Wait::Over => break,
+                Wait::Over(outcome) => break outcome?,
                 Wait::Sleep(time) => tokio::select! {
                     biased;
                     () = ticket.wake.notified() => {}
@@ -231,7 +239,7 @@ impl Limiter {
         self.0.lock().queue.len()
     }
 
-    fn enter<'a>(&self, mut ticket: Ticket<'a>, app: FairKey, priority: Priority, now: Duration) -> Result<Ticket<'a>> {
+    fn enter<'a>(&self, mut ticket: Ticket<'a>, app: FairKey, priority: Priority) -> Result<Ticket<'a>> {
         let Shared { name, quota, .. } = &*self.0;
         let cost = ticket.cost;
         let most = quota.burst.get() - quota.reserve;
@@ -241,21 +249,9 @@ impl Limiter {
             ))
             .at(name.clone(), "queue"));
         }
-        let mut state = self.0.lock();
-        if state.queue.len() >= quota.max_queued {
-            let queued = u32::try_from(state.queue.len()).unwrap_or(u32::MAX);
-            let after = state.bucket.ready_at(queued, 0).saturating_sub(now);
-            return Err(Error::new(
-                ErrorKind::RateLimited,
-                format!("at most {} calls may wait for this credential", quota.max_queued),
-            )
-            .retry_as(Retry::After(after))
-            .at(name.clone(), "queue"));
-        }
-        let id = state.queue.push(Waiter { app, priority, cost, wake: Arc::clone(&ticket.wake) });
-        ticket.id = Some(id);
         metrics::gauge!("overskill_http_queue_length", "backend" => name.clone()).increment(1);
-        state.advance(&self.0);
+        let waiter = Waiter { app, priority, cost, wake: Arc::clone(&ticket.wake) };
+        ticket.id = Some(self.0.lock().enter(waiter, &self.0));
         Ok(ticket)
     }
 }
@@ -300,9 +296,44 @@ impl Shared {
             Priority::Normal => self.quota.reserve,
         }
     }
+
+    fn places(&self, priority: Priority) -> usize {
+        match priority {
+            Priority::Urgent => Quota::MAX_QUEUED_URGENT,
+            Priority::Normal => self.quota.max_queued,
+        }
+    }
+
+    fn refusal(&self, priority: Priority, after: Duration) -> Error {
+        let which = match priority {
+            Priority::Urgent => "urgent calls",
+            Priority::Normal => "calls",
+        };
+        let places = self.places(priority);
+        Error::new(ErrorKind::RateLimited, format!("at most {places} {which} may wait for this credential"))
+            .retry_as(Retry::After(after))
+            .at(self.name.clone(), "queue")
+    }
 }
 
 impl State {
+    /// Queues a call, and makes room for it if there is none.
+    fn enter(&mut self, waiter: Waiter, shared: &Shared) -> u64 {
+        let (app, priority) = (waiter.app.clone(), waiter.priority);
+        let id = self.queue.push(waiter);
+        self.advance(shared);
+        if self.queue.len_of(priority) > shared.places(priority)
+            && let Some((refused, waiter)) = self.queue.take_from_longest(priority, &app)
+        {
+            self.settled.insert(refused, Settled::Refused(priority));
+            waiter.wake.notify_one();
+            // It may have been about to sleep for all.
+            self.driver = self.driver.filter(|(driver, _)| *driver != refused);
+            self.advance(shared);
+        }
+        id
+    }
+
     /// Hands out what there is, and sees to it that somebody wakes up for the next.
     fn advance(&mut self, shared: &Shared) {
         let now = shared.clock.monotonic();
@@ -315,7 +346,7 @@ impl State {
                 break;
             };
             self.in_flight += 1;
-            self.granted.insert(id);
+            self.settled.insert(id, Settled::Granted);
             waiter.wake.notify_one();
         }
         let Some((next, at)) = self.next(shared) else {
@@ -330,9 +361,18 @@ impl State {
 
     fn wait(&mut self, ticket: &Ticket<'_>, shared: &Shared) -> Wait {
         self.advance(shared);
-        let Some(id) = ticket.id.filter(|id| !self.granted.remove(id)) else {
-            return Wait::Over;
+        let Some(id) = ticket.id else {
+            return Wait::Over(Ok(()));
         };
+        match self.settled.remove(&id) {
+            None => {}
+            Some(Settled::Granted) => return Wait::Over(Ok(())),
+            Some(Settled::Refused(priority)) => {
+                let queued = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+                let after = self.bucket.ready_at(queued, 0).saturating_sub(shared.clock.monotonic());
+                return Wait::Over(Err(shared.refusal(priority, after)));
+            }
+        }
         if self.driver.is_some_and(|(driver, _)| driver != id) {
             return Wait::ToBeWoken;
         }
@@ -361,10 +401,17 @@ impl State {
     }
 }
 
+/// How a wait ended.
+enum Settled {
+    Granted,
+    /// Another one took its place in the queue.
+    Refused(Priority),
+}
+
 /// What a waiting call does next.
 enum Wait {
-    /// The permit is there.
-    Over,
+    /// The permit is there, or never comes.
+    Over(Result<()>),
     /// It sleeps for all.
     Sleep(Duration),
     /// Another one sleeps, or a call under way has to end first.
@@ -387,12 +434,14 @@ impl Drop for Ticket<'_> {
         };
         metrics::gauge!("overskill_http_queue_length", "backend" => shared.name.clone()).decrement(1);
         let mut state = shared.lock();
-        if state.granted.remove(&id) {
-            // The permit came, and nobody was left to take it.
-            state.bucket.give_back(self.cost);
-            state.in_flight -= 1;
-        } else {
-            state.queue.remove(id);
+        match state.settled.remove(&id) {
+            Some(Settled::Granted) => {
+                // The permit came, and nobody was left to take it.
+                state.bucket.give_back(self.cost);
+                state.in_flight -= 1;
+            }
+            Some(Settled::Refused(_)) => {}
+            None => state.queue.remove(id),
         }
         if state.driver.is_some_and(|(driver, _)| driver == id) {
             state.driver = None;

@@ -59,6 +59,11 @@ impl fmt::Display for Method {
 }
 
 /// What it means to send a request twice.
+///
+/// [`overskill_core::Repeat`] knows two cases, and both [`Safe`](Repeat::Safe) and [`Idempotent`](Repeat::Idempotent) are
+/// its `Safe`: enough to decide whether to call again, which is why this converts into it. It is not enough here, because
+/// the two fail differently (RFC 9110 §§ 9.2.1 and 9.2.2): a GET that was cut off changed nothing and its error says so,
+/// while a PUT that was cut off may have landed although it may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Repeat {
     /// It changes nothing: a failure never has [`Effect::Unknown`].
@@ -75,6 +80,20 @@ impl Repeat {
         match self {
             Self::Safe => Effect::None,
             Self::Idempotent | Self::Once => effect,
+        }
+    }
+
+    /// Whether to send it again after a failure with `effect`.
+    pub(crate) fn again_after(self, effect: Effect) -> bool {
+        effect == Effect::None || overskill_core::Repeat::from(self) == overskill_core::Repeat::Safe
+    }
+}
+
+impl From<Repeat> for overskill_core::Repeat {
+    fn from(repeat: Repeat) -> Self {
+        match repeat {
+            Repeat::Safe | Repeat::Idempotent => Self::Safe,
+            Repeat::Once => Self::Unsafe,
         }
     }
 }
@@ -248,6 +267,14 @@ mod tests {
         assert_eq!(of(Repeat::Safe), ["GET", "HEAD", "OPTIONS"]);
         assert_eq!(of(Repeat::Idempotent), ["PUT", "DELETE"]);
         assert_eq!(of(Repeat::Once), ["POST", "PATCH"]);
+    }
+
+    #[test]
+    fn what_may_have_landed_is_repeated_only_when_that_is_harmless() {
+        for (repeat, after_unknown) in [(Repeat::Safe, true), (Repeat::Idempotent, true), (Repeat::Once, false)] {
+            assert!(repeat.again_after(Effect::None), "{repeat:?}");
+            assert_eq!(repeat.again_after(Effect::Unknown), after_unknown, "{repeat:?}");
+        }
     }
 
     #[test]

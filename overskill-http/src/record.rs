@@ -1,5 +1,7 @@
 //! A transport that remembers what went through it, without secrets.
 
+mod redact;
+
 use crate::{Body, Headers, Method, Request, Response, Transport, Url};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -12,9 +14,11 @@ use std::{
 
 /// Wraps a transport and keeps what was asked and answered, for tests and for finding faults. Clones share what is kept.
 ///
-/// Header fields that may be secret, query values and, in JSON bodies, everything under a telling name (`password`,
-/// `token`, `text` of a `secret_text` binding and so on) become `…`. [`hide`](Recording::hide) adds values that are
-/// looked for everywhere. Still: **a recording is for developers**, since nobody knows all that is secret.
+/// Header fields that may be secret and query values become `…`. Of bodies, only JSON is shown, and only if it could be
+/// kept whole; in it, what stands under a telling name (`password`, `token`), the values of bindings and variables
+/// (`text`, `value`, `env`), URLs with passwords or queries, and values without a name become `…`. Forms show the names
+/// of their fields; all else shows its size: `… (512 bytes)`. [`hide`](Recording::hide) adds values that are looked for
+/// everywhere. Still: **a recording is for developers**, since nobody knows all that is secret.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -44,11 +48,11 @@ pub struct Recording {
 pub struct Recorded {
     /// The method.
     pub method: Method,
-    /// The URL, whose query has names but no values.
+    /// The URL, whose query has names but no values; what has no value shows no name either.
     pub url: String,
     /// The header fields, as their `Debug` shows them.
     pub headers: Vec<(String, String)>,
-    /// The body's text; what is not UTF-8 is replaced. At most 64 KiB are kept.
+    /// What may be shown of the body: JSON of at most 64 KiB without what may be secret, a form's names, else its size.
     pub body: String,
     /// What came back; `None` while nothing has, and when the call was dropped.
     pub answer: Option<Answer>,
@@ -63,7 +67,7 @@ pub enum Answer {
         status: u16,
         /// Its header fields, as their `Debug` shows them.
         headers: Vec<(String, String)>,
-        /// As much of its body as was read, at most 64 KiB.
+        /// What may be shown of its body, as far as it was read.
         body: String,
     },
     /// No response.
@@ -83,6 +87,7 @@ struct Entry {
     url: Url,
     headers: Headers,
     body: Bytes,
+    body_bytes: usize,
     answer: Option<Result<Seen, ErrorKind>>,
 }
 
@@ -90,12 +95,13 @@ struct Seen {
     status: u16,
     headers: Headers,
     body: Vec<u8>,
+    body_bytes: usize,
 }
 
 impl Recording {
     /// How many requests are kept; older ones are dropped.
     pub const MAX_ENTRIES: usize = 1_000;
-    /// How much of a body is kept.
+    /// How much of a body is kept. Longer ones show their size.
     pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
     /// Records what goes through `inner`.
@@ -140,6 +146,7 @@ impl Recording {
             url: request.url.clone(),
             headers: request.headers.clone(),
             body: request.body.slice(..shown),
+            body_bytes: request.body.len(),
             answer: None,
         });
         kept.dropped + kept.entries.len() - 1
@@ -167,7 +174,8 @@ impl Transport for Recording {
         let id = self.begin(&request);
         match self.inner.send(request).await {
             Ok(response) => {
-                let head = Seen { status: response.status, headers: response.headers.clone(), body: Vec::new() };
+                let headers = response.headers.clone();
+                let head = Seen { status: response.status, headers, body: Vec::new(), body_bytes: 0 };
                 self.entry(id, |entry| entry.answer = Some(Ok(head)));
                 let recording = self.clone();
                 Ok(response.map(|body| {
@@ -187,33 +195,41 @@ impl Transport for Recording {
 
 impl Entry {
     fn read(&mut self, part: &[u8]) {
-        if let Some(Ok(Seen { body, .. })) = &mut self.answer {
+        if let Some(Ok(Seen { body, body_bytes, .. })) = &mut self.answer {
+            *body_bytes += part.len();
             let room = Recording::MAX_BODY_BYTES.saturating_sub(body.len());
             body.extend_from_slice(&part[..part.len().min(room)]);
         }
     }
 
     fn redacted(&self, hidden: &[Secret]) -> Recorded {
-        let hide = |text: String| hidden.iter().fold(text, |text, secret| text.replace(secret.expose(), "…"));
+        let hide = |text: String| {
+            hidden.iter().fold(text, |text, secret| {
+                let in_json = serde_json::Value::from(secret.expose()).to_string();
+                let in_json = &in_json[1..in_json.len() - 1]; // without its quotes
+                text.replace(secret.expose(), "…").replace(in_json, "…")
+            })
+        };
         let fields = |headers: &Headers| -> Vec<_> {
             let pairs = headers.redacted();
             pairs.map(|(n, v)| (n.to_owned(), hide(v.to_owned()))).collect()
         };
         let mut url = self.url.to_string();
-        if self.url.query().is_some() {
+        if let Some(query) = self.url.query() {
             url.truncate(url.len() - "…".len());
-            let names: Vec<_> = self.url.query_pairs().map(|(name, _)| format!("{name}=…")).collect();
-            url.push_str(&names.join("&"));
+            url.push_str(&redact::pairs(query));
         }
         Recorded {
             method: self.method,
             url: hide(url),
             headers: fields(&self.headers),
-            body: hide(redacted_body(&self.body)),
+            body: hide(redact::body(&self.headers, &self.body, self.body_bytes)),
             answer: self.answer.as_ref().map(|answer| match answer {
-                Ok(Seen { status, headers, body }) => {
-                    Answer::Response { status: *status, headers: fields(headers), body: hide(redacted_body(body)) }
-                }
+                Ok(Seen { status, headers, body, body_bytes }) => Answer::Response {
+                    status: *status,
+                    headers: fields(headers),
+                    body: hide(redact::body(headers, body, *body_bytes)),
+                },
                 Err(kind) => Answer::Failed(*kind),
             }),
         }
@@ -231,58 +247,32 @@ impl fmt::Display for Recorded {
     }
 }
 
-fn redacted_body(body: &[u8]) -> String {
-    match serde_json::from_slice::<serde_json::Value>(body) {
-        Ok(mut json) => {
-            redact_json(&mut json);
-            json.to_string()
-        }
-        Err(_) => String::from_utf8_lossy(body).into_owned(),
-    }
-}
-
-fn redact_json(json: &mut serde_json::Value) {
-    use serde_json::Value;
-    const TELLING: [&str; 12] = [
-        "auth",
-        "cookie",
-        "credential",
-        "encrypted",
-        "jwt",
-        "key",
-        "pass",
-        "private",
-        "pwd",
-        "secret",
-        "signature",
-        "token",
-    ];
-    match json {
-        Value::Array(items) => items.iter_mut().for_each(redact_json),
-        Value::Object(fields) => {
-            let is_secret_binding = fields.get("type").and_then(Value::as_str).is_some_and(|t| t.starts_with("secret"));
-            for (name, value) in fields {
-                let name = name.to_ascii_lowercase();
-                let telling = TELLING.iter().any(|t| name.contains(t));
-                if telling || is_secret_binding && matches!(name.as_str(), "text" | "value") {
-                    *value = Value::from("…");
-                } else {
-                    redact_json(value);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{not_sent, transport_fn};
+    use crate::{Multipart, not_sent, transport_fn};
+    use overskill_core::SeededIds;
 
-    fn request(body: &'static str) -> Request {
+    const FORM: &str = "application/x-www-form-urlencoded";
+
+    fn request(body: impl Into<Bytes>) -> Request {
         let url = Url::parse("https://x.test/a?k=hunter2").unwrap();
         Request::new(Method::Post, url).with_body(body)
+    }
+
+    /// What a recording shows of a body, which is the same whichever way it went.
+    async fn shown(content_type: &str, body: impl Into<Bytes>) -> String {
+        let body = body.into();
+        let answer = Response::new(200, body.clone()).with_header("content-type", content_type).unwrap();
+        let recording = Recording::new(transport_fn(move |_| std::future::ready(Ok(answer.clone()))));
+        let mut request = request(body);
+        request.headers.set("content-type", content_type).unwrap();
+        let response = recording.send(request).await.unwrap();
+        response.collect(usize::MAX).await.unwrap();
+        let seen = recording.requests().remove(0);
+        let Some(Answer::Response { body, .. }) = seen.answer else { panic!("{seen:?}") };
+        assert_eq!(seen.body, body);
+        body
     }
 
     #[tokio::test]
@@ -300,6 +290,95 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn json_that_is_too_long_to_keep_is_not_shown() {
+        let pad = "x".repeat(Recording::MAX_BODY_BYTES);
+        let body = format!(r#"{{"token":"hunter2","pad":"{pad}"}}"#);
+        let bytes = body.len();
+        assert_eq!(shown("application/json", body).await, format!("… ({bytes} bytes)"));
+    }
+
+    #[tokio::test]
+    async fn only_whole_json_is_shown() {
+        for body in ["hunter2", "\"hunter2\"", "482913", r#"{"a":"hunter2""#, r#"{"a":1} hunter2"#, "\u{0}hunter2"] {
+            let want = format!("… ({} bytes)", body.len());
+            assert_eq!(shown("text/plain", body).await, want);
+            assert_eq!(shown("application/json", body).await, want);
+            assert!(!shown(FORM, body).await.contains("hunter2"), "{body}");
+            assert!(!shown("multipart/form-data; boundary=b", body).await.contains("hunter2"), "{body}");
+        }
+        assert_eq!(shown("text/plain", "").await, "");
+    }
+
+    #[tokio::test]
+    async fn of_forms_only_names_are_shown() {
+        let form = "grant_type=client_credentials&client_secret=hunter2&hunter2&aHVudGVyMg==&{\"a\":\"hunter2=x\"";
+        assert_eq!(shown(FORM, form).await, "grant_type=…&client_secret=…&…&…&…");
+        let metadata = r#"{"bindings":[{"type":"secret_text","name":"A","text":"hunter2"}]}"#;
+        let form = || {
+            let form = Multipart::new(&SeededIds::new(1)).text("metadata", "application/json", metadata).unwrap();
+            form.file("worker.js", "hunter2.js", "text/javascript", "const KEY = 'hunter2'").unwrap()
+        };
+        assert_eq!(shown(&form().content_type(), form().into_body()).await, "metadata=…&worker.js=…");
+        let long = form().file("more", "m", "text/plain", vec![b'x'; Recording::MAX_BODY_BYTES]).unwrap();
+        let long = long.file("beyond", "b", "text/plain", "").unwrap();
+        assert_eq!(shown(&long.content_type(), long.into_body()).await, "metadata=…&worker.js=…&more=…");
+    }
+
+    #[tokio::test]
+    async fn a_query_shows_names_that_have_values() {
+        for (query, want) in [
+            ("hunter2", "…"),
+            ("hunter2&k=v", "…&k=…"),
+            ("aHVudGVyMg==", "…"),
+            ("a[0]=b&c=d=e", "a[0]=…&c=…"),
+            ("", ""),
+        ] {
+            let recording = Recording::new(transport_fn(|_| async { Err::<Response, _>(not_sent("x")) }));
+            let url = Url::parse(&format!("https://x.test/a?{query}")).unwrap();
+            recording.send(Request::new(Method::Get, url)).await.unwrap_err();
+            assert_eq!(recording.requests()[0].url, format!("https://x.test/a?{want}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn values_that_may_be_secret_become_dots() {
+        for (body, want) in [
+            // How Cloudflare, Supabase and Vercel are told of secrets and variables.
+            (
+                r#"{"name":"A","text":"hunter2","type":"secret_text"}"#,
+                r#"{"name":"A","text":"…","type":"secret_text"}"#,
+            ),
+            (r#"{"format":"raw","name":"A","type":"secret_key"}"#, r#"{"format":"…","name":"A","type":"secret_key"}"#),
+            (r#"{"name":"A","text":"hunter2","type":"plain_text"}"#, r#"{"name":"A","text":"…","type":"plain_text"}"#),
+            (r#"[{"name":"A","value":"hunter2"}]"#, r#"[{"name":"A","value":"…"}]"#),
+            (r#"{"env":{"A":"hunter2","B":["hunter2"]}}"#, r#"{"env":{"A":"…","B":["…"]}}"#),
+            // Nothing says what these are.
+            (r#"["hunter2",7]"#, r#"["…","…"]"#),
+            (r#"{"target":"postgres://me:hunter2@db/x"}"#, r#"{"target":"…"}"#),
+            (r#"{"uploadUrl":"https://x.test/a?hunter2"}"#, r#"{"uploadUrl":"…"}"#),
+            (r#"{"body":"{\"password\":\"hunter2\"}"}"#, r#"{"body":"…"}"#),
+            (r#"{"note":"-----BEGIN hunter2"}"#, r#"{"note":"…"}"#),
+            (r#"{"sql":"select ?","params":["hunter2"]}"#, r#"{"params":["…"],"sql":"select ?"}"#),
+            // And this is for what one looks into a recording.
+            (
+                r#"{"ids":[1,"b"],"ok":true,"url":"https://x.test/a"}"#,
+                r#"{"ids":[1,"b"],"ok":true,"url":"https://x.test/a"}"#,
+            ),
+        ] {
+            let shown: serde_json::Value = serde_json::from_str(&shown("application/json", body).await).unwrap();
+            assert_eq!(shown, serde_json::from_str::<serde_json::Value>(want).unwrap(), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn hidden_texts_are_found_in_json_too() {
+        let recording = Recording::new(transport_fn(|_| async { Err::<Response, _>(not_sent("x")) }));
+        let recording = recording.hide("hun\"ter\\2".into());
+        recording.send(request(r#"{"note":"it is hun\"ter\\2"}"#)).await.unwrap_err();
+        assert_eq!(recording.requests()[0].body, r#"{"note":"it is …"}"#);
+    }
+
+    #[tokio::test]
     async fn failures_are_kept_and_the_oldest_are_dropped() {
         let recording = Recording::new(transport_fn(|_| async { Err::<Response, _>(not_sent("x")) }));
         for _ in 0..Recording::MAX_ENTRIES + 3 {
@@ -308,7 +387,7 @@ mod tests {
         let seen = recording.requests();
         assert_eq!(seen.len(), Recording::MAX_ENTRIES);
         assert_eq!(seen[0].answer, Some(Answer::Failed(ErrorKind::Unavailable)));
-        assert_eq!(seen[0].body, "plain");
+        assert_eq!(seen[0].body, "… (5 bytes)");
         recording.clear();
         assert!(recording.requests().is_empty());
     }

@@ -120,9 +120,8 @@ async fn what_is_wrong_is_not_repeated() {
 #[tokio::test]
 async fn once_unknown_the_effect_stays_unknown() {
     for last in [Act::Answer(409), Act::Answer(403), Act::NoConnection] {
-        let policy = RetryPolicy::default().max_tries(NonZeroU32::new(2).unwrap());
         let bench = Bench::new([Act::CutOff, last]);
-        let client = bench.builder().retry(policy).build().unwrap();
+        let client = bench.builder().max_tries(NonZeroU32::new(2).unwrap()).build().unwrap();
         let e = bench.send(client.put("x")).await.unwrap_err();
         assert_eq!(e.effect(), Effect::Unknown, "{e}");
     }
@@ -165,6 +164,31 @@ async fn the_servers_wish_is_waited_for_unless_it_reaches_past_the_deadline() {
     let e = bench.send(bench.client().get("x").deadline(secs(60))).await.unwrap_err();
     assert_eq!((e.kind(), e.retry()), (ErrorKind::RateLimited, Retry::After(secs(600))));
     assert_eq!(bench.clock.monotonic(), Duration::ZERO, "it fails at once");
+}
+
+#[tokio::test]
+async fn waits_are_spread_below_a_bound_that_doubles_up_to_a_longest_one() {
+    let mut longest = [Duration::ZERO; 3];
+    for seed in 0..40 {
+        let bench = Bench::new(std::iter::repeat_with(|| Act::NoConnection).take(4));
+        let at = Arc::new(Mutex::new(Vec::new()));
+        let (seen, clock, inner) = (Arc::clone(&at), bench.clock.clone(), bench.recording.clone());
+        let server = transport_fn(move |request: Request| {
+            seen.lock().unwrap().push(clock.monotonic());
+            let inner = inner.clone();
+            async move { inner.send(request).await }
+        });
+        let client = bench.builder().transport(server).ids(SeededIds::new(seed)).waits(secs(1), secs(3));
+        bench.send(client.build().unwrap().get("x")).await.unwrap_err();
+        let at = at.lock().unwrap();
+        assert_eq!(at.len(), 4);
+        for (i, pair) in at.windows(2).enumerate() {
+            longest[i] = longest[i].max(pair[1].saturating_sub(pair[0]));
+        }
+    }
+    for (longest, bound) in longest.into_iter().zip([1, 2, 3]) {
+        assert!(longest <= secs(bound) && longest > secs(bound) * 3 / 4, "{longest:?} of {bound} s");
+    }
 }
 
 #[tokio::test]

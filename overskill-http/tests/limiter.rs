@@ -164,6 +164,83 @@ async fn the_queue_is_bounded_and_says_when_to_come_back() {
     assert!(ask().now_or_never().is_none(), "there is room again");
 }
 
+#[tokio::test]
+async fn a_full_queue_makes_room_at_the_cost_of_who_waits_most() {
+    let (limiter, clock) = limiter(Quota::new(n(60), secs(60)).burst(ONE).max_queued(10));
+    let ask = |app: &str| Box::pin(limiter.acquire(app.into(), Priority::Normal, ONE));
+    drop(ask("a").now_or_never().unwrap().unwrap());
+    let mut greedy: Vec<_> = std::iter::repeat_with(|| ask("a")).take(10).collect();
+    assert!(greedy.iter_mut().all(|call| call.now_or_never().is_none()));
+
+    let mut modest = ask("b");
+    assert!(modest.as_mut().now_or_never().is_none(), "it waits, and is not refused");
+    assert_eq!(limiter.queue_length(), 10);
+    let last = greedy.pop().unwrap();
+    let e = clock.drive(last).await.unwrap_err();
+    assert_eq!((e.kind(), e.effect(), e.retry()), (ErrorKind::RateLimited, Effect::None, Retry::After(secs(10))));
+    assert_eq!((e.backend(), e.operation()), ("test", "queue"));
+    assert!(ask("a").now_or_never().unwrap().is_err(), "who waits most is refused");
+    assert!(greedy.iter_mut().all(|call| call.now_or_never().is_none()), "and nobody else");
+
+    // Once the shares are even, newcomers of either are refused: nobody is driven out for their like.
+    let more: Vec<_> = std::iter::repeat_with(|| ask("b")).take(9).collect();
+    let outcomes: Vec<_> = more.into_iter().map(|mut call| (call.as_mut().now_or_never().is_some(), call)).collect();
+    assert_eq!(outcomes.iter().filter(|(over, _)| !over).count(), 4);
+    assert!(ask("a").now_or_never().unwrap().is_err());
+    let waiting = greedy.iter_mut().filter_map(|call| call.now_or_never().is_none().then_some(())).count();
+    assert_eq!((waiting, limiter.queue_length()), (5, 10));
+    drop((greedy, outcomes));
+    assert!(clock.drive(modest).await.is_ok());
+    assert_eq!(limiter.queue_length(), 0);
+}
+
+#[tokio::test]
+async fn urgent_calls_have_places_of_their_own() {
+    let (limiter, clock) = limiter(Quota::new(n(60), secs(60)).burst(ONE).max_queued(3));
+    let ask = |app: &str, priority| Box::pin(limiter.acquire(app.into(), priority, ONE));
+    drop(ask("a", Priority::Normal).now_or_never().unwrap().unwrap());
+    let mut normal: Vec<_> = std::iter::repeat_with(|| ask("a", Priority::Normal)).take(3).collect();
+    assert!(normal.iter_mut().all(|call| call.now_or_never().is_none()));
+    let mut urgent: Vec<_> = std::iter::repeat_with(|| ask("a", Priority::Urgent)).take(1_000).collect();
+    assert!(urgent.iter_mut().all(|call| call.now_or_never().is_none()));
+    assert!(ask("a", Priority::Urgent).now_or_never().unwrap().is_err(), "these are bounded as well");
+    let mut operator = ask("operator", Priority::Urgent);
+    assert!(operator.as_mut().now_or_never().is_none());
+    assert!(urgent.pop().unwrap().now_or_never().unwrap().is_err());
+    assert!(normal.iter_mut().all(|call| call.now_or_never().is_none()), "nobody else pays for it");
+    drop(urgent);
+    let (operator, normal) = clock.drive(async { tokio::join!(operator, futures::future::join_all(normal)) }).await;
+    assert_eq!(operator.unwrap().waited(), secs(1), "and it goes first");
+    assert!(normal.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn who_sleeps_for_all_may_be_refused() {
+    let (limiter, clock) = limiter(Quota::new(n(60), secs(60)).burst(ONE).max_queued(4));
+    let ask = |app: &str| {
+        let mut call = Box::pin(limiter.acquire(app.into(), Priority::Normal, ONE));
+        (call.as_mut().now_or_never(), call)
+    };
+    drop(ask("a"));
+    let (sleeper, second, third, fourth) = (ask("a").1, ask("b").1, ask("a").1, ask("a").1);
+    drop(sleeper);
+    let sleeper = ask("a").1; // it came before the next in turn woke up, and sleeps in its place
+    let fifth = ask("c").1;
+    let all = async { tokio::join!(second, third, fourth, fifth) };
+    let (second, third, fourth, fifth) = clock.drive(all).await;
+    assert!([second, third, fourth, fifth].iter().all(Result::is_ok));
+    assert_eq!(sleeper.await.unwrap_err().kind(), ErrorKind::RateLimited);
+}
+
+#[tokio::test]
+async fn where_nobody_may_wait_calls_go_through_as_long_as_the_quota_lasts() {
+    let (limiter, _clock) = limiter(Quota::new(n(60), secs(60)).burst(n(2)).max_queued(0));
+    let ask = || limiter.acquire("a".into(), Priority::Normal, ONE).now_or_never().unwrap();
+    assert!(ask().is_ok() && ask().is_ok());
+    assert_eq!(ask().unwrap_err().kind(), ErrorKind::RateLimited);
+    assert_eq!(limiter.queue_length(), 0);
+}
+
 #[test]
 fn settings_that_cannot_work_are_refused() {
     let new = |quota| Limiter::new("test", quota, Arc::new(TestClock::new()));
@@ -184,16 +261,21 @@ fn settings_that_cannot_work_are_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whoever gives up, at whatever moment: all others get their permits, and what was given up costs nothing.
+    /// Whoever gives up or is refused, at whatever moment: all others get their permits, and what was given up costs
+    /// nothing.
     #[test]
     fn who_gives_up_leaves_no_hole(
         calls in prop::collection::vec((0_usize..4, any::<bool>(), 1_u32..4, prop::option::of(0_u64..40)), 1..60),
         in_flight in prop::option::of(1_u32..4),
+        max_queued in prop::option::of(0_usize..9),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let mut quota = Quota::new(n(20), secs(20)).burst(n(5)).reserve(1);
         if let Some(most) = in_flight {
             quota = quota.max_in_flight(n(most));
+        }
+        if let Some(most) = max_queued {
+            quota = quota.max_queued(most);
         }
         let (limiter, clock) = limiter(quota);
         let spent = Mutex::new(0_u32);
@@ -211,7 +293,10 @@ proptest! {
                 };
                 tokio::select! {
                     permit = permit => {
-                        let _permit = permit.unwrap();
+                        let _permit = match permit {
+                            Err(e) if max_queued.is_some() && e.kind() == ErrorKind::RateLimited => return,
+                            permit => permit.unwrap(),
+                        };
                         *spent.lock().unwrap() += cost;
                         clock.sleep(Duration::from_millis(100)).await;
                     }

@@ -8,13 +8,13 @@ use futures::{FutureExt as _, StreamExt as _};
 use overskill_core::{Clock as _, TestClock};
 use overskill_http::*;
 use server::{Act, Server, answer};
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 const LOOPBACK: &str = "127.0.0.1:0";
 
 fn client(server: &Server) -> Client {
     Client::builder("demo", &server.url("/base"))
-        .retry(RetryPolicy::never())
+        .max_tries(NonZeroU32::MIN)
         .credential(Credential::bearer("hunter2"))
         .build()
         .unwrap()
@@ -58,7 +58,7 @@ async fn a_refused_connection_has_no_effect() {
     let server = Server::start(LOOPBACK, |_| answer("200 OK", &[], "")).await;
     let closed = tokio::net::TcpListener::bind(LOOPBACK).await.unwrap().local_addr().unwrap();
     let url = server.url("").replace(&server.address.to_string(), &closed.to_string());
-    let client = Client::builder("demo", &url).retry(RetryPolicy::never()).build().unwrap();
+    let client = Client::builder("demo", &url).max_tries(NonZeroU32::MIN).build().unwrap();
     let e = client.post("x?token=hunter2").send().await.unwrap_err();
     assert_eq!((e.kind(), e.effect(), e.retry()), (ErrorKind::Unavailable, Effect::None, Retry::Backoff));
     assert!(!format!("{e:?}").contains("hunter"), "{e:?}");
@@ -68,7 +68,7 @@ async fn a_refused_connection_has_no_effect() {
 async fn a_server_that_speaks_no_tls_has_no_effect() {
     let listener = tokio::net::TcpListener::bind(LOOPBACK).await.unwrap();
     let garbage = format!("https://{}/", listener.local_addr().unwrap());
-    let client = Client::builder("demo", &garbage).retry(RetryPolicy::never()).build().unwrap();
+    let client = Client::builder("demo", &garbage).max_tries(NonZeroU32::MIN).build().unwrap();
     let answering = async {
         use tokio::io::AsyncWriteExt as _;
         let (mut connection, _) = listener.accept().await.unwrap();
@@ -95,7 +95,7 @@ async fn a_cut_has_an_unknown_effect_wherever_it_comes() {
 async fn a_slow_server_is_given_up_on_by_our_clock() {
     let server = Server::start(LOOPBACK, |_| Act::Hang("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1".into())).await;
     let clock = TestClock::new();
-    let client = Client::builder("demo", &server.url("/")).clock(clock.clone()).retry(RetryPolicy::never());
+    let client = Client::builder("demo", &server.url("/")).clock(clock.clone()).max_tries(NonZeroU32::MIN);
     let client = client.build().unwrap();
     let moving = async {
         while server.requests().is_empty() {

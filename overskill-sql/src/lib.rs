@@ -36,6 +36,8 @@
 // * Numbers are `i64` columns (`BIGINT` in Postgres): `row::int` and `row::number` convert; `row::stored` parses text of
 //   a row, and what does not parse is `Unexpected`, never `Invalid`.
 // * Migrations: add `migrations/{sqlite,postgres}/000N_name.sql` and a line to `MIGRATIONS` in both drivers.
+// * What is written in another way altogether (a trip for each file to SQLite's thread, one for many to a server) is a
+//   module of both drivers, as `change_files` and `put_blobs`.
 // * Then: `mod name;` and its accessor on the handle, in `stores/mod.rs`.
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

@@ -8,7 +8,7 @@ use overskill_core::{
 use overskill_sql::{PostgresOptions, PostgresStores};
 use overskill_testkit::{
     AppDirectoryFixture, AuditLogFixture, BundleStoreFixture, DeploymentStoreFixture, EnvStoreFixture,
-    FileStoreFixture, Fixture, RouteTableFixture, TestKeys, postgres::PostgresCluster,
+    FileStoreFixture, Fixture, Jobs, JobsFixture, RouteTableFixture, TestKeys, postgres::PostgresCluster,
 };
 use std::sync::Arc;
 
@@ -17,7 +17,10 @@ async fn connect(url: &str) -> PostgresStores {
 }
 
 /// A fixture of the store that `pick` takes from the handle, in a database of its own.
-async fn on_server<S: ?Sized + 'static, W>(with: W, pick: impl Fn(&PostgresStores) -> Arc<S> + Clone + Send + Sync + 'static) -> Fixture<S, W> {
+async fn on_server<S: ?Sized + 'static, W>(
+    with: W,
+    pick: impl Fn(&PostgresStores) -> Arc<S> + Clone + Send + Sync + 'static,
+) -> Fixture<S, W> {
     let cluster = PostgresCluster::shared().expect("a server starts");
     let url: Arc<str> = cluster.fresh_database().expect("a database is made").into();
     let store = pick(&connect(&url).await);
@@ -52,6 +55,10 @@ async fn deployments() -> DeploymentStoreFixture {
     on_server::<dyn DeploymentStore, _>((), |stores| Arc::new(stores.deployments())).await
 }
 
+async fn jobs() -> JobsFixture {
+    on_server((), |stores| Arc::new(Jobs::new(Arc::new(stores.jobs())))).await
+}
+
 overskill_testkit::file_store_conformance!(v1, files());
 overskill_testkit::bundle_store_conformance!(v1, bundles());
 overskill_testkit::env_store_conformance!(v1, env());
@@ -59,3 +66,4 @@ overskill_testkit::route_table_conformance!(v1, routes());
 overskill_testkit::audit_log_conformance!(v1, audit());
 overskill_testkit::app_directory_conformance!(v1, apps());
 overskill_testkit::deployment_store_conformance!(v1, deployments());
+overskill_testkit::jobs_conformance!(v1, jobs());

@@ -11,7 +11,7 @@ use overskill_core::{
 use overskill_sql::{SqliteOptions, SqliteStores};
 use overskill_testkit::{
     AppDirectoryFixture, AuditLogFixture, BundleStoreFixture, DeploymentStoreFixture, EnvStoreFixture,
-    FileStoreFixture, Fixture, RouteTableFixture, TestKeys,
+    FileStoreFixture, Fixture, Jobs, JobsFixture, RouteTableFixture, TestKeys,
 };
 use std::sync::Arc;
 
@@ -21,7 +21,10 @@ async fn open(path: std::path::PathBuf) -> SqliteStores {
 }
 
 /// A fixture of the store that `pick` takes from the handle.
-async fn on_file<S: ?Sized + 'static, W>(with: W, pick: impl Fn(&SqliteStores) -> Arc<S> + Clone + Send + Sync + 'static) -> Fixture<S, W> {
+async fn on_file<S: ?Sized + 'static, W>(
+    with: W,
+    pick: impl Fn(&SqliteStores) -> Arc<S> + Clone + Send + Sync + 'static,
+) -> Fixture<S, W> {
     let folder = Folder::new();
     let path = folder.db();
     let store = pick(&open(path.clone()).await);
@@ -56,6 +59,10 @@ async fn deployments() -> DeploymentStoreFixture {
     on_file::<dyn DeploymentStore, _>((), |stores| Arc::new(stores.deployments())).await
 }
 
+async fn jobs() -> JobsFixture {
+    on_file((), |stores| Arc::new(Jobs::new(Arc::new(stores.jobs())))).await
+}
+
 overskill_testkit::file_store_conformance!(v1, files());
 overskill_testkit::bundle_store_conformance!(v1, bundles());
 overskill_testkit::env_store_conformance!(v1, env());
@@ -63,6 +70,7 @@ overskill_testkit::route_table_conformance!(v1, routes());
 overskill_testkit::audit_log_conformance!(v1, audit());
 overskill_testkit::app_directory_conformance!(v1, apps());
 overskill_testkit::deployment_store_conformance!(v1, deployments());
+overskill_testkit::jobs_conformance!(v1, jobs());
 
 /// In memory readers and the writer share one connection: the same rules, another way to break them.
 mod in_memory {

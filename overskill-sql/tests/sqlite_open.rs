@@ -1,6 +1,6 @@
 //! Opening a file: what is created, and what is refused.
 #![cfg(feature = "sqlite")]
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 

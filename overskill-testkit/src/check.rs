@@ -1,13 +1,15 @@
 //! What cases have in common.
 
-use crate::Stop;
+use crate::{Broken, Stop};
 use overskill_core::{Operation, Policy, Result};
 use std::{
     future::Future,
     pin::pin,
+    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
+use tokio::sync::Barrier;
 
 /// Reads until `holds`, or until `staleness` and some slack are over; the last answer either way.
 ///
@@ -47,6 +49,29 @@ pub(crate) async fn poll_times<T>(polls: usize, call: impl Future<Output = T>) -
         }
     }
     None
+}
+
+/// Runs calls at the same time, on all threads there are: none begins before all are ready. Their answers, in order.
+pub(crate) async fn race<T, C>(calls: impl IntoIterator<Item = C>) -> Result<Vec<T>, Stop>
+where
+    T: Send + 'static,
+    C: Future<Output = T> + Send + 'static,
+{
+    let calls: Vec<_> = calls.into_iter().collect();
+    let start = Arc::new(Barrier::new(calls.len()));
+    let begin = |call: C| {
+        let start = start.clone();
+        tokio::spawn(async move {
+            start.wait().await;
+            call.await
+        })
+    };
+    let running: Vec<_> = calls.into_iter().map(begin).collect();
+    let mut answers = Vec::new();
+    for call in running {
+        answers.push(call.await.map_err(|e| Broken::new(format!("a concurrent call ended without an answer: {e}")))?);
+    }
+    Ok(answers)
 }
 
 /// The policy that does nothing, to see that a wrapped backend answers as itself.

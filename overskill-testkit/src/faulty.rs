@@ -353,40 +353,38 @@ impl FaultPolicy {
 }
 
 impl Policy for FaultPolicy {
-    fn run<'a, T, F, Fut>(&'a self, operation: Operation, mut call: F) -> impl Future<Output = Result<T>> + Send
+    async fn run<'a, T, F, Fut>(&'a self, operation: Operation, mut call: F) -> Result<T>
     where
         T: Send + 'a,
         F: FnMut() -> Fut + Send + 'a,
         Fut: Future<Output = Result<T>> + Send + 'a,
     {
-        async move {
-            let Some(fault) = self.plan.next(operation) else {
-                return call().await;
-            };
-            let failed = |kind, effect| {
-                let message = format!("{fault}, as the fault plan says");
-                Err(Error::new(kind, message).at(operation.seam, operation.name).effect_as(effect))
-            };
-            match fault {
-                Fault::BeforeEffect { kind, effect } => failed(kind, effect),
-                Fault::AfterEffect { kind } => {
-                    drop(call().await);
-                    failed(kind, Effect::Unknown)
-                }
-                Fault::HangBefore => std::future::pending().await,
-                Fault::HangAfter => {
-                    drop(call().await);
-                    std::future::pending().await
-                }
-                Fault::Cut { polls } => {
-                    cut(call(), polls).await;
-                    failed(ErrorKind::Unavailable, Effect::Unknown)
-                }
-                Fault::Delay(by) => {
-                    let clock = self.plan.state().clock.clone();
-                    clock.sleep(by).await;
-                    call().await
-                }
+        let Some(fault) = self.plan.next(operation) else {
+            return call().await;
+        };
+        let failed = |kind, effect| {
+            let message = format!("{fault}, as the fault plan says");
+            Err(Error::new(kind, message).at(operation.seam, operation.name).effect_as(effect))
+        };
+        match fault {
+            Fault::BeforeEffect { kind, effect } => failed(kind, effect),
+            Fault::AfterEffect { kind } => {
+                drop(call().await);
+                failed(kind, Effect::Unknown)
+            }
+            Fault::HangBefore => std::future::pending().await,
+            Fault::HangAfter => {
+                drop(call().await);
+                std::future::pending().await
+            }
+            Fault::Cut { polls } => {
+                cut(call(), polls).await;
+                failed(ErrorKind::Unavailable, Effect::Unknown)
+            }
+            Fault::Delay(by) => {
+                let clock = self.plan.state().clock.clone();
+                clock.sleep(by).await;
+                call().await
             }
         }
     }

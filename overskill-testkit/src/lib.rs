@@ -27,10 +27,14 @@
 //!   nothing of others is deleted.
 //! - A known difference is **declared**, with its reason, and shows in the report:
 //!
-//!   ```ignore
-//!   route_table_conformance!(v1, fixture(), except {
+//!   ```
+//!   # mod example {
+//!   # use overskill_testkit::RouteTableFixture;
+//!   # async fn fixture() -> RouteTableFixture { unimplemented!() }
+//!   overskill_testkit::route_table_conformance!(v1, fixture(), except {
 //!       a_cleared_scope_remembers_its_fence: "the provider deletes the row, fence and all",
 //!   });
+//!   # }
 //!   ```
 //!
 //!   Its case still runs. Once it passes, the test fails, so that no exception outlives its reason.
@@ -62,7 +66,7 @@ pub mod suites;
 #[cfg(feature = "tokens")]
 pub mod tokens;
 
-pub(crate) use check::{PassThrough, poll_times, settle};
+pub(crate) use check::{PassThrough, poll_times, race, settle};
 pub use fixture::{Fixture, Names};
 pub use keys::TestKeys;
 pub use overskill_core::TestClock;
@@ -79,9 +83,7 @@ pub use suites::preview::{PreviewHostFixture, PreviewOutside};
 pub use suites::progress::{ProgressReader, ProgressSinkFixture};
 pub use suites::routes::RouteTableFixture;
 pub use suites::target::{DeploymentTargetFixture, TargetOutside};
-pub use suites::tenants::{
-    Flaw, KeyForm, TenantValidatorFixture, TokenAlgorithm, TokenClaim, TokenSource, TokenWish,
-};
+pub use suites::tenants::{Flaw, KeyForm, TenantValidatorFixture, TokenAlgorithm, TokenClaim, TokenSource, TokenWish};
 
 #[doc(hidden)]
 pub mod __macro {

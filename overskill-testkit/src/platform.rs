@@ -30,7 +30,7 @@ pub struct TestPlatform {
 /// app.write(overskill_testkit::fixtures::todo_app()).await?;
 /// let outcome = test.clock.drive(app.deploy(Environment::Production).await?.outcome()).await?;
 /// assert!(matches!(outcome, Outcome::Active { .. }));
-/// # overskill_core::Result::Ok(())
+/// # Ok::<(), overskill_core::Error>(())
 /// # }).unwrap();
 /// ```
 pub async fn platform() -> TestPlatform {

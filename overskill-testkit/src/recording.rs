@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use overskill_core::{Progress, ProgressKind, TestClock};
 
-    const LIMIT: Duration = Duration::from_secs(60);
+    const LIMIT: Duration = Duration::from_mins(1);
 
     fn tell(sink: &RecordingSink, run: &str) -> Progress {
         let stream = StreamName::tool_execution("42").unwrap();

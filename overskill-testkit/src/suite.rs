@@ -229,6 +229,37 @@ pub fn test_case<S: ?Sized, W>(
 }
 
 /// Refuses, when the test is compiled, exceptions of cases that the suite does not have, and those without a reason.
+///
+/// ```compile_fail
+/// # mod example {
+/// # use overskill_testkit::RouteTableFixture;
+/// # async fn fixture() -> RouteTableFixture { unimplemented!() }
+/// overskill_testkit::route_table_conformance!(v1, fixture(), except { no_such_case: "a reason" });
+/// # }
+/// ```
+/// ```compile_fail
+/// # mod example {
+/// # use overskill_testkit::RouteTableFixture;
+/// # async fn fixture() -> RouteTableFixture { unimplemented!() }
+/// overskill_testkit::route_table_conformance!(v1, fixture(), except { it_is_ready: " " });
+/// # }
+/// ```
+/// A version that the suite does not have is refused too:
+/// ```compile_fail
+/// # mod example {
+/// # use overskill_testkit::RouteTableFixture;
+/// # async fn fixture() -> RouteTableFixture { unimplemented!() }
+/// overskill_testkit::route_table_conformance!(v0, fixture());
+/// # }
+/// ```
+/// What they would have to be:
+/// ```
+/// # mod example {
+/// # use overskill_testkit::RouteTableFixture;
+/// # async fn fixture() -> RouteTableFixture { unimplemented!() }
+/// overskill_testkit::route_table_conformance!(v1, fixture(), except { it_is_ready: "a reason" });
+/// # }
+/// ```
 pub const fn admit<F>(suite: &Suite<F>, exceptions: &[Exception]) {
     let mut i = 0;
     while i < exceptions.len() {

@@ -116,7 +116,8 @@ impl TokenMint {
             Some(Flaw::NoSignature) => signature.clear(),
             Some(Flaw::AlteredClaims) => {
                 let altered = TokenWish { rights: "data develop operate".into(), ..wish.clone() };
-                let later = TokenWish { expires_at: wish.expires_at.plus(std::time::Duration::from_secs(1)), ..altered };
+                let later =
+                    TokenWish { expires_at: wish.expires_at.plus(std::time::Duration::from_secs(1)), ..altered };
                 return format!(
                     "{}.{}.{}",
                     encode(header.to_string()),
@@ -350,14 +351,13 @@ mod tests {
 
     /// What another library says of a token, by the published keys alone.
     fn read(mint: &TokenMint, algorithm: TokenAlgorithm, token: &str) -> jsonwebtoken::errors::Result<Value> {
-        let (name, key) = match algorithm {
-            TokenAlgorithm::Hs256 => (Algorithm::HS256, DecodingKey::from_secret(&mint.hs256_secret())),
-            _ => {
-                let keys: JwkSet = serde_json::from_value(mint.jwks_of(&[algorithm])).unwrap();
-                let jwk = keys.find(mint.kid(algorithm)).unwrap();
-                let name = jwk.common.key_algorithm.unwrap().to_string().parse().unwrap();
-                (name, DecodingKey::from_jwk(jwk).unwrap())
-            }
+        let (name, key) = if algorithm == TokenAlgorithm::Hs256 {
+            (Algorithm::HS256, DecodingKey::from_secret(&mint.hs256_secret()))
+        } else {
+            let keys: JwkSet = serde_json::from_value(mint.jwks_of(&[algorithm])).unwrap();
+            let jwk = keys.find(mint.kid(algorithm)).unwrap();
+            let name = jwk.common.key_algorithm.unwrap().to_string().parse().unwrap();
+            (name, DecodingKey::from_jwk(jwk).unwrap())
         };
         let mut validation = Validation::new(name);
         validation.validate_exp = false;

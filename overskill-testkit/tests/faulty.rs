@@ -1,10 +1,13 @@
 //! Every fault of a [`FaultPlan`], on backends in memory.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
 use overskill_core::{
     AccessToken, Around, BackendName, Clock, DeployRequest, DeploymentId, DeploymentTarget, Effect, EnvRevision,
     EnvSnapshot, ErrorKind, Fence, Handle, Ids, IdsExt, Incarnation, Operation, Policy, Refusal, Result, Retrying,
-    Route, RouteTable, Scope, SeededIds, StreamPosition, TargetStatus, TenantId, TenantValidator, TestClock, timeout,
+    Route, RouteTable, Scope, SeededIds, StreamPosition, TargetStatus, TenantId, TenantValidator, TestClock,
     memory::{MemoryRoutes, MemoryTarget, RefuseTokens},
+    timeout,
 };
 use overskill_testkit::{
     faulty::{Calls, Fault, FaultPlan, Faulty},
@@ -21,7 +24,7 @@ fn scope() -> Scope {
 fn route(fence: u64) -> Route {
     let id = DeploymentId::from_uuid(SeededIds::new(fence).uuid_v7(TestClock::new().now()));
     let target = BackendName::parse("kit").unwrap();
-    Route { target, deployment: id, handle: Handle::new("x"), fence: Fence::from_u64(fence) }
+    Route::new(target, id, Handle::new("x"), Fence::from_u64(fence))
 }
 
 async fn fence(routes: &MemoryRoutes) -> u64 {

@@ -1,5 +1,7 @@
 //! The frame itself, on a route table as a third party would write it.
 
+#![expect(clippy::unwrap_used, reason = "a poisoned lock or a missing case fails the test, as it should")]
+
 use async_trait::async_trait;
 use overskill_core::{Error, Fence, Readiness, Result, Route, RouteTable, Scope};
 use overskill_testkit::{
@@ -84,22 +86,27 @@ mod whole {
 mod with_exceptions {
     use super::*;
 
-    async fn forgetful() -> RouteTableFixture {
+    fn forgetful() -> RouteTableFixture {
         of(Table { forgets_cleared_fences: true, ..Table::default() })
     }
 
-    overskill_testkit::route_table_conformance!(v1, forgetful(), except {
-        a_cleared_scope_remembers_its_fence: "rows are deleted, fence and all",
-        the_fence_never_falls: "rows are deleted, fence and all",
-        routes_survive_a_restart: "rows are deleted, fence and all",
-        pointers_and_wrappers_answer_alike: "rows are deleted, fence and all",
-    });
+    overskill_testkit::route_table_conformance!(
+        v1,
+        std::future::ready(forgetful()),
+        except {
+            a_cleared_scope_remembers_its_fence: "rows are deleted, fence and all",
+            the_fence_never_falls: "rows are deleted, fence and all",
+            routes_survive_a_restart: "rows are deleted, fence and all",
+            pointers_and_wrappers_answer_alike: "rows are deleted, fence and all",
+        }
+    );
 
     #[tokio::test]
     async fn exceptions_show_in_the_report() {
         let report = route_table_v1::report("forgetful").await;
         assert!(report.conforms(), "{}", report.to_markdown());
-        let excepted: Vec<_> = report.with(Outcome::Excepted).map(|c| (c.name.as_str(), c.message.as_deref())).collect();
+        let excepted: Vec<_> =
+            report.with(Outcome::Excepted).map(|c| (c.name.as_str(), c.message.as_deref())).collect();
         assert_eq!(excepted.len(), 4);
         assert!(excepted.contains(&("the_fence_never_falls", Some("rows are deleted, fence and all"))));
         assert!(report.to_markdown().contains("excepted | rows are deleted, fence and all |"));

@@ -30,7 +30,7 @@ in_memory!(routes, RouteTableFixture, RouteTable, MemoryRoutes);
 in_memory!(audit, AuditLogFixture, AuditLog, MemoryAudit);
 in_memory!(apps, AppDirectoryFixture, AppDirectory, MemoryApps);
 
-async fn env() -> EnvStoreFixture {
+fn env() -> EnvStoreFixture {
     let keys = TestKeys::new();
     let store = MemoryEnv::with(&SystemIds, Sealer::new(Arc::new(keys.clone()), Arc::new(SystemIds)));
     let again = store.clone();
@@ -42,7 +42,7 @@ async fn env() -> EnvStoreFixture {
 
 overskill_testkit::file_store_conformance!(v1, files());
 overskill_testkit::bundle_store_conformance!(v1, bundles());
-overskill_testkit::env_store_conformance!(v1, env());
+overskill_testkit::env_store_conformance!(v1, std::future::ready(env()));
 overskill_testkit::route_table_conformance!(v1, routes());
 overskill_testkit::audit_log_conformance!(v1, audit());
 overskill_testkit::app_directory_conformance!(v1, apps());

@@ -1,5 +1,8 @@
 //! Deployments, jobs, progress, targets, previews and tenants: the suites on core's own backends.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+#![allow(clippy::unused_async, reason = "a suite takes fixtures that may have to wait")]
+
 mod deployments {
     use overskill_core::{DeploymentStore, memory::MemoryDeployments};
     use overskill_testkit::DeploymentStoreFixture;
@@ -35,8 +38,8 @@ mod jobs {
 }
 
 mod progress {
-    use overskill_core::memory::MemoryProgress;
     use overskill_core::CatchUp;
+    use overskill_core::memory::MemoryProgress;
     use overskill_testkit::{ProgressReader, ProgressSinkFixture};
     use std::sync::Arc;
 

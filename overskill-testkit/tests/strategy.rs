@@ -171,7 +171,6 @@ async fn a_newer_deployment_takes_the_place_of_one_that_waits() {
     let (test, first, _) = two_targets(&FaultPlan::new(), Fallback::Eager).await;
     let app = written(&test).await;
     let old = app.deploy(PRODUCTION).await.unwrap();
-    test.clock.advance(Duration::from_secs(1));
     app.write([("index.html", "two")]).await.unwrap();
     let new = app.deploy(PRODUCTION).await.unwrap();
     assert_eq!(live_on(&test.clock.drive(new.outcome()).await.unwrap()), "first");
@@ -185,20 +184,16 @@ async fn rollback_and_promotion_deploy_what_was_built_byte_for_byte() {
     let app = written(&test).await;
     let (good, ..) = deploy(&test, &app).await;
     let one = first.serving(&scope()).unwrap().2.digest();
-    test.clock.advance(Duration::from_secs(1));
     app.write([("index.html", "two")]).await.unwrap();
     let (bad, ..) = deploy(&test, &app).await;
-    test.clock.advance(Duration::from_secs(1));
     assert_ne!(first.serving(&scope()).unwrap().2.digest(), one);
 
     let back = app.rollback(PRODUCTION, To::LastGood).await.unwrap();
     test.clock.drive(back.outcome()).await.unwrap();
     assert_eq!(first.serving(&scope()).unwrap().2.digest(), one);
-    test.clock.advance(Duration::from_secs(1));
     let forth = app.rollback(PRODUCTION, To::Deployment(bad)).await.unwrap();
     test.clock.drive(forth.outcome()).await.unwrap();
     assert_ne!(first.serving(&scope()).unwrap().2.digest(), one);
-    test.clock.advance(Duration::from_secs(1));
     let again = app.rollback(PRODUCTION, To::Deployment(good)).await.unwrap();
     test.clock.drive(again.outcome()).await.unwrap();
 
@@ -304,4 +299,90 @@ async fn a_store_that_forgot_does_not_fall_behind() {
     assert_eq!(live_on(&outcome), "first");
     let (serving, fence, _) = first.serving(&scope()).unwrap();
     assert!(serving == id && fence > high);
+}
+
+/// What is newer is told by the order in which it was asked for, whatever the clocks say.
+#[tokio::test]
+async fn a_clock_that_went_back_keeps_no_newer_version_out() {
+    let (test, first, _) = two_targets(&FaultPlan::new(), Fallback::Eager).await;
+    let app = written(&test).await;
+    for n in 0..20 {
+        app.write([("index.html", format!("v{n}"))]).await.unwrap();
+        test.clock.skew_millis(if n % 2 == 0 { -60_000 } else { 0 });
+        let (id, outcome, _) = deploy(&test, &app).await;
+        assert_eq!(live_on(&outcome), "first", "deployment {n}");
+        assert_eq!(first.serving(&scope()).unwrap().0, id);
+    }
+}
+
+/// A wait that a target asks for, and calls that take all their time, are no reason to lose the lease.
+#[tokio::test]
+async fn the_lease_lasts_as_long_as_what_is_done_under_it() {
+    let edge = target("edge");
+    let plan = FaultPlan::new()
+        .nth(Calls::named("stage"), 1, Fault::before())
+        .nth(Calls::named("stage"), 2, Fault::HangBefore)
+        .nth(Calls::named("activate"), 1, Fault::HangAfter)
+        .nth(Calls::named("status"), 1, Fault::Delay(Duration::from_secs(599)));
+    let strategy = DeploymentStrategy::prefer(plan.around(edge.clone()))
+        .attempt_timeout(Duration::from_mins(10))
+        .waits(Duration::from_mins(10), Duration::from_mins(10));
+    let test = TestPlatform::seeded(7, |b, _| b.deploy_with(strategy)).await.unwrap();
+    let plan = plan.clock(std::sync::Arc::new(test.clock.clone()));
+    let app = written(&test).await;
+    let (_, outcome, events) = deploy(&test, &app).await;
+    assert_eq!(live_on(&outcome), "edge");
+    assert_eq!(plan.calls(&Calls::named("activate")), 1);
+    let leased = events.iter().filter(|e| matches!(e, DeploymentEvent::Leased { .. })).count();
+    assert_eq!(leased, 1, "the lease was lost on the way");
+}
+
+/// A build that never ends ends the deployment, and keeps nobody else waiting.
+#[tokio::test]
+async fn a_build_that_hangs_fails_and_holds_nobody_up() {
+    let plan = FaultPlan::new().nth(Calls::of("builder", "build"), 1, Fault::HangBefore);
+    let builder = plan.around(overskill_core::memory::StaticBuilder);
+    let test = TestPlatform::seeded(7, |b, _| b.builder(builder)).await.unwrap();
+    let (slow, quick) = (written(&test).await, test.app("other7").await);
+    quick.write([("index.html", "quick")]).await.unwrap();
+    let (slow, quick) = (slow.deploy(PRODUCTION).await.unwrap(), quick.deploy(PRODUCTION).await.unwrap());
+    assert_eq!(test.clock.drive(test.platform.work()).await.unwrap(), 2);
+    let outcome = async |d: &overskill_core::Deployment| d.record().await.unwrap().outcome().unwrap();
+    assert!(matches!(outcome(&slow).await, Outcome::Failed { reason } if reason.contains("no answer within")));
+    assert!(matches!(outcome(&quick).await, Outcome::Active { .. }));
+}
+
+/// Two that drive the same deployment at once: one does, the other waits for it.
+#[tokio::test]
+async fn two_drivers_do_not_meet() {
+    let edge = target("edge");
+    let plan = FaultPlan::new();
+    let strategy = DeploymentStrategy::prefer(plan.around(edge.clone()));
+    let test = TestPlatform::seeded(7, |b, _| b.deploy_with(strategy)).await.unwrap();
+    let slow = Fault::Delay(Duration::from_secs(20));
+    let plan = plan.clock(std::sync::Arc::new(test.clock.clone())).always(Calls::of_seam("target"), slow);
+    let app = written(&test).await;
+    let deployment = app.deploy(PRODUCTION).await.unwrap();
+    let both = async { tokio::join!(deployment.outcome(), test.platform.work(), deployment.outcome()) };
+    let (one, _, two) = test.clock.drive(both).await;
+    assert_eq!(live_on(&one.unwrap()), "edge");
+    assert_eq!(live_on(&two.unwrap()), "edge");
+    assert_eq!(plan.calls(&Calls::named("activate")), 1);
+}
+
+/// What failed holds no artifact, and what is live does.
+#[tokio::test]
+async fn what_failed_lets_its_artifact_go() {
+    let denied = Fault::BeforeEffect { kind: ErrorKind::Denied, effect: overskill_core::Effect::None };
+    let plan = FaultPlan::new().nth(Calls::named("stage"), 2, denied);
+    let (test, ..) = two_targets(&plan, Fallback::Eager).await;
+    let app = written(&test).await;
+    deploy(&test, &app).await;
+    app.write([("index.html", "two")]).await.unwrap();
+    let (_, outcome, _) = deploy(&test, &app).await;
+    assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome}");
+    use overskill_core::{BundleStore as _, Clock as _};
+    let later = test.clock.now().plus(Duration::from_hours(1));
+    let collected = test.memory.bundles.collect(later, Duration::from_mins(1)).await.unwrap();
+    assert_eq!(collected.artifacts, 1, "only that of the failed deployment");
 }

@@ -1,7 +1,7 @@
 use crate::disk;
 use async_trait::async_trait;
 use overskill_core::{
-    Artifact, BackendName, DeployRequest, DeploymentId, DeploymentTarget, EnvRevision, Error, Fence, FilePath, Handle,
+    Artifact, BackendName, DeployRequest, DeploymentId, DeploymentTarget, EnvRevision, Error, ErrorKind, Fence, FilePath, Handle,
     Manifest, Observed, ObservedState, Readiness, Removal, Result, Scope, Staged, TargetInfo, TargetStatus,
 };
 use serde::{Deserialize, Serialize};
@@ -196,11 +196,8 @@ impl DeploymentTarget for FolderTarget {
 
     async fn observe(&self, scope: &Scope) -> Result<Vec<Observed>> {
         self.with(scope, |site| {
-            let observed = |(id, version): (&DeploymentId, &Version)| Observed {
-                id: Some(*id),
-                digest: Some(version.digest),
-                fence: version.fence,
-                state: site.state(*id, version),
+            let observed = |(id, version): (&DeploymentId, &Version)| {
+                Observed::new(site.state(*id, version)).id(*id).digest(version.digest).fence(version.fence)
             };
             Ok(site.versions.iter().map(observed).collect())
         })
@@ -214,6 +211,7 @@ impl DeploymentTarget for FolderTarget {
             match removal {
                 Removal::All => site.versions.clear(),
                 Removal::Only(id) => drop(site.versions.remove(&id)),
+                _ => return Err(Error::new(ErrorKind::Unsupported, "this cannot be removed here")),
             }
             site.active = site.active.filter(|id| site.versions.contains_key(id));
             Ok(())

@@ -13,6 +13,7 @@ pub(super) struct Journal {
     id: DeploymentId,
     scope: Scope,
     seq: u64,
+    holder: WorkerName,
     lease: Option<DeployLease>,
     ttl: Duration,
     noted: Vec<DeploymentEvent>,
@@ -25,9 +26,10 @@ impl Journal {
         id: DeploymentId,
         scope: Scope,
         seq: u64,
+        holder: WorkerName,
         ttl: Duration,
     ) -> Self {
-        Self { store, clock, id, scope, seq, lease: None, ttl, noted: Vec::new() }
+        Self { store, clock, id, scope, seq, holder, lease: None, ttl, noted: Vec::new() }
     }
 
     /// Remembers an event until the next commit.
@@ -35,10 +37,17 @@ impl Journal {
         self.noted.push(event);
     }
 
-    /// Writes what was noted and takes the scope's lease, under a fence above `above`.
-    pub(super) async fn take(&mut self, holder: WorkerName, above: Fence) -> Result<Fence> {
-        self.commit(LeaseChange::Take { holder, ttl: self.ttl, above }).await?;
-        Ok(self.fence())
+    /// Writes what was noted and takes the scope's lease, or takes it anew, under a fence above `above`.
+    pub(super) async fn take(&mut self, above: Fence) -> Result<Fence> {
+        self.commit(LeaseChange::Take { holder: self.holder.clone(), ttl: self.ttl, above }).await?;
+        let fence = self.fence();
+        self.note(DeploymentEvent::Leased { fence, holder: self.holder.clone() });
+        Ok(fence)
+    }
+
+    /// Whether the lease was taken.
+    pub(super) fn is_leased(&self) -> bool {
+        self.lease.is_some()
     }
 
     /// Writes what was noted and renews the lease, before a side effect.
@@ -46,13 +55,9 @@ impl Journal {
         self.commit(LeaseChange::Keep { fence: self.fence(), ttl: self.ttl }).await
     }
 
-    /// Writes what was noted and gives the lease back, if it is held.
+    /// Writes what was noted and gives the lease back.
     pub(super) async fn release(&mut self) -> Result<()> {
-        let change = match self.lease {
-            Some(_) => LeaseChange::Release { fence: self.fence() },
-            None => LeaseChange::None,
-        };
-        self.commit(change).await
+        self.commit(LeaseChange::Release { fence: self.fence() }).await
     }
 
     /// The fence of the lease, or zero without one.

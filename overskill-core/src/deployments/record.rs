@@ -134,6 +134,23 @@ impl DeploymentRecord {
         self.find(|e| if let DeploymentEvent::Ended { end } = e { Some(end) } else { None })
     }
 
+    /// The activation that began and of which nothing more is known: the target and the fence.
+    pub fn open_activation(&self) -> Option<(BackendName, crate::Fence)> {
+        let mut open = None;
+        for recorded in &self.events {
+            match &recorded.event {
+                DeploymentEvent::Activating { target, fence } => open = Some((target.clone(), *fence)),
+                DeploymentEvent::AttemptFailed { outcome: crate::AttemptOutcome::Unknown, .. } => {}
+                DeploymentEvent::AttemptFailed { .. }
+                | DeploymentEvent::Observed { .. }
+                | DeploymentEvent::Unsettled { .. }
+                | DeploymentEvent::Ended { .. } => open = None,
+                _ => {}
+            }
+        }
+        open
+    }
+
     /// How far it has come.
     pub fn state(&self) -> DeploymentState {
         let mut state = DeploymentState::Requested;

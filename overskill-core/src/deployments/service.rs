@@ -1,10 +1,11 @@
 use super::{DeploymentRecord, DeploymentStrategy, Outcome, attempt::Attempts, journal::Journal};
 use crate::{
-    Actor, Artifact, BuildMode, BuildRequest, Builder, BundleStore, Clock, DeployRequest, DeploymentEnd,
-    DeploymentEvent, DeploymentId, DeploymentSource, DeploymentStore, Digest, Effect, EnvRevision, EnvStore,
-    Environment, Error, ErrorKind, Fence, FileStore, Ids, IdsExt, Limits, Notice, Progress, ProgressSink, Result,
-    RouteTable, Scope, WorkerName, instruments,
+    Actor, Artifact, BuildMode, BuildRequest, Builder, BundleStore, Clock, Consequence, DeployRequest, DeploymentEnd,
+    DeploymentEvent, DeploymentId, DeploymentSource, DeploymentStore, Digest, Effect, EnvRevision, EnvStore, Error,
+    ErrorKind, Fence, FileStore, Ids, IdsExt, Limits, Notice, Progress, ProgressSink, Result, RouteTable, Scope,
+    Timestamp, WorkerName, instruments, timeout,
 };
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 /// What the service works with.
@@ -19,6 +20,8 @@ pub struct DeploymentsParts {
     pub env: Arc<dyn EnvStore>,
     pub builder: Arc<dyn Builder>,
     pub progress: Arc<dyn ProgressSink>,
+    /// How long a build may take.
+    pub build_timeout: Duration,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
 }
@@ -42,14 +45,12 @@ pub struct NewDeployment {
 #[derive(Clone, Debug)]
 pub struct Deployments {
     parts: Arc<DeploymentsParts>,
-    holder: WorkerName,
 }
 
 impl Deployments {
     /// The service over `parts`.
     pub fn new(parts: DeploymentsParts) -> Self {
-        let holder = WorkerName::parse(&format!("w-{:016x}", parts.ids.random_u64())).expect("hex digits are legal");
-        Self { parts: Arc::new(parts), holder }
+        Self { parts: Arc::new(parts) }
     }
 
     /// Records that a deployment is wanted, and returns its id. Nothing else happens until it is driven.
@@ -58,7 +59,7 @@ impl Deployments {
     pub async fn request(&self, new: NewDeployment) -> Result<DeploymentId> {
         let parts = &*self.parts;
         let now = parts.clock.now();
-        let id = DeploymentId::generate(&*parts.ids, now);
+        let id = self.next_id(&new.scope, now).await?;
         let env = match new.env {
             Some(revision) => revision,
             None => parts.env.current(&new.scope).await?,
@@ -83,10 +84,12 @@ impl Deployments {
         let commit = crate::Commit::new(id, new.scope, 0, events, now);
         match parts.store.commit(&commit).await {
             Ok(_) => Ok(id),
-            Err(e) => {
-                parts.bundles.release(id, parts.clock.now()).await?;
+            // What may have been recorded needs its artifact.
+            Err(e) if e.effect() == Effect::None => {
+                self.let_go(id).await;
                 Err(e)
             }
+            Err(e) => Err(e),
         }
     }
 
@@ -122,18 +125,31 @@ impl Deployments {
         }
     }
 
-    /// Drives what nobody drives, at most `limit`, one after the other; returns how many ended.
+    /// Drives what nobody drives, at most `limit`, at the same time; returns how many ended.
     pub async fn drive_pending(&self, limit: NonZeroU32) -> Result<u32> {
-        let mut ended = 0;
-        for summary in self.parts.store.pending(self.parts.clock.now(), limit).await? {
-            let Some(record) = self.record(summary.id).await? else { continue };
-            match self.drive(record).await {
-                Ok(_) => ended += 1,
-                Err(e) if e.kind() == ErrorKind::Conflict => {} // somebody else was quicker
-                Err(e) => tracing::warn!(deployment = %summary.id, error = %e, "a deployment could not be driven"),
+        let pending = self.parts.store.pending(self.parts.clock.now(), limit).await?;
+        let drives: FuturesUnordered<_> = pending.into_iter().map(|summary| self.drive_free(summary.id)).collect();
+        let ended = drives.filter(|ended| std::future::ready(*ended)).count().await;
+        Ok(u32::try_from(ended).unwrap_or(u32::MAX))
+    }
+
+    /// Drives one deployment if nobody else does; whether it ended.
+    async fn drive_free(&self, id: DeploymentId) -> bool {
+        let drive = async {
+            let Some(record) = self.record(id).await?.filter(|r| r.outcome().is_none()) else { return Ok(false) };
+            if self.parts.store.lease(record.scope(), self.parts.clock.now()).await?.is_some() {
+                return Ok(false);
+            }
+            self.drive(record).await.map(|_| true)
+        };
+        match drive.await {
+            Ok(ended) => ended,
+            Err(e) if e.kind() == ErrorKind::Conflict => false, // somebody else was quicker
+            Err(e) => {
+                tracing::warn!(deployment = %id, error = %e, "a deployment could not be driven");
+                false
             }
         }
-        Ok(ended)
     }
 
     #[tracing::instrument(name = "overskill.deployments.drive", skip_all,
@@ -144,46 +160,92 @@ impl Deployments {
         let (id, scope) = (record.id(), record.scope().clone());
         let progress = Progress::of_deployment(parts.progress.clone(), parts.clock.clone(), &scope, id);
         progress.start("Deploying");
-        let ttl = parts.strategy.attempt_timeout + LEASE_MARGIN;
-        let mut journal = Journal::new(parts.store.clone(), parts.clock.clone(), id, scope.clone(), record.seq(), ttl);
+        // Between two renewals lie at most one call and one wait.
+        let ttl = parts.strategy.attempt_timeout + parts.strategy.longest_wait + LEASE_MARGIN;
+        // A name for this drive alone: nobody takes the lease of another, not even of this process.
+        let holder = format!("drive-{:016x}", parts.ids.random_u64());
+        let holder = WorkerName::parse(&holder).expect("hex digits are legal");
+        let (store, clock) = (parts.store.clone(), parts.clock.clone());
+        let mut journal = Journal::new(store, clock, id, scope.clone(), record.seq(), holder, ttl);
 
-        let end = match self.newer(&record).await? {
-            Some(by) => DeploymentEnd::Superseded { by: Some(by) },
-            // Builds run before the lease: they may take long and touch nothing.
-            None => match self.artifact(&record, &mut journal, &progress).await {
-                Ok(artifact) => {
-                    let above = self.highest_fence(&scope).await?;
-                    let fence = journal.take(self.holder.clone(), above).await?;
-                    journal.note(DeploymentEvent::Leased { fence, holder: self.holder.clone() });
-                    let env = record.env().ok_or_else(|| unreadable(id))?;
-                    let env = parts.env.get(&scope, env).await?;
-                    let request = DeployRequest::new(id, scope.clone(), artifact, Arc::new(env))
-                        .limits(record.limits())
-                        .progress_to(progress.clone());
-                    progress.at(40, "staging", "Uploading");
-                    let mut attempts = Attempts {
-                        strategy: &parts.strategy,
-                        routes: &*parts.routes,
-                        clock: &parts.clock,
-                        ids: &parts.ids,
-                        request: &request,
-                        journal: &mut journal,
-                        fence,
-                    };
-                    attempts.run().await?
-                }
-                Err(e) if e.consequence() == crate::Consequence::StopDeployment => {
-                    DeploymentEnd::Failed { reason: format!("build: {}", e.message()) }
-                }
-                Err(e) => return Err(e),
-            },
-        };
+        let end = self.bring_to_end(&record, &mut journal, &progress).await?;
+        if !journal.is_leased() {
+            journal.take(self.highest_fence(&scope).await?).await?;
+        }
         journal.note(DeploymentEvent::Ended { end: end.clone() });
         journal.release().await?;
         self.ended(&record, &end, &progress).await;
         timer.stop(word(&end));
         let record = self.record(id).await?.ok_or_else(|| unreadable(id))?;
         record.outcome().ok_or_else(|| unreadable(id))
+    }
+
+    /// How it ends, once that is certain; it is for the caller to record.
+    async fn bring_to_end(
+        &self,
+        record: &DeploymentRecord,
+        journal: &mut Journal,
+        progress: &Progress,
+    ) -> Result<DeploymentEnd> {
+        let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
+        // A crash between the route and the record: it is live, whatever came since.
+        if let Some(route) = parts.routes.get(scope).await?.filter(|route| route.deployment == id) {
+            return Ok(DeploymentEnd::Active { target: route.target, handle: route.handle, fence: route.fence });
+        }
+        if let Some(by) = self.newer(record).await? {
+            return Ok(DeploymentEnd::Superseded { by: Some(by) });
+        }
+        // Builds run before the lease: they may take long and touch nothing.
+        let artifact = match self.artifact(record, journal, progress).await? {
+            Ok(artifact) => artifact,
+            Err(reason) => return Ok(DeploymentEnd::Failed { reason }),
+        };
+        let env = match parts.env.get(scope, record.env().ok_or_else(|| unreadable(id))?).await {
+            Ok(env) => env,
+            Err(e) if matches!(e.consequence(), Consequence::StopDeployment | Consequence::NextTarget) => {
+                return Ok(DeploymentEnd::Failed { reason: format!("variables: {e}") });
+            }
+            Err(e) => return Err(e),
+        };
+        let fence = journal.take(self.highest_fence(scope).await?).await?;
+        progress.at(40, "staging", "Uploading");
+        let request = DeployRequest::new(id, scope.clone(), artifact, Arc::new(env))
+            .under(fence)
+            .limits(record.limits())
+            .progress_to(progress.clone());
+        let mut attempts = Attempts {
+            strategy: &parts.strategy,
+            routes: &*parts.routes,
+            clock: &parts.clock,
+            ids: &parts.ids,
+            request,
+            journal,
+            fence,
+            open: record.open_activation(),
+        };
+        attempts.run().await
+    }
+
+    /// An id that sorts after every other of the scope, even if the clock stands still or went back: what is newer is told
+    /// by the order of the ids.
+    async fn next_id(&self, scope: &Scope, now: Timestamp) -> Result<DeploymentId> {
+        let ids = &*self.parts.ids;
+        let id = DeploymentId::generate(ids, now);
+        let newest = self.parts.store.list(scope, None, NonZeroU32::MIN).await?.items.into_iter().next();
+        Ok(match newest {
+            Some(newest) if newest.id >= id => {
+                DeploymentId::generate(ids, newest.id.made_at().plus(Duration::from_millis(1)))
+            }
+            _ => id,
+        })
+    }
+
+    /// What a deployment held is not needed any more. If that cannot be said now, the artifact stays: better than the
+    /// other way round.
+    async fn let_go(&self, id: DeploymentId) {
+        if let Err(e) = self.parts.bundles.release(id, self.parts.clock.now()).await {
+            tracing::warn!(deployment = %id, error = %e, "an artifact is held for nothing");
+        }
     }
 
     /// The deployment that takes this one's place: a newer one of the scope that has not failed.
@@ -206,42 +268,49 @@ impl Deployments {
         }
     }
 
-    /// The artifact to deploy, held for this deployment: the one that was built or named, or a new build.
+    /// The artifact to deploy, held for this deployment: the one that was built or named, or a new build. The inner error
+    /// is why there will never be one.
     async fn artifact(
         &self,
         record: &DeploymentRecord,
         journal: &mut Journal,
         progress: &Progress,
-    ) -> Result<Arc<Artifact>> {
+    ) -> Result<Result<Arc<Artifact>, String>> {
         let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
         if let Some(digest) = record.digest() {
-            return parts.bundles.get(scope, digest).await?.ok_or_else(|| lost(digest));
+            let artifact = parts.bundles.get(scope, digest).await?;
+            return Ok(artifact.ok_or_else(|| format!("artifact {digest} is not kept any more")));
         }
         // As new as can be: what was written after the request was meant for a deploy too.
         let snapshot = parts.files.snapshot(&Scope::sources(scope.app.clone())).await?;
         progress.at(10, "building", format!("Building {} files", snapshot.files.len()));
         journal.note(DeploymentEvent::BuildStarted { position: snapshot.position });
-        let mode = match scope.environment {
-            Environment::Production => BuildMode::Production,
-            _ => BuildMode::Staging,
-        };
-        let request = BuildRequest::new(scope.clone(), Arc::new(snapshot), mode).progress_to(progress.clone());
+        // The same for every environment: what is promoted is what was built.
+        let request =
+            BuildRequest::new(scope.clone(), Arc::new(snapshot), BuildMode::Production).progress_to(progress.clone());
         let timer = instruments::Timer::start(&parts.clock, instruments::BUILD_SECONDS);
-        let artifact = parts.builder.build(&request).await;
+        let artifact = timeout(&*parts.clock, parts.build_timeout, parts.builder.build(&request)).await;
         timer.stop_with(&artifact);
-        let artifact = Arc::new(artifact?);
+        let artifact = match artifact {
+            Ok(artifact) => Arc::new(artifact),
+            // The builder is not there: the sources are not at fault, and it may be back.
+            Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::RateLimited) => return Err(e),
+            Err(e) => return Ok(Err(format!("build: {}", e.message()))),
+        };
         let digest = parts.bundles.put(&artifact, parts.clock.now()).await?;
         parts.bundles.hold(scope, digest, id).await?;
         journal.note(built(&artifact));
-        Ok(artifact)
+        Ok(Ok(artifact))
     }
 
     /// The highest fence anybody has seen in the scope: a restored store must not fall behind it.
     async fn highest_fence(&self, scope: &Scope) -> Result<Fence> {
         let mut highest = self.parts.routes.fence(scope).await?;
         for target in self.parts.strategy.targets() {
-            // A target that cannot be asked is asked again when it is its turn.
-            if let Ok(observed) = target.observe(scope).await {
+            // One that cannot be asked now refuses a fence that is too low, and is asked again then.
+            let observed =
+                timeout(&*self.parts.clock, self.parts.strategy.attempt_timeout, target.observe(scope)).await;
+            if let Ok(observed) = observed {
                 highest = observed.iter().filter_map(|o| o.fence).fold(highest, Fence::max);
             }
         }
@@ -250,6 +319,9 @@ impl Deployments {
 
     async fn ended(&self, record: &DeploymentRecord, end: &DeploymentEnd, progress: &Progress) {
         metrics::counter!(instruments::DEPLOYMENTS_TOTAL, "outcome" => word(end)).increment(1);
+        if !matches!(end, DeploymentEnd::Active { .. }) {
+            self.let_go(record.id()).await;
+        }
         let (deployment, scope) = (record.id(), record.scope().clone());
         let preferred = self.parts.strategy.names().into_iter().next();
         let notice = match end {
@@ -301,10 +373,4 @@ fn unreadable(id: DeploymentId) -> Error {
     Error::new(ErrorKind::Unexpected, "the record lacks what it began with")
         .effect_as(Effect::None)
         .with("deployment", id)
-}
-
-fn lost(digest: Digest) -> Error {
-    Error::new(ErrorKind::Unexpected, "a held artifact is gone from the bundle store")
-        .effect_as(Effect::None)
-        .with("digest", digest)
 }

@@ -85,6 +85,10 @@ impl DeploymentStrategy {
         self
     }
 
+    pub(crate) fn notifier(&self) -> Option<&Arc<dyn Notifier>> {
+        self.notifier.as_ref()
+    }
+
     /// The targets, in the order they are asked.
     pub fn targets(&self) -> &[Arc<dyn DeploymentTarget>] {
         &self.targets

@@ -37,6 +37,9 @@ impl MemoryApi {
         let (app, now) = (&request.scope.app, self.clock.now());
         match self.validator.validate(&request.token, &TenantId::of_app(app.clone()), now).await {
             Ok(claims) if claims.app() != app || claims.expires_at <= now => Some(problem(401, Refusal::PUBLIC)),
+            Ok(claims) if claims.environment.is_some_and(|e| e != request.scope.environment) => {
+                Some(problem(403, Refusal::PUBLIC))
+            }
             Ok(claims) if !claims.rights.has(Right::Data) => Some(problem(403, Refusal::PUBLIC)),
             Ok(_) => None,
             Err(Refusal::Undecided(_)) => Some(problem(503, "The service is not available; try again later.")),
@@ -122,12 +125,11 @@ mod tests {
             match app {
                 "broken" => Err(crate::Error::new(crate::ErrorKind::Timeout, "no keys").into()),
                 app if app != tenant.app().as_str() => Err(Refusal::OtherTenant),
-                _ => Ok(Claims {
-                    subject: SubjectId::parse("u").unwrap(),
-                    tenant: tenant.clone(),
-                    rights: if blind { Rights::NONE } else { Rights::ALL },
-                    expires_at: now.plus(Duration::from_mins(1)),
-                }),
+                _ => {
+                    let rights = if blind { Rights::NONE } else { Rights::ALL };
+                    let until = now.plus(Duration::from_mins(1));
+                    Ok(Claims::new(SubjectId::parse("u").unwrap(), tenant.clone(), rights, until))
+                }
             }
         }
     }

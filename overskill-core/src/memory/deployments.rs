@@ -156,8 +156,9 @@ impl ScopeRecord {
         match change {
             LeaseChange::None => Ok(None),
             LeaseChange::Take { holder, ttl, above } => {
-                if let Some(other) = self.held(now).filter(|lease| lease.deployment != id) {
-                    let e = Error::conflict("another deployment holds the lease: wait until it ends or expires");
+                let own = |lease: &DeployLease| lease.deployment == id && lease.holder == *holder;
+                if let Some(other) = self.held(now).filter(|lease| !own(lease)) {
+                    let e = Error::conflict("somebody else holds the lease: wait until it ends or expires");
                     return Err(e.with("holder", other.deployment).with("until", other.expires_at));
                 }
                 let highest = self.fence.max(*above);

@@ -1,7 +1,7 @@
 use super::Shared;
 use crate::{
-    BackendName, Changes, Error, Preview, PreviewHost, PreviewStatus, PublicUrl, Readiness, Result, Scope, Snapshot,
-    StreamPosition, Update,
+    BackendName, Changes, EnvSnapshot, Error, Preview, PreviewHost, PreviewStatus, PublicUrl, Readiness, Result, Scope,
+    Snapshot, StreamPosition, Update,
 };
 use async_trait::async_trait;
 use std::collections::HashMap;
@@ -18,6 +18,7 @@ pub struct MemoryPreviews {
 struct Room {
     /// `None` when the sources were lost.
     shown: Option<Snapshot>,
+    env: Option<EnvSnapshot>,
     viewers: u32,
 }
 
@@ -37,10 +38,15 @@ impl MemoryPreviews {
         self.open.lock().get(scope)?.shown.clone()
     }
 
+    /// The variables that a preview has.
+    pub fn env(&self, scope: &Scope) -> Option<EnvSnapshot> {
+        self.open.lock().get(scope)?.env.clone()
+    }
+
     /// Forgets a preview's sources, as a host does that was restarted, while somebody looks at it: it is
     /// [`Empty`](PreviewStatus::Empty) until it is opened again.
     pub fn lose(&self, scope: &Scope) {
-        self.open.lock().entry(scope.clone()).or_insert(Room { shown: None, viewers: 1 }).shown = None;
+        self.open.lock().entry(scope.clone()).or_insert(Room { shown: None, env: None, viewers: 1 }).shown = None;
     }
 
     /// Says how many viewers an open preview has.
@@ -53,7 +59,7 @@ impl MemoryPreviews {
     fn preview(&self, scope: &Scope, position: StreamPosition) -> Result<Preview> {
         let host = format!("{}.{}.test", scope.host_label(), self.name);
         let url = |text: String| PublicUrl::parse(&text).map_err(Error::from);
-        Ok(Preview { url: url(format!("https://{host}"))?, websocket_url: url(format!("wss://{host}/ws"))?, position })
+        Ok(Preview::new(url(format!("https://{host}"))?, url(format!("wss://{host}/ws"))?, position))
     }
 }
 
@@ -73,14 +79,19 @@ impl PreviewHost for MemoryPreviews {
         Ok(Readiness::ready(self.name.to_string()))
     }
 
-    async fn open(&self, scope: &Scope, snapshot: &Snapshot) -> Result<Preview> {
-        let preview = self.preview(scope, snapshot.position)?;
+    async fn open(&self, scope: &Scope, snapshot: &Snapshot, env: &EnvSnapshot) -> Result<Preview> {
         let mut open = self.open.lock();
-        let room = open.entry(scope.clone()).or_insert(Room { shown: None, viewers: 0 });
-        if room.shown.as_ref().is_none_or(|shown| shown.position != snapshot.position) {
-            room.shown = Some(snapshot.clone());
+        let room = open.entry(scope.clone()).or_insert(Room { shown: None, env: None, viewers: 0 });
+        room.env = Some(env.clone());
+        let older = |shown: &Snapshot| snapshot.position.behind(shown.position).is_some();
+        match &room.shown {
+            Some(shown) if older(shown) => self.preview(scope, shown.position),
+            _ => {
+                let preview = self.preview(scope, snapshot.position)?;
+                room.shown = Some(snapshot.clone());
+                Ok(preview)
+            }
         }
-        Ok(preview)
     }
 
     async fn apply(
@@ -107,7 +118,7 @@ impl PreviewHost for MemoryPreviews {
         Ok(match open.get(scope) {
             None => PreviewStatus::Closed,
             Some(Room { shown: None, .. }) => PreviewStatus::Empty,
-            Some(Room { shown: Some(shown), viewers }) => {
+            Some(Room { shown: Some(shown), viewers, .. }) => {
                 PreviewStatus::Open { preview: self.preview(scope, shown.position)?, viewers: *viewers }
             }
         })

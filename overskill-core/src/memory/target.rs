@@ -139,11 +139,8 @@ impl DeploymentTarget for MemoryTarget {
     async fn observe(&self, scope: &Scope) -> Result<Vec<Observed>> {
         let scopes = self.scopes.lock();
         let versions = scopes.get(scope).into_iter().flat_map(|site| &site.versions);
-        let observed = |(id, version): (&DeploymentId, &Version)| Observed {
-            id: Some(*id),
-            digest: Some(version.artifact.digest()),
-            fence: version.fence,
-            state: version.state,
+        let observed = |(id, version): (&DeploymentId, &Version)| {
+            Observed::new(version.state).id(*id).digest(version.artifact.digest()).fence(version.fence)
         };
         Ok(versions.map(observed).collect())
     }

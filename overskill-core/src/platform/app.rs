@@ -1,11 +1,7 @@
 use super::{AppEnv, AppJobs, AppPreview, Parts};
-use crate::{
-    AppFile, AppId, AppRecord, AppState, AuditEntry, AuditRecord, Changes, DeploymentEnd, DeploymentId,
-    DeploymentRecord, DeploymentSource, DeploymentSummary, Digest, EnvRevision, Environment, Error, ErrorKind,
-    FilePath, Grant, Limits, NewDeployment, Outcome, Page, Result, Right, Route, Scope, Snapshot, StreamPosition,
-    Written,
-};
-use std::{num::NonZeroU32, sync::Arc};
+use crate::{AppFile, AppId, AppRecord, AppState, AuditEntry, AuditRecord, Changes, DeploymentEnd, DeploymentId, DeploymentRecord, DeploymentSource, DeploymentSummary, Digest, EnvRevision, Environment, Error, ErrorKind, FilePath, Grant, Limits, NewDeployment, Outcome, Page, Result, Right, Route, Scope, Snapshot, StreamPosition, Written, instruments};
+use std::{future::Future, num::NonZeroU32, sync::Arc};
+use tracing::Instrument as _;
 
 /// An app in the hands of somebody who may work with it. Cheap to clone.
 ///
@@ -43,8 +39,11 @@ impl AppHandle {
 
     /// All its sources, at one position. Needs `Develop`.
     pub async fn sources(&self) -> Result<Snapshot> {
-        let scope = self.permit(Environment::Development, Right::Develop)?;
-        self.parts.files.snapshot(&scope).await
+        let call = async {
+            let scope = self.permit(Environment::Development, Right::Develop)?;
+            self.parts.files.snapshot(&scope).await
+        };
+        self.measured("sources", call).await
     }
 
     /// One of its source files. Needs `Develop`.
@@ -53,8 +52,11 @@ impl AppHandle {
         P: TryInto<FilePath>,
         Error: From<P::Error>,
     {
-        let scope = self.permit(Environment::Development, Right::Develop)?;
-        self.parts.files.get(&scope, &path.try_into()?).await
+        let call = async {
+            let scope = self.permit(Environment::Development, Right::Develop)?;
+            self.parts.files.get(&scope, &path.try_into()?).await
+        };
+        self.measured("read", call).await
     }
 
     /// Writes source files, all or none: durable first, then pushed to the open preview. Needs `Develop`.
@@ -76,7 +78,7 @@ impl AppHandle {
     /// A push that fails does not undo the write: [`Written::pushed`] says what became of it.
     #[tracing::instrument(name = "overskill.files.apply", skip_all, fields(app = %self.id()))]
     pub async fn apply(&self, changes: &Changes, expected: Option<StreamPosition>) -> Result<Written> {
-        let scope = self.permit_change(Environment::Development, Right::Develop)?;
+        let scope = self.permit_change(Environment::Development, Right::Develop).await?;
         self.preview().write(&scope, changes, expected).await
     }
 
@@ -99,39 +101,51 @@ impl AppHandle {
     ///
     /// It is recorded when this returns, and goes on whether or not anybody waits for its outcome.
     pub async fn deploy(&self, environment: Environment) -> Result<Deployment> {
-        let scope = self.permit_change(environment, Right::Operate)?;
-        let sources = self.parts.files.snapshot(&Scope::sources(self.id().clone())).await?;
-        if sources.files.is_empty() {
-            return Err(Error::invalid("app must have at least one source file to be deployed, but has none")
-                .with("app", self.id()));
-        }
-        self.request(scope, DeploymentSource::Sources(sources.position), None).await
+        let call = async {
+            let scope = self.permit_change(environment, Right::Operate).await?;
+            let sources = self.parts.files.snapshot(&Scope::sources(self.id().clone())).await?;
+            if sources.files.is_empty() {
+                return Err(Error::invalid("app must have at least one source file to be deployed, but has none")
+                    .with("app", self.id()));
+            }
+            self.request(scope, DeploymentSource::Sources(sources.position), None).await
+        };
+        self.measured("deploy", call).await
     }
 
     /// Brings what is live in `from` to `to`, byte for byte, with the variables of `to`. Needs `Operate`.
     pub async fn promote(&self, from: Environment, to: Environment) -> Result<Deployment> {
-        let from = self.permit(from, Right::Operate)?;
-        let scope = self.permit_change(to, Right::Operate)?;
-        let route = self.parts.routes.get(&from).await?;
-        let route =
-            route.ok_or_else(|| Error::not_found("nothing is live there to be promoted").with("scope", &from))?;
-        let source = self.source_of(route.deployment).await?;
-        self.request(scope, source, None).await
+        let call = async {
+            let from = self.permit(from, Right::Operate)?;
+            let scope = self.permit_change(to, Right::Operate).await?;
+            let route = self.parts.routes.get(&from).await?;
+            let route =
+                route.ok_or_else(|| Error::not_found("nothing is live there to be promoted").with("scope", &from))?;
+            let source = self.source_of(route.deployment).await?;
+            self.request(scope, source, None).await
+        };
+        self.measured("promote", call).await
     }
 
     /// Goes back to a version that was live before, with the variables it had. Needs `Operate`.
     pub async fn rollback(&self, environment: Environment, to: To) -> Result<Deployment> {
-        let scope = self.permit_change(environment, Right::Operate)?;
-        let of = self.rollback_target(&scope, to).await?;
-        let env = self.record_of(of).await?.env();
-        let source = self.source_of(of).await?;
-        self.request(scope, source, env).await
+        let call = async {
+            let scope = self.permit_change(environment, Right::Operate).await?;
+            let of = self.rollback_target(&scope, to).await?;
+            let env = self.record_of(of).await?.env();
+            let source = self.source_of(of).await?;
+            self.request(scope, source, env).await
+        };
+        self.measured("rollback", call).await
     }
 
     /// What is live in `environment`, or `None`. Needs `Develop`.
     pub async fn route(&self, environment: Environment) -> Result<Option<Route>> {
-        let scope = self.permit(environment, Right::Develop)?;
-        self.parts.routes.get(&scope).await
+        let call = async {
+            let scope = self.permit(environment, Right::Develop)?;
+            self.parts.routes.get(&scope).await
+        };
+        self.measured("route", call).await
     }
 
     /// Its deployments to `environment`, newest first. Needs `Develop`.
@@ -141,15 +155,21 @@ impl AppHandle {
         before: Option<DeploymentId>,
         limit: NonZeroU32,
     ) -> Result<Page<DeploymentSummary, DeploymentId>> {
-        let scope = self.permit(environment, Right::Develop)?;
-        self.parts.deployment_store.list(&scope, before, limit).await
+        let call = async {
+            let scope = self.permit(environment, Right::Develop)?;
+            self.parts.deployment_store.list(&scope, before, limit).await
+        };
+        self.measured("deployments", call).await
     }
 
     /// The record of one of its deployments. `NotFound` for another app's. Needs `Develop`.
     pub async fn deployment(&self, id: DeploymentId) -> Result<DeploymentRecord> {
-        let record = self.record_of(id).await?;
-        self.permit(record.scope().environment, Right::Develop)?;
-        Ok(record)
+        let call = async {
+            let record = self.record_of(id).await?;
+            self.permit(record.scope().environment, Right::Develop)?;
+            Ok(record)
+        };
+        self.measured("deployment", call).await
     }
 
     /// What the audit log says of the app in `environment`, oldest first. Needs `Operate`.
@@ -159,8 +179,11 @@ impl AppHandle {
         after: Option<StreamPosition>,
         limit: NonZeroU32,
     ) -> Result<Page<AuditRecord, StreamPosition>> {
-        let scope = self.permit(environment, Right::Operate)?;
-        self.parts.audit.read(Some(scope), after, limit).await
+        let call = async {
+            let scope = self.permit(environment, Right::Operate)?;
+            self.parts.audit.read(Some(scope), after, limit).await
+        };
+        self.measured("audit", call).await
     }
 
     /// The scope of `environment`, if the grant allows `right` there.
@@ -171,15 +194,28 @@ impl AppHandle {
     }
 
     /// The same for what changes something: a suspended app stays as it is.
-    pub(super) fn permit_change(&self, environment: Environment, right: Right) -> Result<Scope> {
+    pub(super) async fn permit_change(&self, environment: Environment, right: Right) -> Result<Scope> {
         let scope = self.permit(environment, right)?;
-        match self.record.state {
-            AppState::Active => Ok(scope),
-            AppState::Suspended | AppState::Removed => {
+        // Asked each time: a handle may be older than the suspension.
+        match self.parts.apps.get(self.id()).await?.map(|record| record.state) {
+            Some(AppState::Active) => Ok(scope),
+            _ => {
                 let e = Error::new(ErrorKind::Denied, "the app is suspended").public("This app is suspended.");
                 Err(e.with("app", self.id()))
             }
         }
+    }
+
+    /// Makes a span and a measurement of a use case.
+    pub(super) async fn measured<T>(&self, use_case: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let span = tracing::debug_span!("overskill.apps.use_case", use_case, app = %self.id());
+        let start = self.parts.clock.monotonic();
+        let result = call.instrument(span).await;
+        let took = self.parts.clock.monotonic().saturating_sub(start);
+        let outcome = result.as_ref().map_or_else(|e| e.kind().as_str(), |_| "ok");
+        metrics::histogram!(instruments::USE_CASE_SECONDS, "use_case" => use_case, "outcome" => outcome)
+            .record(took.as_secs_f64());
+        result
     }
 
     /// Writes down what is about to be done.

@@ -28,7 +28,9 @@ pub struct PlatformBuilder {
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     work_interval: Duration,
+    build_timeout: Duration,
     bundle_age: Duration,
+    run_age: Duration,
 }
 
 /// Where everything is kept that has to last. Stores that belong together give all of them at once.
@@ -120,7 +122,9 @@ impl Default for PlatformBuilder {
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
             work_interval: Duration::from_secs(5),
+            build_timeout: Duration::from_mins(10),
             bundle_age: Duration::from_hours(24),
+            run_age: Duration::from_hours(30 * 24),
         }
     }
 }
@@ -201,6 +205,18 @@ impl PlatformBuilder {
         self
     }
 
+    /// How long a build may take; 10 minutes otherwise.
+    pub fn build_timeout(mut self, limit: Duration) -> Self {
+        self.build_timeout = limit;
+        self
+    }
+
+    /// How long runs of jobs are remembered after they are over; 30 days otherwise.
+    pub fn keep_runs(mut self, age: Duration) -> Self {
+        self.run_age = age;
+        self
+    }
+
     /// Asks every seam whether it can be used.
     pub async fn report(&self) -> PlatformReport {
         let mut seams = vec![
@@ -214,6 +230,8 @@ impl PlatformBuilder {
             seam("audit", self.audit.as_ref().map(AuditLog::check)).await,
             seam("apps", self.apps.as_ref().map(AppDirectory::check)).await,
             seam("jobs", self.scheduler.as_ref().map(Scheduler::check)).await,
+            seam("jobs", self.runs.as_ref().map(RunQueue::check)).await,
+            seam("progress", Some(self.progress.check())).await,
             seam("tenants", self.tenants.as_ref().map(TenantValidator::check)).await,
         ];
         if let Some(files) = &self.files
@@ -231,6 +249,9 @@ impl PlatformBuilder {
                     let mut report = seam("deploy_with", Some(target.check())).await;
                     report.backend = Some(target.info().name.to_string());
                     seams.push(report);
+                }
+                if let Some(notifier) = &strategy.notifier() {
+                    seams.push(seam("deploy_with", Some(notifier.check())).await);
                 }
                 if let Err(e) = strategy.validate() {
                     let problem = Problem { what: e.message().to_owned(), remedy: "rename one".into() };
@@ -262,6 +283,7 @@ impl PlatformBuilder {
                 env: env.clone(),
                 builder,
                 progress: self.progress,
+                build_timeout: self.build_timeout,
                 clock: self.clock.clone(),
                 ids: self.ids.clone(),
             });
@@ -282,6 +304,8 @@ impl PlatformBuilder {
                 ids: self.ids,
                 work_interval: self.work_interval,
                 bundle_age: self.bundle_age,
+                run_age: self.run_age,
+                tidied: std::sync::Mutex::default(),
             })
         };
         all().map(|parts| Platform(Arc::new(parts))).ok_or_else(incomplete)

@@ -14,10 +14,15 @@ pub use previews::{AppPreview, Pushed, Sources, Written};
 
 use crate::{
     AccessToken, AppDirectory, AppId, AppRecord, AppState, AuditEntry, AuditLog, BundleStore, Clock, Deployments,
-    EnvStore, Environment, Error, FileStore, Grant, Ids, IdsExt, PreviewHost, Result, Right, RouteTable, RunQueue,
-    Scheduler, Scope, SystemGrant, TenantGate, TenantId,
+    EnvStore, Error, FileStore, Grant, Ids, IdsExt, PreviewHost, Result, Right, RouteTable, RunQueue, Scheduler, Scope,
+    SystemGrant, TenantGate, TenantId,
 };
-use std::{future::Future, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// A control plane, ready to use. Cheap to clone. Made by a [`PlatformBuilder`].
 ///
@@ -44,6 +49,24 @@ pub(crate) struct Parts {
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) work_interval: Duration,
     pub(crate) bundle_age: Duration,
+    pub(crate) run_age: Duration,
+    /// When it was tidied up last, on the monotonic clock.
+    pub(crate) tidied: Mutex<Option<Duration>>,
+}
+
+/// How long between two times that what nobody needs is removed.
+const TIDY_INTERVAL: Duration = Duration::from_mins(10);
+
+impl Parts {
+    fn tidying_is_due(&self) -> bool {
+        let now = self.clock.monotonic();
+        let mut tidied = self.tidied.lock().expect("nobody panics with this lock");
+        let due = tidied.is_none_or(|last| now.saturating_sub(last) >= TIDY_INTERVAL);
+        if due {
+            *tidied = Some(now);
+        }
+        due
+    }
 }
 
 /// How many deployments one round of [`Platform::work`] drives.
@@ -76,14 +99,7 @@ impl Platform {
     /// An app, for whoever holds a grant of this platform's gate.
     pub async fn open(&self, grant: impl Into<Grant>, app: AppId) -> Result<AppHandle> {
         let grant = grant.into();
-        let any = Right::ALL.into_iter().map(|right| self.0.gate.permit_app(&grant, &app, right));
-        // Any right will do to look at an app; each use case asks for its own.
-        let scoped = any.reduce(Result::or).expect("there are rights");
-        if let Grant::Tenant(_) = grant {
-            scoped?;
-        } else if scoped.is_err() {
-            self.permit_any_environment(&grant, &app)?;
-        }
+        self.0.gate.permit_somewhere(&grant, &app)?;
         match self.0.apps.get(&app).await? {
             None => Err(Error::not_found("no such app").with("app", &app)),
             Some(record) if record.state == AppState::Removed => {
@@ -111,8 +127,8 @@ impl Platform {
         RunWorker::new(self.0.clone(), grant)
     }
 
-    /// Does what nobody waits for, until `shutdown` ends: deployments that nobody drives, and the collection of artifacts
-    /// that nobody holds. The host spawns it; overskill never does.
+    /// Does what nobody waits for, until `shutdown` ends: drives deployments that nobody drives, and now and then removes
+    /// artifacts that nobody holds and runs that were over long ago. The host spawns it; overskill never does.
     ///
     /// What fails is logged and tried again in the next round.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
@@ -136,14 +152,11 @@ impl Platform {
     /// One round of what [`run`](Self::run) does; returns how many deployments ended.
     pub async fn work(&self) -> Result<u32> {
         let ended = self.0.deployments.drive_pending(DEPLOYMENTS_A_ROUND).await?;
-        self.0.bundles.collect(self.0.clock.now(), self.0.bundle_age).await?;
+        if self.0.tidying_is_due() {
+            let now = self.0.clock.now();
+            self.0.bundles.collect(now, self.0.bundle_age).await?;
+            self.0.runs.prune(now.minus(self.0.run_age)).await?;
+        }
         Ok(ended)
-    }
-
-    /// A grant for some environments only still opens the app.
-    fn permit_any_environment(&self, grant: &Grant, app: &AppId) -> Result<()> {
-        let try_in = |e| self.0.gate.permit(grant, &Scope::new(app.clone(), e), Right::Data);
-        let tries = Environment::ALL.into_iter().map(try_in);
-        tries.reduce(Result::or).expect("there are environments")
     }
 }

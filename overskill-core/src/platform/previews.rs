@@ -1,7 +1,7 @@
 use super::AppHandle;
 use crate::{
     AppFile, CatchUp, Change, Changes, Environment, Error, FilePath, Preview, PreviewStatus, Result, Right, Scope,
-    StreamPosition, Update, instruments,
+    Snapshot, StreamPosition, Update, instruments,
 };
 use std::collections::BTreeMap;
 
@@ -59,51 +59,72 @@ impl<'a> AppPreview<'a> {
         Self { app }
     }
 
-    /// Opens it, and returns where it is. If it is open at the same position nothing happens. Needs `Develop`.
+    /// Opens it with the newest variables of the preview environment, and returns where it is. Needs `Develop`.
+    ///
+    /// If it is open already it shows what is newer; to bring changed variables to it, open it again.
     #[tracing::instrument(name = "overskill.previews.open", skip_all, fields(app = %self.app.id()))]
     pub async fn open(&self, sources: Sources) -> Result<Preview> {
-        let stored = self.app.permit_change(Environment::Development, Right::Develop)?;
-        let scope = self.app.permit_change(Environment::Preview, Right::Develop)?;
-        let parts = &self.app.parts;
-        let timer = instruments::Timer::start(&parts.clock, instruments::OPEN_SECONDS);
-        let open = async {
-            let mut snapshot = parts.files.snapshot(&stored).await?;
-            if let Sources::Files(files) = sources {
-                let changes = difference(&snapshot.files, &files);
-                if !changes.is_empty() {
-                    snapshot.position = parts.files.apply(&stored, &changes, Some(snapshot.position)).await?;
-                    snapshot.files = files;
+        let call = async {
+            let stored = self.app.permit_change(Environment::Development, Right::Develop).await?;
+            let scope = self.app.permit_change(Environment::Preview, Right::Develop).await?;
+            let parts = &self.app.parts;
+            let timer = instruments::Timer::start(&parts.clock, instruments::OPEN_SECONDS);
+            let open = async {
+                let mut snapshot = parts.files.snapshot(&stored).await?;
+                if let Sources::Files(files) = sources {
+                    let changes = difference(&snapshot.files, &files);
+                    if !changes.is_empty() {
+                        snapshot.position = parts.files.apply(&stored, &changes, Some(snapshot.position)).await?;
+                        snapshot.files = files;
+                    }
                 }
-            }
-            parts.previews.open(&scope, &snapshot).await
+                self.open_with(&scope, &snapshot).await
+            };
+            let opened = open.await;
+            timer.stop_with(&opened);
+            opened
         };
-        let opened = open.await;
-        timer.stop_with(&opened);
-        opened
+        self.app.measured("preview.open", call).await
     }
 
     /// What the host knows of it. Needs `Develop`.
     pub async fn status(&self) -> Result<PreviewStatus> {
-        let scope = self.app.permit(Environment::Preview, Right::Develop)?;
-        self.app.parts.previews.status(&scope).await
+        let call = async {
+            let scope = self.app.permit(Environment::Preview, Right::Develop)?;
+            self.app.parts.previews.status(&scope).await
+        };
+        self.app.measured("preview.status", call).await
     }
 
     /// Fills it again if its host lost its sources; true if it had. Needs `Develop`.
     pub async fn refill(&self) -> Result<bool> {
-        let stored = self.app.permit(Environment::Development, Right::Develop)?;
-        let scope = self.app.permit(Environment::Preview, Right::Develop)?;
-        if self.app.parts.previews.status(&scope).await? != PreviewStatus::Empty {
-            return Ok(false);
-        }
-        let snapshot = self.app.parts.files.snapshot(&stored).await?;
-        self.app.parts.previews.open(&scope, &snapshot).await?;
-        Ok(true)
+        let call = async {
+            let stored = self.app.permit(Environment::Development, Right::Develop)?;
+            let scope = self.app.permit(Environment::Preview, Right::Develop)?;
+            if self.app.parts.previews.status(&scope).await? != PreviewStatus::Empty {
+                return Ok(false);
+            }
+            let snapshot = self.app.parts.files.snapshot(&stored).await?;
+            self.open_with(&scope, &snapshot).await?;
+            Ok(true)
+        };
+        self.app.measured("preview.refill", call).await
     }
 
     /// Ends it. Fine if it is not open. Needs `Develop`.
     pub async fn close(&self) -> Result<()> {
-        let scope = self.app.permit(Environment::Preview, Right::Develop)?;
-        self.app.parts.previews.close(&scope).await
+        let call = async {
+            let scope = self.app.permit(Environment::Preview, Right::Develop)?;
+            self.app.parts.previews.close(&scope).await
+        };
+        self.app.measured("preview.close", call).await
+    }
+
+    /// Opens it with the newest variables of its environment.
+    async fn open_with(&self, scope: &Scope, snapshot: &Snapshot) -> Result<Preview> {
+        let parts = &self.app.parts;
+        let env = parts.env.current(scope).await?;
+        parts.previews.open(scope, snapshot, &parts.env.get(scope, env).await?).await
     }
 
     /// Makes changes durable, then shows them. The caller checked the grant for `stored`.
@@ -160,7 +181,7 @@ impl<'a> AppPreview<'a> {
             }
         }
         let snapshot = parts.files.snapshot(stored).await?;
-        parts.previews.open(scope, &snapshot).await?;
+        self.open_with(scope, &snapshot).await?;
         Ok(true)
     }
 }

@@ -249,8 +249,8 @@ pub struct RecordedEvent {
 pub enum LeaseChange {
     /// Nothing; the scope need not be leased (a request, an operator's answer).
     None,
-    /// Takes it, if it is free, expired, or this deployment's own. The fence given is greater than every fence of the
-    /// scope before, and greater than `above`.
+    /// Takes it, if it is free, expired, or held by this holder for this deployment. The fence given is greater than every
+    /// fence of the scope before, and greater than `above`.
     Take {
         /// Who takes it.
         holder: WorkerName,
@@ -275,6 +275,7 @@ pub enum LeaseChange {
 
 /// Events of one deployment and a change of its scope's lease, that happen together or not at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Commit {
     /// The deployment.
     pub id: DeploymentId,
@@ -354,7 +355,7 @@ pub trait DeploymentStore: Debug + Send + Sync + 'static {
     /// Makes a commit happen and returns once it is durable.
     ///
     /// `Conflict`, and nothing happens, when the deployment has another number of events than expected or is of another
-    /// scope, when it has ended (nothing but `Swept` may follow), when the lease is held by another deployment, or when it
+    /// scope, when it has ended (nothing but `Swept` may follow), when the lease is held by another deployment or another holder, or when it
     /// is not held under the named fence any more.
     async fn commit(&self, commit: &Commit) -> Result<Committed>;
 

@@ -322,6 +322,9 @@ pub struct RunRecord {
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait RunQueue: Debug + Send + Sync + 'static {
+    /// Whether it can be used.
+    async fn check(&self) -> Result<Readiness>;
+
     /// Claims runs that are due; makes those that schedules call for first. A run whose lease expired is due again, as
     /// another try.
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<RunLease>>;
@@ -340,6 +343,7 @@ pub trait RunQueue: Debug + Send + Sync + 'static {
 }
 
 crate::seam::forward_seam!(RunQueue as "runs" [] {
+    safe fn check(&self) -> Readiness;
     unsafe_to_repeat fn claim(&self, request: &ClaimRequest) -> Vec<RunLease>;
     safe fn renew(&self, lease: &RunLease, by: Duration, now: Timestamp) -> RunLease;
     unsafe_to_repeat fn finish(&self, finished: &[FinishedRun], now: Timestamp) -> Vec<FinishResult>;

@@ -1,9 +1,10 @@
-use crate::{BackendName, Changes, PublicUrl, Readiness, Result, Scope, Snapshot, StreamPosition};
+use crate::{BackendName, Changes, EnvSnapshot, PublicUrl, Readiness, Result, Scope, Snapshot, StreamPosition};
 use async_trait::async_trait;
 use std::fmt::Debug;
 
 /// An open preview.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Preview {
     /// Where its pages are.
     pub url: PublicUrl,
@@ -11,6 +12,13 @@ pub struct Preview {
     pub websocket_url: PublicUrl,
     /// The sources that it shows.
     pub position: StreamPosition,
+}
+
+impl Preview {
+    /// A preview that shows the sources at `position`.
+    pub const fn new(url: PublicUrl, websocket_url: PublicUrl, position: StreamPosition) -> Self {
+        Self { url, websocket_url, position }
+    }
 }
 
 /// What a host knows of a preview.
@@ -51,8 +59,12 @@ pub trait PreviewHost: Debug + Send + Sync + 'static {
     /// Whether it can be used.
     async fn check(&self) -> Result<Readiness>;
 
-    /// Shows `snapshot`. If the preview is open at another position it is replaced; at the same, nothing happens.
-    async fn open(&self, scope: &Scope, snapshot: &Snapshot) -> Result<Preview>;
+    /// Shows `snapshot` with the variables of `env`, and says at which position the preview stands then.
+    ///
+    /// If it is open with other sources or another revision of the variables, these take their place; with the same,
+    /// nothing happens. It never goes back: sources that are older than those shown, in the same incarnation, leave those
+    /// shown.
+    async fn open(&self, scope: &Scope, snapshot: &Snapshot, env: &EnvSnapshot) -> Result<Preview>;
 
     /// Brings an open preview from `base` to `next`; or says where it stands.
     async fn apply(
@@ -72,7 +84,7 @@ pub trait PreviewHost: Debug + Send + Sync + 'static {
 
 crate::seam::forward_seam!(PreviewHost as "previews" [fn name(&self) -> BackendName;] {
     safe fn check(&self) -> Readiness;
-    safe fn open(&self, scope: &Scope, snapshot: &Snapshot) -> Preview;
+    safe fn open(&self, scope: &Scope, snapshot: &Snapshot, env: &EnvSnapshot) -> Preview;
     safe fn apply(&self, scope: &Scope, base: StreamPosition, next: StreamPosition, changes: &Changes) -> Update;
     safe fn status(&self, scope: &Scope) -> PreviewStatus;
     safe fn close(&self, scope: &Scope) -> ();

@@ -1,6 +1,10 @@
 //! Progress: the event schema, where events go, and the handle that tells them.
 
-use crate::{Clock, DeploymentId, ParseError, Scope, StreamPosition, SystemClock, Timestamp, parse::text_newtype};
+use crate::{
+    Clock, DeploymentId, ParseError, Readiness, Result, Scope, StreamPosition, SystemClock, Timestamp,
+    parse::text_newtype,
+};
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -184,18 +188,34 @@ impl Published {
 ///
 /// The sink gives each event its place: events of one stream get places that grow by 1, in the order of the calls.
 #[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
 pub trait ProgressSink: Debug + Send + Sync + 'static {
+    /// Whether it can be used. A sink within the process always can.
+    async fn check(&self) -> Result<Readiness> {
+        Ok(Readiness::ready("progress"))
+    }
+
     /// Takes one event.
     fn emit(&self, event: ProgressEvent);
 }
 
+#[async_trait]
 impl<S: ProgressSink + ?Sized> ProgressSink for Arc<S> {
+    async fn check(&self) -> Result<Readiness> {
+        (**self).check().await
+    }
+
     fn emit(&self, event: ProgressEvent) {
         (**self).emit(event);
     }
 }
 
+#[async_trait]
 impl<S: ProgressSink + ?Sized> ProgressSink for Box<S> {
+    async fn check(&self) -> Result<Readiness> {
+        (**self).check().await
+    }
+
     fn emit(&self, event: ProgressEvent) {
         (**self).emit(event);
     }
@@ -366,7 +386,8 @@ impl Teller {
         details: Option<Value>,
         failure: Option<ProgressFailure>,
     ) {
-        let mut told = self.told.lock().expect("no sink panics under this lock");
+        // A sink that panicked is its own affair: the next event is told all the same.
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if told.ended || (kind == ProgressKind::Started && told.started) {
             return;
         }

@@ -5,6 +5,7 @@ use std::{fmt::Debug, time::Duration};
 
 /// What serves a scope. **What is active is what the route names.**
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Route {
     /// The target that serves it.
     pub target: BackendName,
@@ -14,6 +15,13 @@ pub struct Route {
     pub handle: Handle,
     /// The fence it was activated under.
     pub fence: Fence,
+}
+
+impl Route {
+    /// `target` serves `deployment`, which it calls `handle` and activated under `fence`.
+    pub const fn new(target: BackendName, deployment: DeploymentId, handle: Handle, fence: Fence) -> Self {
+        Self { target, deployment, handle, fence }
+    }
 }
 
 /// Which target serves each scope.

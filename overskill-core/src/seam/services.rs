@@ -1,8 +1,8 @@
 //! Small seams: what a platform asks of others.
 
 use crate::{
-    AccessToken, Actor, AppId, Artifact, BackendName, DeploymentId, Digest, FilePath, OperatorChoice, Progress,
-    PublicUrl, Readiness, Result, Scope, Snapshot, SubjectId, Timestamp,
+    AccessToken, Actor, Artifact, BackendName, DeploymentId, Digest, FilePath, OperatorChoice, Progress, PublicUrl,
+    Readiness, Result, Scope, Snapshot, SubjectId, Timestamp,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,8 +15,8 @@ pub enum BuildMode {
     /// Minified and hashed, without hot reload.
     #[default]
     Production,
-    /// As production, but with names and line numbers that people can read.
-    Staging,
+    /// With names and line numbers that people can read; never deployed.
+    Development,
 }
 
 /// Sources to build.
@@ -283,13 +283,19 @@ pub trait AppTokens: Debug + Send + Sync + 'static {
     /// Whether it can be used.
     async fn check(&self) -> Result<Readiness>;
 
-    /// A token for `subject` in `app`, or for the app's visitors when there is none; with the moment it expires.
-    async fn issue(&self, app: &AppId, subject: Option<SubjectId>, now: Timestamp) -> Result<(AccessToken, Timestamp)>;
+    /// A token for `subject`, or for [visitors](SubjectId::visitor) when there is none, that is good in `scope` alone; with
+    /// the moment it expires.
+    async fn issue(
+        &self,
+        scope: &Scope,
+        subject: Option<SubjectId>,
+        now: Timestamp,
+    ) -> Result<(AccessToken, Timestamp)>;
 }
 
 crate::seam::forward_seam!(AppTokens as "app_tokens" [] {
     safe fn check(&self) -> Readiness;
-    safe fn issue(&self, app: &AppId, subject: Option<SubjectId>, now: Timestamp) -> (AccessToken, Timestamp);
+    safe fn issue(&self, scope: &Scope, subject: Option<SubjectId>, now: Timestamp) -> (AccessToken, Timestamp);
 });
 
 /// Who answers for something the host's own code does; see [`Actor::System`].

@@ -112,6 +112,7 @@ pub struct DeployRequest {
     scope: Scope,
     artifact: Arc<Artifact>,
     env: Arc<EnvSnapshot>,
+    fence: Fence,
     limits: Limits,
     progress: Progress,
 }
@@ -119,7 +120,13 @@ pub struct DeployRequest {
 impl DeployRequest {
     /// Deploys `artifact` with the variables of `env` to `scope`.
     pub fn new(id: DeploymentId, scope: Scope, artifact: Arc<Artifact>, env: Arc<EnvSnapshot>) -> Self {
-        Self { id, scope, artifact, env, limits: Limits::default(), progress: Progress::discard() }
+        Self { id, scope, artifact, env, fence: Fence::ZERO, limits: Limits::default(), progress: Progress::discard() }
+    }
+
+    /// Names the fence it is to be activated under, for targets that give each version a name of its own.
+    pub fn under(mut self, fence: Fence) -> Self {
+        self.fence = fence;
+        self
     }
 
     /// Sets what the app may use.
@@ -162,6 +169,12 @@ impl DeployRequest {
     /// Which state of the variables.
     pub fn env_revision(&self) -> EnvRevision {
         self.env.revision
+    }
+
+    /// The fence it is to be activated under. It may be staged under one and activated under a higher one: it is no part
+    /// of what identifies the request.
+    pub fn fence(&self) -> Fence {
+        self.fence
     }
 
     /// What the app may use.
@@ -219,6 +232,7 @@ pub enum TargetStatus {
 
 /// Something a target has in a scope, whoever put it there.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Observed {
     /// The deployment, if it is one of ours.
     pub id: Option<DeploymentId>,
@@ -226,8 +240,41 @@ pub struct Observed {
     pub digest: Option<Digest>,
     /// The fence it was activated under, if the target knows.
     pub fence: Option<Fence>,
+    /// What the target calls it, if that tells versions of one deployment apart.
+    pub handle: Option<Handle>,
     /// What it is.
     pub state: ObservedState,
+}
+
+impl Observed {
+    /// Something in that state, of which nothing else is known.
+    pub const fn new(state: ObservedState) -> Self {
+        Self { id: None, digest: None, fence: None, handle: None, state }
+    }
+
+    /// It is one of ours.
+    pub fn id(mut self, id: DeploymentId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// It runs that artifact.
+    pub fn digest(mut self, digest: Digest) -> Self {
+        self.digest = Some(digest);
+        self
+    }
+
+    /// It was activated under that fence, if it was.
+    pub fn fence(mut self, fence: Option<Fence>) -> Self {
+        self.fence = fence;
+        self
+    }
+
+    /// The target calls it that.
+    pub fn handle(mut self, handle: Handle) -> Self {
+        self.handle = Some(handle);
+        self
+    }
 }
 
 /// What something on a target is.
@@ -241,8 +288,9 @@ pub enum ObservedState {
     Previous,
 }
 
-/// What to remove from a scope.
+/// What to remove from a scope. A target answers `Unsupported` to what it does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Removal {
     /// Everything.
     All,

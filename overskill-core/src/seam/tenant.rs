@@ -1,4 +1,4 @@
-use crate::{AccessToken, AppId, Error, Policy, Readiness, Result, SubjectId, TenantId, Timestamp};
+use crate::{AccessToken, AppId, Environment, Error, Policy, Readiness, Result, SubjectId, TenantId, Timestamp};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::{fmt, fmt::Debug, str::FromStr, sync::Arc};
@@ -102,6 +102,7 @@ impl From<Rights> for String {
 
 /// What a token says once it was found to be true. Not yet a grant: only a [`TenantGate`](crate::TenantGate) makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Claims {
     /// Who.
     pub subject: SubjectId,
@@ -109,11 +110,24 @@ pub struct Claims {
     pub tenant: TenantId,
     /// What they may do.
     pub rights: Rights,
+    /// In which environment; in each if none is named. An app's own token names the one that its page is of.
+    pub environment: Option<Environment>,
     /// Until when; that moment is already too late.
     pub expires_at: Timestamp,
 }
 
 impl Claims {
+    /// `subject` may do `rights` with `tenant` until `expires_at`, in each environment.
+    pub const fn new(subject: SubjectId, tenant: TenantId, rights: Rights, expires_at: Timestamp) -> Self {
+        Self { subject, tenant, rights, environment: None, expires_at }
+    }
+
+    /// In this environment alone.
+    pub fn in_environment(mut self, environment: Environment) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+
     /// The app they are for.
     pub fn app(&self) -> &AppId {
         self.tenant.app()

@@ -86,6 +86,13 @@ impl TenantGate {
         self.permit_in(grant, app, None, right)
     }
 
+    /// Whether `grant` allows anything at all in some environment of `app`.
+    pub(crate) fn permit_somewhere(&self, grant: &Grant, app: &AppId) -> Result<()> {
+        let anywhere = Environment::ALL.into_iter().flat_map(|e| Right::ALL.map(|right| (e, right)));
+        let tries = anywhere.map(|(e, right)| self.permit_in(grant, app, Some(e), right));
+        tries.reduce(Result::or).expect("there are environments and rights")
+    }
+
     fn permit_in(&self, grant: &Grant, app: &AppId, environment: Option<Environment>, right: Right) -> Result<()> {
         let refuse = |kind, why: &'static str| {
             Err(Error::new(kind, why).public(Refusal::PUBLIC).at("gate", "permit").with("app", app))
@@ -97,7 +104,10 @@ impl TenantGate {
             Grant::Tenant(grant) if grant.expires_at() <= self.clock.now() => {
                 return refuse(ErrorKind::Unauthenticated, "the grant has expired");
             }
-            Grant::Tenant(grant) => grant.app() == app,
+            Grant::Tenant(grant) => {
+                let there = |only: Environment| environment.is_some_and(|asked| asked == only);
+                grant.app() == app && grant.environment().is_none_or(there)
+            }
             Grant::System(grant) => grant.scopes.contain(app, environment),
         };
         if !inside {
@@ -116,6 +126,7 @@ impl TenantGate {
         };
         let reason = refusal.reason();
         let entry = AuditEntry::new(self.clock.now(), Actor::Unknown, "tenant.refused")
+            .in_scope(Scope::sources(tenant.app().clone()))
             .detail(format!("{reason}: {refusal} (tenant {tenant})"));
         let audited = self.audit.append(&entry).await;
         let error = Error::new(kind, "access was refused")

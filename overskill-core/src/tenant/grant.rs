@@ -48,6 +48,11 @@ impl TenantGrant {
         self.claims.rights
     }
 
+    /// In which environment it is good; in each if it names none.
+    pub fn environment(&self) -> Option<Environment> {
+        self.claims.environment
+    }
+
     /// From when on it allows nothing.
     pub fn expires_at(&self) -> Timestamp {
         self.claims.expires_at
@@ -55,7 +60,8 @@ impl TenantGrant {
 
     /// The same grant with no more than `rights`.
     pub fn narrowed(&self, rights: Rights) -> Self {
-        let claims = Claims { rights: self.claims.rights.intersection(rights), ..Claims::clone(&self.claims) };
+        let mut claims = Claims::clone(&self.claims);
+        claims.rights = claims.rights.intersection(rights);
         Self { gate: self.gate, claims: Arc::new(claims) }
     }
 }

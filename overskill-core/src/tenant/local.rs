@@ -1,8 +1,8 @@
 //! The embedded validator: tokens signed and checked with keys of this process (ES256).
 
 use crate::{
-    AccessToken, AppId, AppTokens, Claims, Error, ErrorKind, KeyId, ParseError, Readiness, Refusal, Result, Right,
-    Rights, Secret, SubjectId, TenantId, TenantValidator, Timestamp,
+    AccessToken, AppTokens, Claims, Environment, Error, ErrorKind, KeyId, ParseError, Readiness, Refusal, Result,
+    Right, Rights, Scope, Secret, SubjectId, TenantId, TenantValidator, Timestamp,
 };
 use async_trait::async_trait;
 use aws_lc_rs::{
@@ -109,6 +109,8 @@ struct LocalClaims {
     nbf: i64,
     tenant: TenantId,
     rights: Rights,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    env: Option<Environment>,
 }
 
 /// Makes tokens that a [`LocalValidator`] of the same keys, issuer and audience accepts.
@@ -155,6 +157,7 @@ impl LocalTokens {
             nbf: now.as_unix_millis().div_euclid(1000),
             tenant: claims.tenant.clone(),
             rights: claims.rights,
+            env: claims.environment,
         };
         let token = encode(&header, &claims, &self.keys.signing_key().signing)
             .map_err(|e| Error::unexpected("a token could not be signed", e))?;
@@ -173,14 +176,17 @@ impl AppTokens for LocalTokens {
         Ok(Readiness::ready("local keys"))
     }
 
-    async fn issue(&self, app: &AppId, subject: Option<SubjectId>, now: Timestamp) -> Result<(AccessToken, Timestamp)> {
+    async fn issue(
+        &self,
+        scope: &Scope,
+        subject: Option<SubjectId>,
+        now: Timestamp,
+    ) -> Result<(AccessToken, Timestamp)> {
         let expires_at = now.plus(self.app_token_ttl);
-        let subject = match subject {
-            Some(subject) => subject,
-            None => SubjectId::parse("anonymous")?,
-        };
-        let tenant = TenantId::of_user(app.clone(), subject.clone());
-        let claims = Claims { subject, tenant, rights: Rights::of([Right::Data]), expires_at };
+        let subject = subject.unwrap_or_else(SubjectId::visitor);
+        let tenant = TenantId::of_user(scope.app.clone(), subject.clone());
+        let claims =
+            Claims::new(subject, tenant, Rights::of([Right::Data]), expires_at).in_environment(scope.environment);
         Ok((self.mint(&claims, now)?, expires_at))
     }
 }
@@ -233,6 +239,7 @@ impl LocalValidator {
             nbf: claims.nbf.ok_or(Refusal::MissingClaim("nbf"))?,
             tenant: have(claims.tenant, "tenant")?.parse().map_err(|_| Refusal::MissingClaim("tenant"))?,
             rights: have(claims.rights, "rights")?.parse().map_err(|_| Refusal::MissingClaim("rights"))?,
+            env: claims.env.map(|e| e.parse()).transpose().map_err(|_| Refusal::MissingClaim("env"))?,
         })
     }
 }
@@ -247,6 +254,7 @@ struct SignedClaims {
     nbf: Option<i64>,
     tenant: Option<String>,
     rights: Option<String>,
+    env: Option<String>,
 }
 
 #[async_trait]
@@ -270,7 +278,8 @@ impl TenantValidator for LocalValidator {
         if claims.tenant.subject().is_some_and(|s| s != subject) {
             return Err(Refusal::NotAttested);
         }
-        Ok(Claims { subject: claims.sub, tenant: claims.tenant, rights: claims.rights, expires_at: until })
+        let found = Claims::new(claims.sub, claims.tenant, claims.rights, until);
+        Ok(claims.env.into_iter().fold(found, Claims::in_environment))
     }
 }
 
@@ -278,19 +287,15 @@ impl TenantValidator for LocalValidator {
 mod tests {
     use super::*;
     use crate::Clock as _;
-    use crate::TestClock;
+    use crate::{AppId, TestClock};
 
     fn key(id: &str) -> LocalKeys {
         LocalKeys::generate(KeyId::parse(id).unwrap()).unwrap()
     }
 
     fn claims(now: Timestamp) -> Claims {
-        Claims {
-            subject: SubjectId::parse("ada").unwrap(),
-            tenant: TenantId::parse("app_todo42_tenant").unwrap(),
-            rights: Rights::of([Right::Develop, Right::Operate]),
-            expires_at: now.plus(Duration::from_mins(1)),
-        }
+        let (subject, tenant) = (SubjectId::parse("ada").unwrap(), TenantId::parse("app_todo42_tenant").unwrap());
+        Claims::new(subject, tenant, Rights::of([Right::Develop, Right::Operate]), now.plus(Duration::from_mins(1)))
     }
 
     #[tokio::test]
@@ -324,9 +329,11 @@ mod tests {
     async fn an_app_token_carries_data_and_nothing_else() {
         let now = TestClock::new().now();
         let tokens = LocalTokens::new(key("k1"));
-        let app = AppId::parse("todo42").unwrap();
-        let (token, expires_at) = tokens.issue(&app, None, now).await.unwrap();
-        let seen = tokens.validator().validate(&token, &TenantId::of_app(app), now).await.unwrap();
+        let scope = Scope::new(AppId::parse("todo42").unwrap(), Environment::Preview);
+        let (token, expires_at) = tokens.issue(&scope, None, now).await.unwrap();
+        let seen = tokens.validator().validate(&token, &TenantId::of_app(scope.app), now).await.unwrap();
         assert_eq!((seen.rights, seen.expires_at), (Rights::of([Right::Data]), expires_at));
+        // What a preview's page holds opens nothing of production.
+        assert_eq!((seen.environment, seen.subject), (Some(Environment::Preview), SubjectId::visitor()));
     }
 }

@@ -21,7 +21,7 @@ pub struct BreakerPolicy {
     failures: NonZeroU32,
     pause: Duration,
     clock: Arc<dyn Clock>,
-    circuits: Arc<Mutex<HashMap<&'static str, Circuit>>>,
+    circuits: Arc<Mutex<HashMap<(&'static str, &'static str), Circuit>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,9 +52,9 @@ impl BreakerPolicy {
     }
 
     /// Whether calls of this operation are refused now.
-    pub fn is_open(&self, operation: &str) -> bool {
+    pub fn is_open(&self, seam: &'static str, operation: &'static str) -> bool {
         let now = self.clock.monotonic();
-        match self.circuits().get(operation) {
+        match self.circuits().get(&(seam, operation)) {
             Some(Circuit::Open { until } | Circuit::Probing { until }) => now < *until,
             Some(Circuit::Closed { .. }) | None => false,
         }
@@ -63,7 +63,7 @@ impl BreakerPolicy {
     fn admit(&self, operation: Operation) -> Result<()> {
         let now = self.clock.monotonic();
         let mut circuits = self.circuits();
-        let circuit = circuits.entry(operation.name).or_insert(Circuit::Closed { failures: 0 });
+        let circuit = circuits.entry((operation.seam, operation.name)).or_insert(Circuit::Closed { failures: 0 });
         match *circuit {
             Circuit::Closed { .. } => Ok(()),
             Circuit::Open { until } | Circuit::Probing { until } if now < until => {
@@ -83,9 +83,11 @@ impl BreakerPolicy {
         let down = result.as_ref().is_err_and(|e| {
             matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) || e.effect() == Effect::Unknown
         });
+        let slowed = result.as_ref().is_err_and(|e| e.kind() == ErrorKind::RateLimited);
         let mut circuits = self.circuits();
-        let circuit = circuits.entry(operation.name).or_insert(Circuit::Closed { failures: 0 });
+        let circuit = circuits.entry((operation.seam, operation.name)).or_insert(Circuit::Closed { failures: 0 });
         *circuit = match *circuit {
+            closed @ Circuit::Closed { .. } if slowed => closed,
             _ if !down => Circuit::Closed { failures: 0 },
             Circuit::Closed { failures } if failures + 1 < self.failures.get() => {
                 Circuit::Closed { failures: failures + 1 }
@@ -94,7 +96,7 @@ impl BreakerPolicy {
         };
     }
 
-    fn circuits(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, Circuit>> {
+    fn circuits(&self) -> std::sync::MutexGuard<'_, HashMap<(&'static str, &'static str), Circuit>> {
         self.circuits.lock().expect("no holder of the circuits panics")
     }
 }
@@ -137,10 +139,10 @@ mod tests {
         let inner = down(down(Scripted::default(), 2).succeed(), 3);
         let (breaking, clock) = breaking(&inner);
         for failed in [true, true, false, true, true, true] {
-            assert!(!breaking.policy().is_open("check"));
+            assert!(!breaking.policy().is_open("notifier", "check"));
             assert_eq!(breaking.check().await.is_err(), failed);
         }
-        assert!(breaking.policy().is_open("check"));
+        assert!(breaking.policy().is_open("notifier", "check"));
         clock.advance(Duration::from_secs(10));
         let e = breaking.check().await.unwrap_err();
         assert_eq!((e.kind(), e.effect()), (ErrorKind::Unavailable, Effect::None));
@@ -162,7 +164,7 @@ mod tests {
                 breaking.check().await.unwrap_err();
             }
             let counts = matches!(kind, ErrorKind::Unavailable | ErrorKind::Timeout);
-            assert_eq!(breaking.policy().is_open("check"), counts, "{kind}");
+            assert_eq!(breaking.policy().is_open("notifier", "check"), counts, "{kind}");
             assert_eq!(inner.calls(), if counts { 3 } else { 10 }, "{kind}");
         }
         let inner = Scripted::default().fail_times(3, ErrorKind::Unexpected, Effect::Unknown);
@@ -170,7 +172,7 @@ mod tests {
         for _ in 0..3 {
             breaking.check().await.unwrap_err();
         }
-        assert!(breaking.policy().is_open("check"), "an unknown effect counts, whatever its kind");
+        assert!(breaking.policy().is_open("notifier", "check"), "an unknown effect counts, whatever its kind");
     }
 
     #[tokio::test]
@@ -183,7 +185,7 @@ mod tests {
         clock.advance(PAUSE);
         breaking.check().await.unwrap_err();
         assert_eq!(inner.calls(), 4, "one call is let through");
-        assert!(breaking.policy().is_open("check"), "it failed: one failure is enough now");
+        assert!(breaking.policy().is_open("notifier", "check"), "it failed: one failure is enough now");
 
         clock.advance(PAUSE);
         let probe = breaking.check();
@@ -205,7 +207,7 @@ mod tests {
         for _ in 0..2 {
             breaking.check().await.unwrap_err();
         }
-        assert!(!breaking.policy().is_open("check"), "the count begins anew");
+        assert!(!breaking.policy().is_open("notifier", "check"), "the count begins anew");
     }
 
     #[tokio::test]
@@ -217,7 +219,7 @@ mod tests {
         }
         clock.advance(PAUSE);
         assert!(breaking.check().now_or_never().is_none());
-        assert!(breaking.policy().is_open("check"));
+        assert!(breaking.policy().is_open("notifier", "check"));
         clock.advance(PAUSE);
         breaking.check().await.unwrap();
         assert_eq!(inner.calls(), 5);

@@ -69,7 +69,7 @@ impl RetryPolicy {
             Retry::After(asked) if asked > self.longest_asked => None,
             Retry::After(asked) => Some(asked),
             Retry::Backoff => {
-                let bound = self.first.saturating_mul(1 << (tried - 1).min(20)).min(self.max);
+                let bound = self.first.saturating_mul(1 << tried.saturating_sub(1).min(20)).min(self.max);
                 Some(self.ids.jitter(bound))
             }
         }

@@ -28,11 +28,16 @@ pub(super) struct Queue {
 struct Lane {
     turns: VecDeque<FairKey>,
     calls: HashMap<FairKey, VecDeque<u64>>,
+    len: usize,
 }
 
 impl Queue {
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    pub(super) fn len_of(&self, priority: Priority) -> usize {
+        self.lanes[priority as usize].len
     }
 
     pub(super) fn push(&mut self, waiter: Waiter) -> u64 {
@@ -55,13 +60,18 @@ impl Queue {
         Some((id, self.waiting.remove(&id)?))
     }
 
-    /// Takes out somebody who no longer waits. False when nobody of that id does.
-    pub(super) fn remove(&mut self, id: u64) -> bool {
-        let Some(waiter) = self.waiting.remove(&id) else {
-            return false;
-        };
-        self.lanes[waiter.priority as usize].remove(&waiter.app, id);
-        true
+    /// Takes out the last call of the app that has most of that priority waiting; of several such, the newcomer's own
+    /// comes first, so that nobody is driven out for an equal, and then the one whose call came last.
+    pub(super) fn take_from_longest(&mut self, priority: Priority, newcomer: &FairKey) -> Option<(u64, Waiter)> {
+        let id = self.lanes[priority as usize].pop_last_of_longest(newcomer)?;
+        Some((id, self.waiting.remove(&id)?))
+    }
+
+    /// Takes out somebody who no longer waits; nothing happens when nobody of that id does.
+    pub(super) fn remove(&mut self, id: u64) {
+        if let Some(waiter) = self.waiting.remove(&id) {
+            self.lanes[waiter.priority as usize].remove(&waiter.app, id);
+        }
     }
 
     pub(super) fn wake(&self, id: u64) {
@@ -78,6 +88,7 @@ impl Lane {
             self.turns.push_back(app);
         }
         calls.push_back(id);
+        self.len += 1;
     }
 
     fn front(&self) -> Option<u64> {
@@ -88,6 +99,7 @@ impl Lane {
         let app = self.turns.pop_front()?;
         let calls = self.calls.get_mut(&app)?;
         let id = calls.pop_front()?;
+        self.len -= 1;
         if calls.is_empty() {
             self.calls.remove(&app);
         } else {
@@ -96,12 +108,28 @@ impl Lane {
         Some(id)
     }
 
+    fn pop_last_of_longest(&mut self, newcomer: &FairKey) -> Option<u64> {
+        let length = |(app, calls): &(&FairKey, &VecDeque<u64>)| (calls.len(), *app == newcomer, calls.back().copied());
+        let app = self.calls.iter().max_by_key(length)?.0.clone();
+        let id = self.calls.get_mut(&app)?.pop_back()?;
+        self.left(&app, 1);
+        Some(id)
+    }
+
     fn remove(&mut self, app: &FairKey, id: u64) {
         let Some(calls) = self.calls.get_mut(app) else {
             return;
         };
+        let before = calls.len();
         calls.retain(|other| *other != id);
-        if calls.is_empty() {
+        let gone = before - calls.len();
+        self.left(app, gone);
+    }
+
+    /// So many of the app's calls wait no more: with its last one it loses its turn.
+    fn left(&mut self, app: &FairKey, gone: usize) {
+        self.len -= gone;
+        if self.calls.get(app).is_some_and(VecDeque::is_empty) {
             self.calls.remove(app);
             self.turns.retain(|other| other != app);
         }
@@ -135,11 +163,30 @@ mod tests {
     fn who_leaves_takes_no_turn() {
         let mut queue = Queue::default();
         let ids: Vec<_> = ["a", "b", "a", "c"].map(|app| queue.push(waiter(app, Priority::Normal))).into();
-        assert!(queue.remove(ids[1]));
-        assert!(!queue.remove(ids[1]));
-        assert!(queue.remove(ids[0]));
+        queue.remove(ids[1]);
+        queue.remove(ids[1]);
+        queue.remove(ids[0]);
+        assert_eq!(queue.len_of(Priority::Normal), 2);
         assert_eq!(queue.front().unwrap().0, ids[2]);
         assert_eq!(order(&mut queue), "ac");
         assert!(queue.lanes.iter().all(|l| l.turns.is_empty() && l.calls.is_empty()));
+    }
+
+    #[test]
+    fn the_longest_gives_way_and_the_newcomer_among_equals() {
+        let mut queue = Queue::default();
+        for app in ["a", "b", "a", "c", "c"] {
+            queue.push(waiter(app, Priority::Normal));
+        }
+        queue.push(waiter("U", Priority::Urgent));
+        let mut take = |newcomer: &str| queue.take_from_longest(Priority::Normal, &newcomer.into()).unwrap();
+        let taken = ["b", "a", "b", "c", "a"].map(|newcomer| {
+            let (id, waiter) = take(newcomer);
+            format!("{}{id}", waiter.app)
+        });
+        assert_eq!(taken, ["c4", "a2", "b1", "c3", "a0"]);
+        assert!(queue.take_from_longest(Priority::Normal, &"a".into()).is_none());
+        assert_eq!((queue.len_of(Priority::Normal), queue.len_of(Priority::Urgent)), (0, 1));
+        assert!(queue.lanes[1].turns.is_empty());
     }
 }

@@ -153,3 +153,6 @@ CREATE TABLE audit_head (
     seq BIGINT NOT NULL,
     digest TEXT NOT NULL
 );
+-- Before the first record: the digest of nothing. The row is there from the start, for it is what writers wait for.
+INSERT INTO audit_head (id, seq, digest)
+    VALUES (1, 0, 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855');

@@ -66,8 +66,8 @@ CREATE INDEX run_history_by_end ON run_history USING brin (ended_ms) WITH (autos
 
 -- The turn that was last claimed: apps that had nothing waiting queue up behind it.
 CREATE TABLE run_clock (
-    only BIGINT PRIMARY KEY CHECK (only = 1),
+    id BIGINT PRIMARY KEY CHECK (id = 1),
     turn BIGINT NOT NULL
 ) WITH (fillfactor = 10);
 
-INSERT INTO run_clock (only, turn) VALUES (1, 0);
+INSERT INTO run_clock (id, turn) VALUES (1, 0);

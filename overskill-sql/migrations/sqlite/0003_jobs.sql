@@ -62,8 +62,8 @@ CREATE INDEX run_history_by_end ON run_history (ended_ms);
 
 -- The turn that was last claimed: apps that had nothing waiting queue up behind it.
 CREATE TABLE run_clock (
-    only INTEGER PRIMARY KEY CHECK (only = 1),
+    id INTEGER PRIMARY KEY CHECK (id = 1),
     turn INTEGER NOT NULL
 ) STRICT;
 
-INSERT INTO run_clock (only, turn) VALUES (1, 0);
+INSERT INTO run_clock (id, turn) VALUES (1, 0);

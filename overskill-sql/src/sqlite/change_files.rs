@@ -24,10 +24,8 @@ pub(super) async fn write(tx: &mut Connection, scope: &Scope, seq: i64, changes:
         let mut statement =
             statement.bind(scope.app.as_str()).bind(scope.environment.as_str()).bind(seq).bind(path.as_str());
         if let Change::Put(file) = change {
-            statement = statement
-                .bind(file.digest().to_string())
-                .bind(&file.contents()[..])
-                .bind(row::int(file.size_bytes())?);
+            statement =
+                statement.bind(file.digest().to_string()).bind(&file.contents()[..]).bind(row::int(file.size_bytes())?);
         }
         statement.execute(&mut *tx).await?;
     }

@@ -26,12 +26,11 @@ impl Audit {
         Self { db }
     }
 
-    /// Where the log ends: the last record's number and digest.
-    async fn head(&self) -> Result<(u64, Digest), Fault> {
+    /// Where the log ends: the last record's number and digest. `None` if somebody deleted that.
+    async fn head(&self) -> Result<Option<(u64, Digest)>, Fault> {
         let mut reader = self.db.reader().await?;
-        let head: Option<(i64, String)> =
-            query_as("SELECT seq, digest FROM audit_head WHERE id = 1").fetch_optional(&mut *reader).await?;
-        end(head)
+        let head = query_as("SELECT seq, digest FROM audit_head WHERE id = 1").fetch_optional(&mut *reader).await?;
+        head.map(end).transpose()
     }
 
     /// Records after the number `seq`, oldest first.
@@ -39,12 +38,14 @@ impl Audit {
         let mut reader = self.db.reader().await?;
         let found = match scope {
             None => {
-                let sql = "SELECT seq, position, at_ms, actor_kind, actor, action, app, environment, detail, previous, digest
+                let sql =
+                    "SELECT seq, position, at_ms, actor_kind, actor, action, app, environment, detail, previous, digest
                            FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2";
                 query(sql).bind(seq).bind(limit).fetch_all(&mut *reader).await?
             }
             Some(scope) => {
-                let sql = "SELECT seq, position, at_ms, actor_kind, actor, action, app, environment, detail, previous, digest
+                let sql =
+                    "SELECT seq, position, at_ms, actor_kind, actor, action, app, environment, detail, previous, digest
                            FROM audit WHERE seq > $1 AND app = $3 AND environment = $4 ORDER BY seq LIMIT $2";
                 let found = query(sql).bind(seq).bind(limit);
                 found.bind(scope.app.as_str()).bind(scope.environment.as_str()).fetch_all(&mut *reader).await?
@@ -89,7 +90,8 @@ impl AuditLog for Audit {
                 // Whoever comes second waits here, and sees what the first one wrote.
                 postgres: "SELECT seq, digest FROM audit_head WHERE id = 1 FOR UPDATE",
             );
-            let (seq, previous) = end(query_as(head).fetch_optional(&mut *tx).await?)?;
+            let head = query_as(head).fetch_optional(&mut *tx).await?;
+            let (seq, previous) = end(head.ok_or_else(|| row::altered("an audit log without a head"))?)?;
             let position = StreamPosition::new(self.db.incarnation(), seq).next();
             let record = AuditRecord::chain(position, previous, entry.clone());
             let (kind, actor) = match &entry.actor {
@@ -116,8 +118,7 @@ impl AuditLog for Audit {
                 .bind(&digest)
                 .execute(&mut *tx)
                 .await?;
-            let sql = "INSERT INTO audit_head (id, seq, digest) VALUES (1, $1, $2)
-                       ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, digest = excluded.digest";
+            let sql = "UPDATE audit_head SET seq = $1, digest = $2 WHERE id = 1";
             query(sql).bind(seq).bind(digest).execute(&mut *tx).await?;
             tx.commit().await?;
             Ok(record)
@@ -148,7 +149,7 @@ impl AuditLog for Audit {
             loop {
                 let records = self.after(None, row::int(seq)?, PAGE).await?;
                 // A record and the head change together, so a head that is read later is at least as far.
-                let head = if records.is_empty() { Some(self.head().await?) } else { None };
+                let head = if records.is_empty() { self.head().await? } else { None };
                 for run in records.chunk_by(|a, b| a.position.incarnation == b.position.incarnation) {
                     let first = run[0].position;
                     if first.seq != seq + 1 {
@@ -158,11 +159,11 @@ impl AuditLog for Audit {
                     seq += run.len() as u64;
                 }
                 match head {
-                    None => {}
+                    None if !records.is_empty() => {}
                     Some(head) if head == (seq, digest) => return Ok(seq),
                     // Somebody appended in between.
                     Some((further, _)) if further > seq && !self.after(None, row::int(seq)?, 1).await?.is_empty() => {}
-                    Some(_) => return Err(broken(StreamPosition::new(self.db.incarnation(), seq).next())),
+                    _ => return Err(broken(StreamPosition::new(self.db.incarnation(), seq).next())),
                 }
             }
         })
@@ -170,11 +171,8 @@ impl AuditLog for Audit {
     }
 }
 
-fn end(head: Option<(i64, String)>) -> Result<(u64, Digest), Fault> {
-    Ok(match head {
-        None => (0, AuditRecord::genesis()),
-        Some((seq, digest)) => (row::number(seq)?, row::stored(&digest)?),
-    })
+fn end((seq, digest): (i64, String)) -> Result<(u64, Digest), Fault> {
+    Ok((row::number(seq)?, row::stored(&digest)?))
 }
 
 fn broken(at: StreamPosition) -> Fault {

@@ -7,6 +7,17 @@ use overskill_core::{
 use sqlx::{query, query_as, query_scalar};
 use std::num::NonZeroU32;
 
+/// The later of a parameter and the database's clock, if it has one that all nodes share.
+macro_rules! later {
+    ($parameter:literal) => {
+        sql!(
+            sqlite: $parameter,
+            postgres: concat!("greatest(", $parameter, ", (extract(epoch FROM clock_timestamp()) * 1000)::bigint)"),
+        )
+    };
+}
+pub(super) use later;
+
 /// A [`DeploymentStore`] in three tables: deployments, their events, and a lease for each scope.
 #[derive(Clone, Debug)]
 pub struct Deployments {
@@ -17,16 +28,6 @@ impl Deployments {
     pub(super) fn new(db: Db) -> Self {
         Self { db }
     }
-}
-
-/// The later of a parameter and the database's clock, if it has one that all nodes share.
-macro_rules! later {
-    ($parameter:literal) => {
-        sql!(
-            sqlite: $parameter,
-            postgres: concat!("greatest(", $parameter, ", (extract(epoch FROM clock_timestamp()) * 1000)::bigint)"),
-        )
-    };
 }
 
 #[async_trait]
@@ -253,8 +254,8 @@ impl<'a> Plan<'a> {
                                deployment = excluded.deployment, holder = excluded.holder,
                                expires_ms = excluded.expires_ms
                            WHERE deployment_leases.fence < $8
-                             AND (deployment_leases.deployment IS NULL OR deployment_leases.deployment = $4
-                                  OR deployment_leases.expires_ms <= $7)
+                             AND (deployment_leases.deployment IS NULL OR deployment_leases.expires_ms <= $7
+                                  OR (deployment_leases.deployment = $4 AND deployment_leases.holder = $5))
                            RETURNING fence";
                 let expires_at = now.plus(*ttl);
                 let fence: Option<i64> = query_scalar(sql)

@@ -55,7 +55,8 @@ impl Env {
 
     /// The variables of a revision, in name order, opened by nobody yet.
     async fn read(&self, scope: &Scope, EnvRevision(at): EnvRevision) -> Result<Vec<Stored>, Fault> {
-        type Found = (i64, Option<String>, Option<i64>, Option<String>, Option<String>, Option<Vec<u8>>, Option<String>);
+        type Found =
+            (i64, Option<String>, Option<i64>, Option<String>, Option<String>, Option<Vec<u8>>, Option<String>);
         let never = || {
             let e = Error::not_found("the scope never had this revision of its variables");
             Fault::from(e.with("scope", scope).with("revision", EnvRevision(at)))
@@ -90,7 +91,12 @@ impl Env {
     }
 
     /// Writes what was sealed for the revision after `newest`, unless somebody was faster: then `None`.
-    async fn write(&self, scope: &Scope, newest: u64, values: &[(&EnvKey, Option<Value>)]) -> Result<Option<u64>, Fault> {
+    async fn write(
+        &self,
+        scope: &Scope,
+        newest: u64,
+        values: &[(&EnvKey, Option<Value>)],
+    ) -> Result<Option<u64>, Fault> {
         let seq = row::int(newest + 1)?;
         let (app, environment) = (scope.app.as_str(), scope.environment.as_str());
         let mut writer = self.db.writer().await?;

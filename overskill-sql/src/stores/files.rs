@@ -16,7 +16,8 @@ use std::{collections::BTreeMap, num::NonZeroU32};
 /// a few of its files. An app of 60 files that are all known writes names, not contents. In exchange the table of contents
 /// has to know who uses them: two indexes by digest, and triggers that delete what the last row let go.
 ///
-/// What is read is checked against its digest, so that a file damaged on disk is an error and not a wrong source.
+/// What `snapshot` and `changes_since` read is checked against its digest, so that nothing is built from a file that was
+/// damaged on disk; `get` takes it as it is.
 #[derive(Clone, Debug)]
 pub struct Files {
     db: Db,
@@ -63,7 +64,9 @@ impl FileStore for Files {
                 .bind(path.as_str())
                 .fetch_optional(&mut *reader)
                 .await?;
-            Ok(found.map(|(digest, bytes)| file(&digest, bytes)).transpose()?)
+            // Hashing it again would cost more than reading it.
+            let Some((digest, bytes)) = found else { return Ok(None) };
+            Ok(Some(AppFile::from_stored(bytes.into(), row::stored(&digest)?)))
         })
         .await
     }
@@ -76,10 +79,8 @@ impl FileStore for Files {
                        LEFT JOIN file_contents c ON c.digest = f.digest
                        WHERE s.app = $1 AND s.environment = $2";
             let mut reader = self.db.reader().await?;
-            let mut rows = query_as::<_, Row>(sql)
-                .bind(scope.app.as_str())
-                .bind(scope.environment.as_str())
-                .fetch(&mut *reader);
+            let mut rows =
+                query_as::<_, Row>(sql).bind(scope.app.as_str()).bind(scope.environment.as_str()).fetch(&mut *reader);
             let mut snapshot = Snapshot::new(self.at(0)?, BTreeMap::new());
             while let Some((seq, path, digest, bytes)) = rows.try_next().await? {
                 snapshot.position = self.at(seq)?;
@@ -172,7 +173,11 @@ impl FileStore for Files {
                 .fetch_all(&mut *reader)
                 .await?;
             let meta = |(path, digest, size): (String, String, i64)| {
-                Ok(FileMeta { path: row::stored(&path)?, digest: row::stored(&digest)?, size_bytes: row::number(size)? })
+                Ok(FileMeta {
+                    path: row::stored(&path)?,
+                    digest: row::stored(&digest)?,
+                    size_bytes: row::number(size)?,
+                })
             };
             let items = found.into_iter().map(meta).collect::<Result<Vec<_>>>()?;
             Ok(Page::cut(items, limit.get() as usize, |meta| meta.path.clone()))
@@ -197,11 +202,8 @@ impl Files {
                    LEFT JOIN file_changes h ON h.app = s.app AND h.environment = s.environment AND h.seq > $3
                    LEFT JOIN file_contents c ON c.digest = h.digest
                    WHERE s.app = $1 AND s.environment = $2 ORDER BY h.seq";
-        let mut rows = query_as::<_, Row>(sql)
-            .bind(scope.app.as_str())
-            .bind(scope.environment.as_str())
-            .bind(from)
-            .fetch(reader);
+        let mut rows =
+            query_as::<_, Row>(sql).bind(scope.app.as_str()).bind(scope.environment.as_str()).bind(from).fetch(reader);
         // Each step left at least one row, so what is remembered is whole if it begins right behind `from`.
         let (mut head, mut reached, mut steps) = (0, from, Vec::<(i64, Vec<(FilePath, Change)>)>::new());
         while let Some((newest, seq, path, digest, bytes)) = rows.try_next().await? {
@@ -236,7 +238,11 @@ impl Files {
 /// Contents of a row, if they are what they were.
 fn file(digest: &str, bytes: Vec<u8>) -> Result<AppFile> {
     let file = AppFile::new(Bytes::from(bytes));
-    if file.digest() == row::stored::<Digest>(digest)? { Ok(file) } else { Err(row::altered("contents").with("digest", digest)) }
+    if file.digest() == row::stored::<Digest>(digest)? {
+        Ok(file)
+    } else {
+        Err(row::altered("contents").with("digest", digest))
+    }
 }
 
 fn lost(path: &str) -> Fault {

@@ -19,7 +19,8 @@ pub use jobs::Jobs;
 pub use routes::Routes;
 
 use super::{Stores, change_files, driver, put_blobs};
-use overskill_core::Sealer;
+use overskill_core::{Records, Sealer};
+use std::sync::Arc;
 
 /// What the host may set of the stores themselves.
 #[derive(Clone, Debug)]
@@ -67,5 +68,20 @@ impl Stores {
     /// What is live where.
     pub fn routes(&self) -> Routes {
         Routes::new(self.db.clone())
+    }
+
+    /// All of them, as a platform takes them: `builder.records(stores.records(sealer))`.
+    pub fn records(&self, sealer: Sealer) -> Records {
+        Records {
+            files: Arc::new(self.files()),
+            bundles: Arc::new(self.bundles()),
+            env: Arc::new(self.env(sealer)),
+            routes: Arc::new(self.routes()),
+            deployments: Arc::new(self.deployments()),
+            audit: Arc::new(self.audit()),
+            apps: Arc::new(self.apps()),
+            scheduler: Arc::new(self.jobs()),
+            runs: Arc::new(self.jobs()),
+        }
     }
 }

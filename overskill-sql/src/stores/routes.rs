@@ -69,10 +69,8 @@ impl RouteTable for Routes {
                        ON CONFLICT (app, environment) DO UPDATE
                        SET target = NULL, deployment = NULL, reference = NULL, url = NULL, fence = excluded.fence
                        WHERE routes.fence < excluded.fence";
-            let clear = query(sql)
-                .bind(scope.app.as_str())
-                .bind(scope.environment.as_str())
-                .bind(row::int(fence.as_u64())?);
+            let clear =
+                query(sql).bind(scope.app.as_str()).bind(scope.environment.as_str()).bind(row::int(fence.as_u64())?);
             let changed = self.db.writer().await?.alone(clear).await?;
             if changed == 1 { Ok(()) } else { Err(overtaken(scope, fence)) }
         })
@@ -99,12 +97,8 @@ fn route((target, deployment, reference, url, fence): Row) -> Result<Option<Rout
     if let Some(url) = url {
         handle = handle.served_at(row::stored(&url)?);
     }
-    Ok(Some(Route {
-        target: row::stored(&target)?,
-        deployment: row::stored(&deployment)?,
-        handle,
-        fence: Fence::from_u64(row::number(fence)?),
-    }))
+    let fence = Fence::from_u64(row::number(fence)?);
+    Ok(Some(Route::new(row::stored(&target)?, row::stored(&deployment)?, handle, fence)))
 }
 
 fn overtaken(scope: &Scope, fence: Fence) -> Fault {

@@ -35,10 +35,9 @@ suite! {
 mod cases {
     use super::AppDirectoryFixture as F;
     use crate::{
-        PassThrough, Stop, Verdict, poll_times,
+        PassThrough, Stop, Verdict, poll_times, race,
         suite::{ensure, ensure_eq, ensure_err},
     };
-    use futures::future::join_all;
     use overskill_core::{AppDirectory, AppId, AppRecord, AppState, Around, SubjectId, Timestamp};
     use std::{num::NonZeroU32, sync::Arc};
 
@@ -128,7 +127,11 @@ mod cases {
         for at in [f.names().after(1000), Timestamp::EPOCH] {
             f.store().put(&AppRecord::new(first.app.clone(), "later", at)).await?;
             let got = f.store().get(&first.app).await?.map(|app| (app.name, app.created_at));
-            ensure_eq!(got, Some(("later".to_owned(), first.created_at)), "name and time of creation after a put at {at}");
+            ensure_eq!(
+                got,
+                Some(("later".to_owned(), first.created_at)),
+                "name and time of creation after a put at {at}"
+            );
         }
         let listed = own(f, &first.app, 10).await?;
         ensure_eq!(listed.iter().map(|a| a.created_at).collect::<Vec<_>>(), [first.created_at], "times in the listing");
@@ -200,7 +203,10 @@ mod cases {
         ensure!(first.items[0].app <= apps[0].app, "the listing begins after {}", apps[0].app);
         let last = AppId::parse(&"z".repeat(AppId::MAX_BYTES))?;
         let page = f.store().list(Some(last), one).await?;
-        ensure!(page.items.is_empty() && page.next.is_none(), "there is something after the last possible id: {page:?}");
+        ensure!(
+            page.items.is_empty() && page.next.is_none(),
+            "there is something after the last possible id: {page:?}"
+        );
         Ok(())
     }
 
@@ -211,10 +217,10 @@ mod cases {
                 let store = f.store().clone();
                 let record = AppRecord::new(app.clone(), n.to_string(), f.names().after(n));
                 let record = record.state(if n % 2 == 0 { AppState::Active } else { AppState::Suspended });
-                tokio::spawn(async move { store.put(&record).await.map(|()| record) })
+                async move { store.put(&record).await.map(|()| record) }
             });
             let mut said = Vec::new();
-            for put in join_all(puts).await.into_iter().flatten() {
+            for put in race(puts).await? {
                 said.push(put?);
             }
             let got = f.store().get(&app).await?;
@@ -247,7 +253,10 @@ mod cases {
             f.store().put(&before).await?;
             poll_times(polls, f.store().put(&dropped)).await;
             let got = f.store().get(&app).await?;
-            ensure!(got == Some(before) || got == Some(dropped), "the app after a put dropped at poll {polls}: {got:?}");
+            ensure!(
+                got == Some(before) || got == Some(dropped),
+                "the app after a put dropped at poll {polls}: {got:?}"
+            );
             let next = record(f, &app, "next");
             f.store().put(&next).await?;
             ensure_eq!(f.store().get(&app).await?, Some(next), "the app that was put after a dropped put");

@@ -36,7 +36,7 @@ suite! {
     in leases {
         a_free_scope_is_leased: "a free lease is taken, with what was asked for and a fence above zero";
         a_held_lease_is_refused_to_others: "a lease that another deployment holds is a conflict, and the events of that commit are not written";
-        its_own_lease_is_taken_again_with_a_higher_fence: "a deployment may take its own lease again, under a higher fence that ends the one before";
+        its_own_lease_is_taken_again_with_a_higher_fence: "the holder of a lease may take it again for its deployment, under a higher fence; another holder may not, and the lower fence is void";
         an_expired_lease_is_taken_with_a_higher_fence: "a lease that expired is taken by another deployment, under a higher fence";
         a_fence_is_above_what_was_seen_elsewhere: "the fence of a lease is greater than the one it was asked to be above";
         keeping_a_lease_renews_it: "keeping a lease under its fence makes it last from then on, under the same fence";

@@ -54,7 +54,9 @@ suite! {
         nothing_is_open_at_first: "a preview that was never opened is closed, and an update of it is missed without a position";
         an_open_preview_says_where_it_is: "open gives addresses and the position of the snapshot, and status says the same";
         opening_at_the_same_position_changes_nothing: "open at the position where the preview is changes nothing";
-        opening_at_another_position_replaces: "open at another position, older or of another life, replaces all files";
+        opening_at_another_position_replaces: "open at a later position, or one of another life, replaces all files";
+        it_never_goes_back: "open with sources older than those shown leaves those shown, and says where the preview is";
+        other_variables_take_their_place: "open with another revision of the variables is taken at any position, and changes no file";
         an_update_moves_it: "an update from where the preview is makes it show the changes at the next position";
         an_update_may_cover_several_positions: "an update goes from its base to its next position, however far that is";
         an_update_of_another_base_is_missed: "an update from another position is missed: it says where the preview is, and changes nothing";
@@ -79,7 +81,7 @@ mod cases {
         suite::{ensure, ensure_eq},
     };
     use overskill_core::{
-        AppFile, Around, Changes, Environment, FilePath, Incarnation, Preview, PreviewHost, PreviewStatus, Scope,
+        AppFile, Around, Changes, EnvKey, EnvRevision, EnvSnapshot, EnvValue, Environment, FilePath, Incarnation, Preview, PreviewHost, PreviewStatus, Scope,
         Snapshot, StreamPosition, Update,
     };
     use std::{collections::BTreeMap, sync::Arc};
@@ -99,13 +101,21 @@ mod cases {
         Snapshot::new(position, files)
     }
 
+    /// The variables at a revision.
+    fn env(revision: u64) -> EnvSnapshot {
+        let key = EnvKey::parse("VITE_REVISION").expect("a legal name");
+        let values = [(key, EnvValue::plain(revision.to_string()))].into();
+        let revision = StreamPosition::new(Incarnation::from_u64(0xe1), revision);
+        EnvSnapshot { revision: EnvRevision(revision), values }
+    }
+
     fn put(n: u64, text: &str) -> Changes {
         Changes::new().put(note(n), text.to_owned())
     }
 
     async fn opened(f: &F, text: &str) -> Result<(Scope, Preview), crate::Stop> {
         let scope = f.names().scope_in(Environment::Preview);
-        let preview = f.store().open(&scope, &app(at(1), text)).await?;
+        let preview = f.store().open(&scope, &app(at(1), text), &env(1)).await?;
         Ok((scope, preview))
     }
 
@@ -148,7 +158,7 @@ mod cases {
     pub(super) async fn opening_at_the_same_position_changes_nothing(f: &F) -> Verdict {
         let (scope, preview) = opened(f, "first").await?;
         for _ in 0..2 {
-            let again = f.store().open(&scope, &app(at(1), "not looked at")).await?;
+            let again = f.store().open(&scope, &app(at(1), "not looked at"), &env(1)).await?;
             ensure_eq!(again, preview, "the preview, opened again");
         }
         ensure_shows(f, &scope, at(1), &[(0, Some("first"))]).await?;
@@ -159,12 +169,33 @@ mod cases {
         let (scope, preview) = opened(f, "first").await?;
         f.store().apply(&scope, at(1), at(2), &put(1, "extra")).await?;
         let other_life = StreamPosition::new(Incarnation::from_u64(0xf2), 2);
-        for (n, position) in [at(7), at(3), other_life].into_iter().enumerate() {
+        for (n, position) in [at(3), at(7), other_life].into_iter().enumerate() {
             let text = format!("opened {n}");
-            let again = f.store().open(&scope, &app(position, &text)).await?;
-            let want = Preview { position, ..preview.clone() };
+            let again = f.store().open(&scope, &app(position, &text), &env(1)).await?;
+            let mut want = preview.clone();
+            want.position = position;
             ensure_eq!(again, want, "the preview, opened at another position");
             ensure_shows(f, &scope, position, &[(0, Some(&text)), (1, None)]).await?;
+        }
+        Ok(f.store().close(&scope).await?)
+    }
+
+    pub(super) async fn it_never_goes_back(f: &F) -> Verdict {
+        let (scope, _) = opened(f, "first").await?;
+        f.store().apply(&scope, at(1), at(6), &put(0, "sixth")).await?;
+        let late = f.store().open(&scope, &app(at(5), "late"), &env(1)).await?;
+        ensure_eq!(late.position, at(6), "where the preview is after it was opened with older sources");
+        ensure_shows(f, &scope, at(6), &[(0, Some("sixth"))]).await?;
+        Ok(f.store().close(&scope).await?)
+    }
+
+    pub(super) async fn other_variables_take_their_place(f: &F) -> Verdict {
+        let (scope, _) = opened(f, "first").await?;
+        f.store().apply(&scope, at(1), at(2), &put(0, "second")).await?;
+        for (revision, position) in [(2, at(2)), (3, at(1))] {
+            let again = f.store().open(&scope, &app(position, "second"), &env(revision)).await?;
+            ensure_eq!(again.position, at(2), "where the preview is with other variables");
+            ensure_shows(f, &scope, at(2), &[(0, Some("second"))]).await?;
         }
         Ok(f.store().close(&scope).await?)
     }
@@ -282,7 +313,7 @@ mod cases {
     pub(super) async fn a_closed_preview_can_be_opened_again(f: &F) -> Verdict {
         let (scope, _) = opened(f, "first").await?;
         f.store().close(&scope).await?;
-        let preview = f.store().open(&scope, &app(at(1), "again")).await?;
+        let preview = f.store().open(&scope, &app(at(1), "again"), &env(1)).await?;
         ensure_eq!(preview.position, at(1), "position of the preview that was opened again");
         ensure_shows(f, &scope, at(1), &[(0, Some("again"))]).await?;
         Ok(f.store().close(&scope).await?)
@@ -292,7 +323,7 @@ mod cases {
         let (scope, preview) = opened(f, "mine").await?;
         for other in f.names().beside(&scope) {
             ensure_eq!(f.store().status(&other).await?, PreviewStatus::Closed, "status of {other}");
-            let theirs = f.store().open(&other, &app(at(1), "theirs")).await?;
+            let theirs = f.store().open(&other, &app(at(1), "theirs"), &env(1)).await?;
             ensure!(theirs.url != preview.url, "{other} and {scope} have one address: {}", preview.url);
             f.store().apply(&other, at(1), at(2), &put(1, "theirs")).await?;
             ensure_shows(f, &other, at(2), &[(0, Some("theirs")), (1, Some("theirs"))]).await?;
@@ -317,8 +348,8 @@ mod cases {
             };
             ensure_shows(f, &scope, position, &[(0, Some(text))]).await?;
             f.store().close(&scope).await?;
-            crate::poll_times(polls, f.store().open(&scope, &app(at(4), "fourth"))).await;
-            f.store().open(&scope, &app(at(5), "fifth")).await?;
+            crate::poll_times(polls, f.store().open(&scope, &app(at(4), "fourth"), &env(1))).await;
+            f.store().open(&scope, &app(at(5), "fifth"), &env(1)).await?;
             ensure_shows(f, &scope, at(5), &[(0, Some("fifth"))]).await?;
             f.store().close(&scope).await?;
         }
@@ -330,7 +361,7 @@ mod cases {
         let wrapped: Arc<dyn PreviewHost> = Arc::new(Around::with_policy(boxed, crate::PassThrough));
         ensure_eq!(wrapped.name(), f.store().name(), "name through a wrapper");
         let scope = f.names().scope_in(Environment::Preview);
-        wrapped.open(&scope, &app(at(1), "first")).await?;
+        wrapped.open(&scope, &app(at(1), "first"), &env(1)).await?;
         let update = wrapped.apply(&scope, at(1), at(2), &put(0, "second")).await?;
         ensure_eq!(update, Update::Applied, "an update through a wrapper");
         ensure_shows(f, &scope, at(2), &[(0, Some("second"))]).await?;

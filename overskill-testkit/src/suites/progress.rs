@@ -229,7 +229,8 @@ mod cases {
 
     pub(super) async fn what_must_arrive_survives(f: &F) -> Verdict {
         let (stream, n) = (stream(f), fitting(f, 240));
-        let kind = |i: usize| if i.is_multiple_of(10) { K::FileUpdate } else { [K::Progress, K::Log, K::Output][i % 3] };
+        let kind =
+            |i: usize| if i.is_multiple_of(10) { K::FileUpdate } else { [K::Progress, K::Log, K::Output][i % 3] };
         for i in 0..n {
             f.store().emit(event(f, &stream, kind(i), "call", i));
         }

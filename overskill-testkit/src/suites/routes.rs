@@ -37,10 +37,9 @@ suite! {
 mod cases {
     use super::RouteTableFixture;
     use crate::{
-        Verdict, settle,
+        Verdict, race, settle,
         suite::{ensure, ensure_eq, ensure_err},
     };
-    use futures::future::join_all;
     use overskill_core::{
         Around, BackendName, DeploymentId, Environment, Fence, Handle, PublicUrl, Route, RouteTable, Scope,
     };
@@ -50,7 +49,7 @@ mod cases {
 
     fn route(deployment: DeploymentId, fence: u64, reference: &str) -> Route {
         let target = BackendName::parse("kit-target").expect("a legal name");
-        Route { target, deployment, handle: Handle::new(reference), fence: Fence::from_u64(fence) }
+        Route::new(target, deployment, Handle::new(reference), Fence::from_u64(fence))
     }
 
     fn scope(f: &F) -> Scope {
@@ -105,7 +104,8 @@ mod cases {
     pub(super) async fn the_same_deployment_may_change_its_handle(f: &F) -> Verdict {
         let scope = scope(f);
         let first = route(f.names().deployment(), 3, "first");
-        let second = Route { handle: Handle::new("second"), ..first.clone() };
+        let mut second = first.clone();
+        second.handle = Handle::new("second");
         f.store().set(&scope, &first).await?;
         f.store().set(&scope, &second).await?;
         ensure_eq!(read(f, &scope, Some(&second)).await?, Some(second), "route after its handle was changed");
@@ -150,7 +150,8 @@ mod cases {
         f.store().clear(&scope, Fence::from_u64(8)).await?;
         ensure_eq!(f.store().fence(&scope).await?, Fence::from_u64(8), "fence after clear with 8");
         for fence in [1, 7, 8] {
-            let late = Route { fence: Fence::from_u64(fence), ..live.clone() };
+            let mut late = live.clone();
+            late.fence = Fence::from_u64(fence);
             ensure_err!(f.store().set(&scope, &late).await, Conflict, "set with fence {fence} after clear with 8");
         }
         ensure_eq!(read(f, &scope, None).await?, None, "route after the refused sets");
@@ -210,10 +211,10 @@ mod cases {
             let sets = [5, 2, 8, 1, 7, 3, 6, 4].map(|fence| {
                 let (store, scope) = (f.store().clone(), scope.clone());
                 let route = route(f.names().deployment(), fence, "racing");
-                tokio::spawn(async move { (route.clone(), store.set(&scope, &route).await) })
+                async move { (route.clone(), store.set(&scope, &route).await) }
             });
             let mut highest = None;
-            for (route, done) in join_all(sets).await.into_iter().flatten() {
+            for (route, done) in race(sets).await? {
                 let admitted = match done {
                     Ok(()) => true,
                     Err(e) if e.kind() == overskill_core::ErrorKind::Conflict => false,
@@ -235,9 +236,9 @@ mod cases {
             let sets = [0; 6].map(|_| {
                 let (store, scope) = (f.store().clone(), scope.clone());
                 let route = route(f.names().deployment(), 1, "racing");
-                tokio::spawn(async move { store.set(&scope, &route).await.map(|()| route) })
+                async move { store.set(&scope, &route).await.map(|()| route) }
             });
-            let done: Vec<_> = join_all(sets).await.into_iter().flatten().collect();
+            let done = race(sets).await?;
             let won: Vec<_> = done.iter().flatten().collect();
             ensure_eq!(won.len(), 1, "how many of 6 deployments won fence 1");
             for refused in done.iter().filter(|d| d.is_err()) {
@@ -258,7 +259,8 @@ mod cases {
         let got = settle(staleness, async || Ok(again.get(&set).await?), |got| got.as_ref() == Some(&live)).await?;
         ensure_eq!(got, Some(live.clone()), "route after a restart");
         ensure_eq!(again.fence(&cleared).await?, Fence::from_u64(3), "fence of a cleared scope after a restart");
-        let stale = Route { fence: Fence::from_u64(2), ..live };
+        let mut stale = live;
+        stale.fence = Fence::from_u64(2);
         ensure_err!(again.set(&cleared, &stale).await, Conflict, "set with fence 2 after clear with 3 and a restart");
         Ok(())
     }

@@ -19,9 +19,11 @@ use std::{fmt, sync::Arc};
 /// ```
 pub type TenantValidatorFixture = crate::Fixture<dyn TenantValidator, TokenSource>;
 
+type Mint = dyn Fn(&TokenWish) -> Option<String> + Send + Sync;
+
 /// How tokens are made for a [`TenantValidator`].
 pub struct TokenSource {
-    mint: Box<dyn Fn(&TokenWish) -> Option<String> + Send + Sync>,
+    mint: Box<Mint>,
     accepts: Vec<TokenAlgorithm>,
     undecided: Option<Arc<dyn TenantValidator>>,
 }

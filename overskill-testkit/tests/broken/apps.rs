@@ -6,7 +6,6 @@ use std::{
     num::NonZeroU32,
     sync::{Arc, Mutex},
 };
-use tokio::task::yield_now;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bug {
@@ -94,13 +93,13 @@ impl AppDirectory for Directory {
             Bug::LosesOwners => next.owner = None,
             Bug::DeletesThenInserts => {
                 self.rows.lock().unwrap().remove(&app.app);
-                yield_now().await;
+                super::pause().await;
             }
             Bug::WritesInTwoSteps => {
                 let mut half = before.unwrap_or_else(|| next.clone());
                 half.name.clone_from(&next.name);
                 self.rows.lock().unwrap().insert(app.app.clone(), half);
-                yield_now().await;
+                super::pause().await;
                 // The second step writes what the first did not.
                 if let Some(row) = self.rows.lock().unwrap().get_mut(&app.app) {
                     row.state = next.state;
@@ -131,7 +130,8 @@ impl AppDirectory for Directory {
         if self.bug == Bug::WantsAfterToExist && after.as_ref().is_some_and(|after| !rows.contains_key(after)) {
             return Ok(Page { items: Vec::new(), next: None });
         }
-        let skip = usize::from(self.bug == Bug::SkipsBetweenPages && after.as_ref().is_some_and(|a| rows.contains_key(a)));
+        let skip =
+            usize::from(self.bug == Bug::SkipsBetweenPages && after.as_ref().is_some_and(|a| rows.contains_key(a)));
         let shown = |row: &&AppRecord| self.bug != Bug::ListsActiveOnly || row.state == AppState::Active;
         let behind = |row: &&AppRecord| after.as_ref().is_none_or(|after| row.app > *after);
         let limit = usize::try_from(limit.get()).unwrap();

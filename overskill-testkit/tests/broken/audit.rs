@@ -7,7 +7,6 @@ use std::{
     num::NonZeroU32,
     sync::{Arc, Mutex},
 };
-use tokio::task::yield_now;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bug {
@@ -99,7 +98,7 @@ impl AuditLog for Log {
             _ => None,
         };
         if matches!(self.bug, Bug::ReadsTheHeadTooSoon | Bug::LeavesGapsWhenDropped) {
-            yield_now().await;
+            super::pause().await;
         }
         let mut records = self.records.lock().unwrap();
         let head = records.last().map_or((1, AuditRecord::genesis()), |last| (last.position.seq + 1, last.digest));

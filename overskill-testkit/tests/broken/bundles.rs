@@ -9,7 +9,6 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tokio::task::yield_now;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bug {
@@ -113,7 +112,7 @@ impl BundleStore for Bundles {
                 if !self.seen().marked.insert(digest) {
                     return Ok(digest);
                 }
-                yield_now().await;
+                super::pause().await;
             }
             _ => {}
         }
@@ -204,7 +203,7 @@ impl BundleStore for Bundles {
                     let held = |digest| seen.holds.iter().any(|(_, held, _)| *held == digest);
                     seen.puts.iter().filter(old).map(|(digest, _)| *digest).filter(|digest| !held(*digest)).collect()
                 };
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                super::pause().await;
                 self.seen().gone.extend(due);
             }
             _ => {}

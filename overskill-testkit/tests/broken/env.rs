@@ -12,7 +12,6 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
-use tokio::task::yield_now;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bug {
@@ -145,7 +144,7 @@ impl Env {
                 taken = taken.unset(key);
                 continue;
             };
-            *self.seen.lock().unwrap() = value.expose().to_owned();
+            value.expose().clone_into(&mut self.seen.lock().unwrap());
             let value = match (self.bug, value) {
                 (Bug::TrimsValues, EnvValue::Plain(text)) => EnvValue::plain(text.trim()),
                 _ => value.clone(),
@@ -198,11 +197,11 @@ impl EnvStore for Env {
                 if expected != Some(current) {
                     return Err(Error::conflict("it stands elsewhere"));
                 }
-                yield_now().await;
+                super::pause().await;
                 return self.inner.put(scope, &changes, None).await;
             }
             Bug::GuessesItsRevision if expected.is_none() => {
-                yield_now().await;
+                super::pause().await;
                 self.inner.put(scope, &changes, None).await?;
                 return Ok(EnvRevision(current.0.next()));
             }
@@ -210,7 +209,7 @@ impl EnvStore for Env {
                 if self.busy.swap(true, Ordering::Relaxed) {
                     return Err(super::busy("broken"));
                 }
-                yield_now().await;
+                super::pause().await;
                 let done = self.inner.put(scope, &changes, expected).await;
                 self.busy.store(false, Ordering::Relaxed);
                 return done;

@@ -12,7 +12,6 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
-use tokio::task::yield_now;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bug {
@@ -87,7 +86,8 @@ async fn every_bug_of_a_file_store_is_found() {
 }
 
 fn fixture(bug: Bug) -> FileStoreFixture {
-    let declared = StoreInfo::new("broken").max_file_bytes(1 << 20).max_changes(NonZeroU32::new(600).unwrap()).history(64);
+    let declared =
+        StoreInfo::new("broken").max_file_bytes(1 << 20).max_changes(NonZeroU32::new(600).unwrap()).history(64);
     let real = match bug {
         Bug::HasNoLimits => StoreInfo::new("broken").history(64),
         Bug::ForgetsTooSoon => declared.clone().history(63),
@@ -177,7 +177,7 @@ impl FileStore for Files {
         if self.bug == Bug::TearsSnapshots {
             let mut files = BTreeMap::new();
             for path in snapshot.files.keys() {
-                yield_now().await;
+                tokio::task::yield_now().await;
                 files.extend(self.inner.get(scope, path).await?.map(|file| (path.clone(), file)));
             }
             snapshot.files = files;
@@ -185,9 +185,15 @@ impl FileStore for Files {
         Ok(snapshot)
     }
 
-    async fn apply(&self, scope: &Scope, changes: &Changes, expected: Option<StreamPosition>) -> Result<StreamPosition> {
+    async fn apply(
+        &self,
+        scope: &Scope,
+        changes: &Changes,
+        expected: Option<StreamPosition>,
+    ) -> Result<StreamPosition> {
         let scope = &self.scope(scope);
-        let mut changes: Changes = changes.iter().map(|(path, change)| (self.path(path), self.change(change))).collect();
+        let mut changes: Changes =
+            changes.iter().map(|(path, change)| (self.path(path), self.change(change))).collect();
         match self.bug {
             Bug::DeletesByContents => {
                 let files = self.inner.snapshot(scope).await?.files;
@@ -223,7 +229,7 @@ impl FileStore for Files {
                 if self.busy.swap(true, Ordering::Relaxed) {
                     return Err(super::busy("broken"));
                 }
-                yield_now().await;
+                super::pause().await;
                 let done = self.inner.apply(scope, &changes, expected).await;
                 self.busy.store(false, Ordering::Relaxed);
                 return done;
@@ -233,13 +239,13 @@ impl FileStore for Files {
                 if Some(at) != expected {
                     return Err(Error::conflict("it stands elsewhere"));
                 }
-                yield_now().await;
+                super::pause().await;
                 self.inner.apply(scope, &changes, None).await?;
                 return Ok(at.next());
             }
             Bug::GuessesItsPosition if expected.is_none() => {
                 let at = self.inner.snapshot(scope).await?.position;
-                yield_now().await;
+                super::pause().await;
                 self.inner.apply(scope, &changes, None).await?;
                 return Ok(at.next());
             }
@@ -261,7 +267,12 @@ impl FileStore for Files {
         })
     }
 
-    async fn list(&self, scope: &Scope, after: Option<FilePath>, limit: NonZeroU32) -> Result<Page<FileMeta, FilePath>> {
+    async fn list(
+        &self,
+        scope: &Scope,
+        after: Option<FilePath>,
+        limit: NonZeroU32,
+    ) -> Result<Page<FileMeta, FilePath>> {
         let scope = &self.scope(scope);
         if self.bug == Bug::WantsAfterToExist
             && let Some(after) = &after

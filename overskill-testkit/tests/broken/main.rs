@@ -1,6 +1,8 @@
 //! Backends that are broken on purpose: each fails its suite in the cases that were made for it, with a message that names
 //! the rule; and every case of every suite here fails for at least one of them, so that none passes whatever it is given.
 
+#![expect(clippy::unwrap_used, reason = "a poisoned lock fails the test, as it should")]
+
 mod apps;
 mod audit;
 mod bundles;
@@ -39,6 +41,11 @@ async fn judge<B: Copy + Debug, S: ?Sized, W>(
     }
     let idle: Vec<_> = suite.cases.iter().map(|case| case.name).filter(|name| !caught.contains(*name)).collect();
     assert!(idle.is_empty(), "no broken backend fails {idle:?}");
+}
+
+/// The time between two steps that should have been one: long enough for others to come in between.
+async fn pause() {
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
 }
 
 /// What a store says that cannot be used while another call is under way.

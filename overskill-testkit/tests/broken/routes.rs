@@ -9,7 +9,6 @@ use std::{
     },
     time::Duration,
 };
-use tokio::task::yield_now;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bug {
@@ -59,7 +58,8 @@ async fn every_bug_of_a_route_table_is_found() {
 
 fn fixture(bug: Bug) -> RouteTableFixture {
     let rows = Rows::default();
-    let table = move |rows: Rows| -> Arc<dyn RouteTable> { Arc::new(Table { rows, bug, busy: AtomicBool::new(false) }) };
+    let table =
+        move |rows: Rows| -> Arc<dyn RouteTable> { Arc::new(Table { rows, bug, busy: AtomicBool::new(false) }) };
     RouteTableFixture::new(table(rows.clone())).reopen(move || {
         let again = if bug == Bug::ForgetsOnRestart { Rows::default() } else { rows.clone() };
         std::future::ready(table(again))
@@ -123,14 +123,14 @@ impl RouteTable for Table {
             if self.busy.swap(true, Ordering::Relaxed) {
                 return Err(super::busy("broken"));
             }
-            yield_now().await;
+            super::pause().await;
             self.busy.store(false, Ordering::Relaxed);
         }
         if self.bug == Bug::ChecksThenActs {
             if !self.admits(&self.row(scope), &route) {
                 return Err(Error::conflict("a higher fence was set"));
             }
-            yield_now().await;
+            super::pause().await;
             self.rows.lock().unwrap().insert(scope.clone(), (route.fence, Some(route)));
             return Ok(());
         }

@@ -20,6 +20,14 @@ enum Flaw {
     WritesUnderAStaleFence,
     GoesOnAfterTheEnd,
     CountsNothing,
+    SharesEnvironments,
+    ListsBackwards,
+    LeasesTooLong,
+    RefusesWithoutLease,
+    AddsEvents,
+    KnowsEverybody,
+    ForgetsAtRestart,
+    IsNotReady,
 }
 
 #[derive(Debug)]
@@ -31,21 +39,51 @@ struct Broken {
 
 async fn broken(flaw: Flaw, cases: &[&str]) {
     breaks(&V1, cases, async || {
+        let open =
+            move |store| -> Arc<dyn DeploymentStore> { Arc::new(Broken { store, flaw, fences: Mutex::default() }) };
         let store = MemoryDeployments::new();
-        DeploymentStoreFixture::new(Arc::new(Broken { store, flaw, fences: Mutex::default() }))
+        let again = store.clone();
+        DeploymentStoreFixture::new(open(store)).reopen(move || {
+            let forgot = flaw == Flaw::ForgetsAtRestart;
+            let again = open(if forgot { MemoryDeployments::new() } else { again.clone() });
+            async { again }
+        })
     })
     .await;
+}
+
+impl Broken {
+    /// The scope as the store takes it.
+    fn seen(&self, scope: &Scope) -> Scope {
+        let one = overskill_core::Environment::Production;
+        if self.flaw == Flaw::SharesEnvironments { Scope::new(scope.app.clone(), one) } else { scope.clone() }
+    }
 }
 
 #[async_trait]
 impl DeploymentStore for Broken {
     async fn check(&self) -> Result<Readiness> {
-        self.store.check().await
+        let readiness = self.store.check().await?;
+        Ok(if self.flaw == Flaw::IsNotReady { readiness.lacks("a disk", "buy one") } else { readiness })
     }
 
     async fn commit(&self, commit: &Commit) -> Result<Committed> {
         let mut commit = commit.clone();
+        commit.scope = self.seen(&commit.scope);
+        let held = self.store.lease(&commit.scope, commit.now).await?;
+        let refuses = self.flaw == Flaw::RefusesWithoutLease && commit.lease == LeaseChange::None;
+        if refuses && held.is_some_and(|lease| lease.deployment != commit.id) {
+            return Err(overskill_core::Error::conflict("another deployment holds the lease"));
+        }
         match self.flaw {
+            Flaw::LeasesTooLong => {
+                if let LeaseChange::Take { ttl, .. } = &mut commit.lease {
+                    *ttl *= 2;
+                }
+            }
+            Flaw::AddsEvents if commit.events.is_empty() => {
+                commit.events.push(overskill_core::DeploymentEvent::Released);
+            }
             Flaw::ForgetsFences => {
                 // To the outside, every fence is 1.
                 if let LeaseChange::Keep { fence, .. } | LeaseChange::Release { fence } = &mut commit.lease
@@ -72,7 +110,7 @@ impl DeploymentStore for Broken {
         }
         match self.store.commit(&commit).await {
             Err(e) if e.kind() == ErrorKind::Conflict => {
-                let alone = Commit { lease: LeaseChange::None, ..commit.clone() };
+                let alone = commit.clone().lease(LeaseChange::None);
                 match (&commit.lease, self.flaw) {
                     (LeaseChange::Take { holder, ttl, above }, Flaw::LeasesTwice) => {
                         let Committed { seq, .. } = self.store.commit(&alone).await?;
@@ -100,17 +138,24 @@ impl DeploymentStore for Broken {
     }
 
     async fn scope_of(&self, id: DeploymentId) -> Result<Option<Scope>> {
-        self.store.scope_of(id).await
+        let scope = self.store.scope_of(id).await?;
+        let invented = || overskill_testkit::fixtures::scope("todo42/production");
+        Ok(if self.flaw == Flaw::KnowsEverybody { scope.or_else(|| Some(invented())) } else { scope })
     }
 
     async fn lease(&self, scope: &Scope, now: Timestamp) -> Result<Option<DeployLease>> {
-        let lease = self.store.lease(scope, now).await?;
+        let lease = self.store.lease(&self.seen(scope), now).await?;
         let outside = |lease: DeployLease| DeployLease { fence: Fence::from_u64(1), ..lease };
         Ok(if self.flaw == Flaw::ForgetsFences { lease.map(outside) } else { lease })
     }
 
     async fn pending(&self, now: Timestamp, limit: NonZeroU32) -> Result<Vec<DeploymentSummary>> {
-        self.store.pending(now, limit).await
+        let now = if self.flaw == Flaw::ListsBackwards { now.plus(std::time::Duration::from_hours(1)) } else { now };
+        let mut pending = self.store.pending(now, limit).await?;
+        if self.flaw == Flaw::ListsBackwards {
+            pending.reverse();
+        }
+        Ok(pending)
     }
 
     async fn list(
@@ -119,7 +164,11 @@ impl DeploymentStore for Broken {
         before: Option<DeploymentId>,
         limit: NonZeroU32,
     ) -> Result<Page<DeploymentSummary, DeploymentId>> {
-        self.store.list(scope, before, limit).await
+        let mut page = self.store.list(&self.seen(scope), before, limit).await?;
+        if self.flaw == Flaw::ListsBackwards {
+            page.items.reverse();
+        }
+        Ok(page)
     }
 }
 
@@ -163,4 +212,52 @@ async fn a_store_that_goes_on_after_the_end() {
 #[tokio::test]
 async fn a_store_that_does_not_count_events() {
     broken(Flaw::CountsNothing, &["a_deployment_is_created_once", "a_wrong_count_of_events_is_refused"]).await;
+}
+
+#[tokio::test]
+async fn a_store_that_shares_environments() {
+    broken(Flaw::SharesEnvironments, &["scopes_know_nothing_of_each_other", "a_deployment_stays_in_its_scope"]).await;
+}
+
+#[tokio::test]
+async fn a_store_that_lists_backwards() {
+    broken(
+        Flaw::ListsBackwards,
+        &[
+            "a_scope_lists_its_deployments_newest_first",
+            "pending_is_oldest_first_and_limited",
+            "pending_is_what_nobody_drives",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_store_that_leases_for_too_long() {
+    broken(Flaw::LeasesTooLong, &["a_free_scope_is_leased"]).await;
+}
+
+#[tokio::test]
+async fn a_store_that_wants_a_lease_for_everything() {
+    broken(Flaw::RefusesWithoutLease, &["a_commit_without_lease_needs_none"]).await;
+}
+
+#[tokio::test]
+async fn a_store_that_adds_events() {
+    broken(Flaw::AddsEvents, &["a_lease_changes_without_events"]).await;
+}
+
+#[tokio::test]
+async fn a_store_that_knows_everybody() {
+    broken(Flaw::KnowsEverybody, &["an_unknown_deployment_is_empty"]).await;
+}
+
+#[tokio::test]
+async fn a_store_that_forgets_when_it_restarts() {
+    broken(Flaw::ForgetsAtRestart, &["records_survive_a_restart"]).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_ready() {
+    broken(Flaw::IsNotReady, &["it_is_ready"]).await;
 }

@@ -21,6 +21,13 @@ enum Flaw {
     RetriesAtOnce,
     KeepsWhatWasRemoved,
     CountsTriggersTwice,
+    DropsPayloads,
+    ListsBackwards,
+    TriggersAnything,
+    IsEarly,
+    RunsUnasked,
+    ForgetsAtRestart,
+    IsNotReady,
 }
 
 #[derive(Debug)]
@@ -32,8 +39,13 @@ struct Broken {
 
 async fn broken(flaw: Flaw, cases: &[&str]) {
     breaks(&V1, cases, async || {
-        let jobs = Broken { jobs: MemoryJobs::new(), flaw, held: Mutex::default() };
-        JobsFixture::new(Arc::new(Jobs::new(Arc::new(jobs))))
+        let open = move |jobs| Arc::new(Jobs::new(Arc::new(Broken { jobs, flaw, held: Mutex::default() })));
+        let jobs = MemoryJobs::new();
+        let again = jobs.clone();
+        JobsFixture::new(open(jobs)).reopen(move || {
+            let again = open(if flaw == Flaw::ForgetsAtRestart { MemoryJobs::new() } else { again.clone() });
+            async { again }
+        })
     })
     .await;
 }
@@ -44,10 +56,19 @@ impl Scheduler for Broken {
         self.jobs.info()
     }
     async fn check(&self) -> Result<Readiness> {
-        Scheduler::check(&self.jobs).await
+        let readiness = Scheduler::check(&self.jobs).await?;
+        Ok(if self.flaw == Flaw::IsNotReady { readiness.lacks("a disk", "buy one") } else { readiness })
     }
     async fn put(&self, job: &JobSpec, now: Timestamp) -> Result<()> {
-        self.jobs.put(job, now).await
+        let mut job = job.clone();
+        if self.flaw == Flaw::DropsPayloads {
+            job.payload = Vec::new().into();
+        }
+        self.jobs.put(&job, now).await?;
+        if self.flaw == Flaw::RunsUnasked {
+            self.jobs.trigger(&job.scope, &job.name, RunId::generate(&SystemIds, now), now).await?;
+        }
+        Ok(())
     }
     async fn remove(&self, scope: &Scope, name: &JobName) -> Result<()> {
         if self.flaw == Flaw::KeepsWhatWasRemoved {
@@ -56,16 +77,26 @@ impl Scheduler for Broken {
         self.jobs.remove(scope, name).await
     }
     async fn list(&self, scope: &Scope, after: Option<JobName>, limit: NonZeroU32) -> Result<Page<JobSpec, JobName>> {
-        self.jobs.list(scope, after, limit).await
+        let mut page = self.jobs.list(scope, after, limit).await?;
+        if self.flaw == Flaw::ListsBackwards {
+            page.items.reverse();
+        }
+        Ok(page)
     }
     async fn trigger(&self, scope: &Scope, name: &JobName, run: RunId, now: Timestamp) -> Result<()> {
         let again = RunId::generate(&SystemIds, now);
-        self.jobs.trigger(scope, name, if self.flaw == Flaw::CountsTriggersTwice { again } else { run }, now).await
+        let run = if self.flaw == Flaw::CountsTriggersTwice { again } else { run };
+        let triggered = self.jobs.trigger(scope, name, run, now).await;
+        if self.flaw == Flaw::TriggersAnything { Ok(()) } else { triggered }
     }
 }
 
 #[async_trait]
 impl RunQueue for Broken {
+    async fn check(&self) -> Result<Readiness> {
+        Scheduler::check(self).await
+    }
+
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<RunLease>> {
         if self.flaw == Flaw::IsUnfair {
             // First come, first served: all that is due is lined up by age.
@@ -77,6 +108,8 @@ impl RunQueue for Broken {
             let n = held.len().min(request.max_runs.get() as usize);
             return Ok(held.drain(..n).collect());
         }
+        let early = if self.flaw == Flaw::IsEarly { Duration::from_secs(50) } else { Duration::ZERO };
+        let request = &ClaimRequest { now: request.now.plus(early), ..request.clone() };
         let mut claimed = self.jobs.claim(request).await?;
         match self.flaw {
             Flaw::RunsATickTwice => {
@@ -158,4 +191,39 @@ async fn a_scheduler_that_keeps_what_was_removed() {
 #[tokio::test]
 async fn a_scheduler_that_counts_a_trigger_twice() {
     broken(Flaw::CountsTriggersTwice, &["the_same_run_twice_is_one_run"]).await;
+}
+
+#[tokio::test]
+async fn a_scheduler_that_drops_payloads() {
+    broken(Flaw::DropsPayloads, &["jobs_come_back_as_they_were", "a_job_is_replaced", "payloads_have_a_limit"]).await;
+}
+
+#[tokio::test]
+async fn a_scheduler_that_lists_backwards() {
+    broken(Flaw::ListsBackwards, &["jobs_are_listed_by_name"]).await;
+}
+
+#[tokio::test]
+async fn a_scheduler_that_triggers_anything() {
+    broken(Flaw::TriggersAnything, &["triggering_no_job_is_not_found"]).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_early() {
+    broken(Flaw::IsEarly, &["what_is_not_due_waits", "a_new_job_has_missed_nothing"]).await;
+}
+
+#[tokio::test]
+async fn a_scheduler_that_runs_unasked() {
+    broken(Flaw::RunsUnasked, &["a_job_on_demand_waits_for_a_trigger"]).await;
+}
+
+#[tokio::test]
+async fn a_scheduler_that_forgets_when_it_restarts() {
+    broken(Flaw::ForgetsAtRestart, &["jobs_survive_a_restart"]).await;
+}
+
+#[tokio::test]
+async fn a_scheduler_that_is_not_ready() {
+    broken(Flaw::IsNotReady, &["it_is_ready"]).await;
 }

@@ -1,5 +1,7 @@
 //! Backends that break one rule each: the case of that rule finds it, and names the rule.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
+
 mod deployments;
 mod jobs;
 mod preview;
@@ -15,13 +17,16 @@ use overskill_testkit::{
 use std::future::Future;
 
 /// Runs the suite and expects that `cases` fail, each with a message that names its rule, and that not everything does:
-/// a backend that cannot be told from one that does nothing would prove little.
+/// a backend that answers nothing at all would prove little.
 async fn breaks<S: ?Sized, W, F>(suite: &Suite<Fixture<S, W>>, cases: &[&str], fixture: impl Fn() -> F)
 where
     F: Future<Output = Fixture<S, W>>,
 {
     let report = report::run(suite, "broken", &[], fixture).await;
     let failed: Vec<_> = report.cases.iter().filter(|c| c.outcome == Outcome::Failed).collect();
+    for case in &failed {
+        println!("found by {} {}", suite.name, case.name);
+    }
     for case in cases {
         let found = failed.iter().find(|c| c.name == *case);
         let found = found.unwrap_or_else(|| panic!("{case} did not find it; the report: {}", report.to_markdown()));
@@ -31,6 +36,6 @@ where
         assert!(!message.contains("panicked"), "{message}");
     }
     let passed = report.cases.iter().filter(|c| c.outcome == Outcome::Passed).count();
-    assert!(passed > report.cases.len() / 3, "{}", report.to_markdown());
+    assert!(passed > 0, "{}", report.to_markdown());
     assert!(!report.conforms());
 }

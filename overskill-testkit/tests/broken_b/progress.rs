@@ -1,5 +1,5 @@
 use super::breaks;
-use overskill_core::{ProgressEvent, ProgressSink, Published, StreamName};
+use overskill_core::{Progress, ProgressEvent, ProgressKind, ProgressSink, Published, StreamName};
 use overskill_testkit::{ProgressReader, ProgressSinkFixture, recording::RecordingSink, suites::progress::V1};
 use std::sync::{
     Arc, Mutex,
@@ -12,6 +12,7 @@ enum Flaw {
     Loses,
     MixesStreams,
     CutsDetails,
+    IsSilentAtFirst,
 }
 
 #[derive(Debug)]
@@ -59,16 +60,16 @@ impl ProgressSink for Broken {
             }
             Flaw::Loses if n % 20 == 10 => {}
             Flaw::MixesStreams => {
-                if let Some(first) = self.sink.events().first() {
-                    event.stream = first.stream.clone();
-                }
+                let mut first = self.held.lock().unwrap();
+                event.stream = first.get_or_insert_with(|| event.clone()).stream.clone();
                 self.sink.emit(event);
             }
             Flaw::CutsDetails => {
                 event.details = event.details.filter(|d| d.to_string().len() < 1024);
                 self.sink.emit(event);
             }
-            Flaw::Loses => self.sink.emit(event),
+            Flaw::IsSilentAtFirst if event.kind == ProgressKind::Started => {}
+            Flaw::Loses | Flaw::IsSilentAtFirst => self.sink.emit(event),
         }
     }
 }
@@ -92,4 +93,27 @@ async fn a_sink_that_mixes_streams() {
 #[tokio::test]
 async fn a_sink_that_cuts_details() {
     broken(Flaw::CutsDetails, &["large_events_pass"]).await;
+}
+
+#[tokio::test]
+async fn a_sink_that_is_silent_at_first() {
+    broken(Flaw::IsSilentAtFirst, &["pointers_answer_alike", "events_come_back_as_they_were"]).await;
+}
+
+#[tokio::test]
+async fn a_sink_whose_streams_are_never_empty() {
+    breaks(&V1, &["an_untouched_stream_is_empty"], async || {
+        let sink = RecordingSink::new();
+        let seen = sink.clone();
+        let reader = ProgressReader::new(move |stream| {
+            if seen.published(&stream).is_empty() {
+                let call = Progress::to(Arc::new(seen.clone()), stream.clone(), "ghost").call("c", "ghost", 0);
+                call.start("boo").complete("boo");
+            }
+            let published = seen.published(&stream);
+            async { published }
+        });
+        ProgressSinkFixture::with(Arc::new(sink), reader)
+    })
+    .await;
 }

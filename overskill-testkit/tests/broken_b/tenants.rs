@@ -5,9 +5,7 @@ use overskill_core::{
     AccessToken, Claims, KeyId, LocalKeys, LocalTokens, LocalValidator, Readiness, Refusal, Result, Rights, TenantId,
     TenantValidator, Timestamp,
 };
-use overskill_testkit::{
-    TenantValidatorFixture, TokenAlgorithm, TokenSource, suites::tenants::V1, tokens::TokenMint,
-};
+use overskill_testkit::{TenantValidatorFixture, TokenAlgorithm, TokenSource, suites::tenants::V1, tokens::TokenMint};
 use serde_json::Value;
 use std::{
     collections::HashMap,
@@ -26,6 +24,15 @@ enum Flaw {
     RemembersAnswers,
     DecidesWithoutKeys,
     ShowsTokens,
+    AcceptsEveryAlgorithm,
+    AcceptsTheFuture,
+    AcceptsEveryIssuer,
+    FillsInClaims,
+    AcceptsEveryHeader,
+    TakesTheLastClaim,
+    LastsLonger,
+    ConfusesReasons,
+    IsNotReady,
 }
 
 struct Broken {
@@ -66,19 +73,15 @@ fn claimed(token: &AccessToken) -> Option<(Value, Claims)> {
     let mut json = || -> Option<Value> { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts.next()?).ok()?).ok() };
     let (header, payload) = (json()?, json()?);
     let text = |name: &str| payload.get(name)?.as_str().map(str::to_owned);
-    let claims = Claims {
-        subject: text("sub")?.parse().ok()?,
-        tenant: text("tenant")?.parse().ok()?,
-        rights: text("rights")?.parse().ok()?,
-        expires_at: Timestamp::from_unix_millis(payload.get("exp")?.as_i64()? * 1000),
-    };
+    let claims = Claims::new(text("sub")?.parse().ok()?, text("tenant")?.parse().ok()?, text("rights")?.parse().ok()?, Timestamp::from_unix_millis(payload.get("exp")?.as_i64()? * 1000));
     Some((header, claims))
 }
 
 #[async_trait]
 impl TenantValidator for Broken {
     async fn check(&self) -> Result<Readiness> {
-        self.validator.check().await
+        let readiness = self.validator.check().await?;
+        Ok(if self.flaw == Flaw::IsNotReady { readiness.lacks("a key", "make one") } else { readiness })
     }
 
     async fn validate(&self, token: &AccessToken, tenant: &TenantId, now: Timestamp) -> Result<Claims, Refusal> {
@@ -96,25 +99,50 @@ impl TenantValidator for Broken {
             (Flaw::IgnoresTheTenant, Some((_, claims))) => validate(&claims.tenant, now).await,
             (Flaw::Widens, _) => {
                 let claims = validate(tenant, now).await?;
-                Ok(Claims { tenant: TenantId::of_app(claims.app().clone()), ..claims })
+                let tenant = TenantId::of_app(claims.app().clone());
+                Ok(Claims::new(claims.subject, tenant, claims.rights, claims.expires_at))
             }
-            (Flaw::GivesEveryRight, _) => Ok(Claims { rights: Rights::ALL, ..validate(tenant, now).await? }),
+            (Flaw::GivesEveryRight, _) => {
+                let mut claims = validate(tenant, now).await?;
+                claims.rights = Rights::ALL;
+                Ok(claims)
+            },
             (Flaw::RemembersAnswers, _) => {
                 let known = self.seen.lock().unwrap().get(token.expose()).cloned();
-                match known {
-                    Some(claims) => Ok(claims),
-                    None => {
-                        let claims = validate(tenant, now).await?;
-                        self.seen.lock().unwrap().insert(token.expose().to_owned(), claims.clone());
-                        Ok(claims)
-                    }
+                if let Some(claims) = known {
+                    return Ok(claims);
                 }
+                let claims = validate(tenant, now).await?;
+                self.seen.lock().unwrap().insert(token.expose().to_owned(), claims.clone());
+                Ok(claims)
             }
             (Flaw::ShowsTokens, _) => {
                 token.expose().clone_into(&mut self.last.lock().unwrap());
                 validate(tenant, now).await
             }
-            _ => validate(tenant, now).await,
+            (Flaw::AcceptsTheFuture, Some((_, claims))) => {
+                validate(tenant, now.max(claims.expires_at.minus(Duration::from_secs(1)))).await
+            }
+            (Flaw::LastsLonger, _) => {
+                let mut claims = validate(tenant, now).await?;
+                claims.expires_at = claims.expires_at.plus(Duration::from_secs(1));
+                Ok(claims)
+            }
+            (Flaw::FillsInClaims, _) => match validate(tenant, now).await {
+                Err(Refusal::MissingClaim(_)) => Ok(Claims::new(SubjectId::visitor(), tenant.clone(), Rights::NONE, now.plus(Duration::from_secs(9)))),
+                answer => answer,
+            },
+            (flaw, Some((_, claims))) => match (flaw, validate(tenant, now).await) {
+                (Flaw::AcceptsEveryAlgorithm, Err(Refusal::NotAuthentic("algorithm")))
+                | (Flaw::AcceptsEveryIssuer, Err(Refusal::NotAuthentic("issuer" | "audience")))
+                | (Flaw::AcceptsEveryHeader, Err(Refusal::NotAuthentic("critical header" | "type")))
+                | (Flaw::TakesTheLastClaim, Err(Refusal::Malformed("claims"))) => Ok(claims),
+                (_, answer) => answer,
+            },
+            (flaw, None) => match (flaw, validate(tenant, now).await) {
+                (Flaw::ConfusesReasons, Err(Refusal::Malformed(_))) => Err(Refusal::OutsideValidity),
+                (_, answer) => answer,
+            },
         }
     }
 }
@@ -163,4 +191,53 @@ async fn a_validator_that_decides_without_keys() {
 #[tokio::test]
 async fn a_validator_that_shows_tokens() {
     broken(Flaw::ShowsTokens, &["refusals_show_nothing_of_the_token"]).await;
+}
+
+#[tokio::test]
+async fn a_validator_that_accepts_every_algorithm() {
+    broken(Flaw::AcceptsEveryAlgorithm, &["other_algorithms_are_refused", "a_public_key_is_no_secret"]).await;
+}
+
+#[tokio::test]
+async fn a_validator_that_accepts_the_future() {
+    broken(Flaw::AcceptsTheFuture, &["a_token_of_the_future_is_refused"]).await;
+}
+
+#[tokio::test]
+async fn a_validator_that_accepts_every_issuer() {
+    broken(Flaw::AcceptsEveryIssuer, &["another_issuer_or_audience_is_refused"]).await;
+}
+
+#[tokio::test]
+async fn a_validator_that_fills_in_claims() {
+    broken(
+        Flaw::FillsInClaims,
+        &["missing_claims_are_refused", "tenants_are_compared_whole", "unknown_rights_are_refused"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_validator_that_accepts_every_header() {
+    broken(Flaw::AcceptsEveryHeader, &["a_header_that_is_not_understood_is_refused"]).await;
+}
+
+#[tokio::test]
+async fn a_validator_that_takes_the_last_claim() {
+    broken(Flaw::TakesTheLastClaim, &["ambiguous_claims_are_refused"]).await;
+}
+
+#[tokio::test]
+async fn a_validator_whose_claims_last_longer() {
+    broken(Flaw::LastsLonger, &["a_valid_token_is_accepted", "accepted_algorithms_are_accepted"]).await;
+}
+
+#[tokio::test]
+async fn a_validator_that_confuses_reasons() {
+    broken(Flaw::ConfusesReasons, &["an_oversized_token_is_refused"]).await;
+}
+
+#[tokio::test]
+async fn a_validator_that_is_not_ready() {
+    broken(Flaw::IsNotReady, &["it_is_ready"]).await;
 }

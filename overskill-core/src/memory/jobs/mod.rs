@@ -77,6 +77,10 @@ impl Scheduler for MemoryJobs {
 
 #[async_trait]
 impl RunQueue for MemoryJobs {
+    async fn check(&self) -> Result<Readiness> {
+        Scheduler::check(self).await
+    }
+
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<RunLease>> {
         Ok(self.queue.lock().claim(request, &*self.ids))
     }

@@ -53,22 +53,27 @@ pub(super) async fn try_again(
     now: Timestamp,
 ) -> Result<Vec<(String, i64)>, Fault> {
     let sql = sql!(
-        sqlite: "SELECT run, attempt, runs.max_attempts, backoff_first_ms, backoff_max_ms
-                 FROM json_each($1) AS named JOIN runs ON run = named.value JOIN run_jobs ON id = job
+        sqlite: "SELECT run, attempt, runs.max_attempts, backoff_first_ms, backoff_max_ms, $2
+                 FROM json_each($1) AS named JOIN runs ON run = named.value JOIN run_jobs ON run_jobs.id = job
                  WHERE lease_ms IS NOT NULL",
-        postgres: "SELECT run, attempt, runs.max_attempts, backoff_first_ms, backoff_max_ms
-                   FROM runs JOIN run_jobs ON id = job
+        postgres: "SELECT run, attempt, runs.max_attempts, backoff_first_ms, backoff_max_ms,
+                          greatest($2, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+                   FROM runs JOIN run_jobs ON run_jobs.id = job
                    WHERE run IN (SELECT json_array_elements_text($1::json)) AND lease_ms IS NOT NULL
                    ORDER BY run FOR UPDATE OF runs",
     );
     let runs: Vec<_> = failures.iter().map(|failed| &failed.run).collect();
-    let found: Vec<(String, i64, i64, i64, i64)> = query_as(sql).bind(json(&runs)?).fetch_all(&mut *tx).await?;
-    let found: HashMap<_, _> =
-        found.into_iter().map(|(run, attempt, max, first, most)| ((run, attempt), (max, first, most))).collect();
+    type Found = (String, i64, i64, i64, i64, i64);
+    let found = query_as(sql).bind(json(&runs)?).bind(now.as_unix_millis());
+    let found: Vec<Found> = found.fetch_all(&mut *tx).await?;
+    let found: HashMap<_, _> = found
+        .into_iter()
+        .map(|(run, attempt, max, first, most, now)| ((run, attempt), (max, first, most, now)))
+        .collect();
     let mut waits = Vec::new();
     for failed in failures {
         let key = (failed.run.clone(), failed.fence);
-        let Some((max_attempts, first_ms, max_ms)) = found.get(&key) else { continue };
+        let Some((max_attempts, first_ms, max_ms, now)) = found.get(&key) else { continue };
         let (run, attempt) = key;
         if attempt >= *max_attempts {
             let state = RunState::Dead.as_str();
@@ -79,7 +84,7 @@ pub(super) async fn try_again(
             Some(wait) => Duration::from_millis(wait),
             None => ids.jitter(bound(row::number(*first_ms)?, row::number(*max_ms)?, attempt)),
         };
-        let wake_ms = now.plus(wait).as_unix_millis();
+        let wake_ms = Timestamp::from_unix_millis(*now).plus(wait).as_unix_millis();
         waits.push(Wait { run, fence: attempt, wake_ms, failure: text(failed.reason) });
     }
     let sql = sql!(

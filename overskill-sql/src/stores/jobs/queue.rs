@@ -1,22 +1,29 @@
 //! The [`RunQueue`].
 
 use super::{
-    super::driver::later,
     Fault, Jobs,
     ends::{RecordRow, end, ends, fence_number, record, try_again},
-    run, sql,
-    take::{choose, take},
+    later, run, sql,
+    take::{choose, lease, take},
     turns::{tick, wake},
 };
 use async_trait::async_trait;
 use overskill_core::{
-    ClaimRequest, Error, FinishResult, FinishedRun, JobName, Result, RunLease, RunQueue, RunRecord, Scope, Timestamp,
+    ClaimRequest, Error, FinishResult, FinishedRun, JobName, Readiness, Result, RunLease, RunQueue, RunRecord, Scheduler,
+    Scope, Timestamp,
 };
-use sqlx::{query, query_as};
+use sqlx::{query, query_as, query_scalar};
 use std::{collections::HashSet, num::NonZeroU32, time::Duration};
+
+/// The longest lease, some 30,000 years: no sum of two times overflows.
+const MOST_MS: i64 = 1 << 50;
 
 #[async_trait]
 impl RunQueue for Jobs {
+    async fn check(&self) -> Result<Readiness> {
+        Scheduler::check(self).await
+    }
+
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<RunLease>> {
         run("claim", || async {
             let Some(now) = self.something_to_do(request.now).await? else { return Ok(Vec::new()) };
@@ -34,9 +41,9 @@ impl RunQueue for Jobs {
                 }
             };
             tx.commit().await?;
-            taken.sort_by(|a, b| (a.turn, &a.run).cmp(&(b.turn, &b.run)));
+            taken.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
             let expires_at = now.at.plus(request.lease);
-            Ok(taken.into_iter().map(|taken| taken.lease(expires_at)).collect::<Result<_>>()?)
+            Ok(taken.into_iter().map(|taken| lease(taken, expires_at)).collect::<Result<_>>()?)
         })
         .await
     }
@@ -45,18 +52,25 @@ impl RunQueue for Jobs {
         run("renew", || async {
             let mut writer = self.db.writer().await?;
             let mut tx = writer.begin().await?;
-            let expires_at = later(&mut tx, now).await?.plus(by);
-            let sql = "UPDATE runs SET lease_ms = $1 WHERE run = $2 AND attempt = $3 AND lease_ms IS NOT NULL";
-            let renew = query(sql)
-                .bind(expires_at.as_unix_millis())
+            // Also one that expired: it is the worker's until somebody else has it.
+            let sql = concat!(
+                "UPDATE runs SET lease_ms = ",
+                later!("$1"),
+                " + $2 WHERE run = $3 AND attempt = $4 AND lease_ms IS NOT NULL RETURNING lease_ms"
+            );
+            let expires: Option<i64> = query_scalar(sql)
+                .bind(now.as_unix_millis())
+                .bind(Timestamp::EPOCH.plus(by).as_unix_millis().min(MOST_MS))
                 .bind(lease.run.to_string())
-                .bind(fence_number(lease.fence));
-            if renew.execute(&mut *tx).await?.rows_affected() == 0 {
+                .bind(fence_number(lease.fence))
+                .fetch_optional(&mut *tx)
+                .await?;
+            let Some(expires) = expires else {
                 let message = "the run is not this worker's any more: stop working on it";
                 return Err(Error::conflict(message).with("run", lease.run).with("fence", lease.fence).into());
-            }
+            };
             tx.commit().await?;
-            Ok(RunLease { expires_at, ..lease.clone() })
+            Ok(RunLease { expires_at: Timestamp::from_unix_millis(expires), ..lease.clone() })
         })
         .await
     }
@@ -71,7 +85,6 @@ impl RunQueue for Jobs {
             let (mut ends, failures) = ends(finished);
             let mut taken = HashSet::new();
             if !failures.is_empty() {
-                let now = later(&mut tx, now).await?;
                 taken.extend(try_again(&mut tx, &failures, &mut ends, self.db.ids(), now).await?);
             }
             if !ends.is_empty() {
@@ -94,7 +107,7 @@ impl RunQueue for Jobs {
                        SELECT run, due_ms, state, attempts, failure, ended_ms FROM (
                            SELECT * FROM (
                                SELECT run, due_ms, CASE WHEN lease_ms IS NULL THEN 'waiting' ELSE 'running' END AS state,
-                                      attempt AS attempts, failure, NULL AS ended_ms
+                                      attempt AS attempts, failure, CAST(NULL AS BIGINT) AS ended_ms
                                FROM runs WHERE job = (SELECT id FROM asked) ORDER BY run DESC LIMIT $4) AS open
                            UNION ALL
                            SELECT * FROM (
@@ -141,12 +154,10 @@ struct Now {
 impl Jobs {
     /// Looks without a transaction, so that workers who find nothing disturb nobody.
     async fn something_to_do(&self, now: Timestamp) -> Result<Option<Now>, Fault> {
-        let sql = sql!(
-            sqlite: "SELECT $1, (SELECT min(next_run_ms) FROM run_jobs), (SELECT min(wake_ms) FROM runs),
-                            (SELECT min(turn) FROM runs)",
-            postgres: "SELECT greatest($1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
-                              (SELECT min(next_run_ms) FROM run_jobs), (SELECT min(wake_ms) FROM runs),
-                              (SELECT min(turn) FROM runs)",
+        let sql = concat!(
+            "SELECT ",
+            later!("$1"),
+            ", (SELECT min(next_run_ms) FROM run_jobs), (SELECT min(wake_ms) FROM runs), (SELECT min(turn) FROM runs)"
         );
         let mut reader = self.db.reader().await?;
         let (now, tick, wake, turn): (i64, Option<i64>, Option<i64>, Option<i64>) =

@@ -82,40 +82,48 @@ async fn count_running(
         sqlite: "SELECT value, (SELECT count(*) FROM (SELECT 1 FROM runs WHERE app = value AND lease_ms > $2
                                                       ORDER BY turn LIMIT $3)) FROM json_each($1)",
         postgres: "SELECT value, (SELECT count(*) FROM (SELECT 1 FROM runs WHERE app = value AND lease_ms > $2
-                                                        ORDER BY turn LIMIT $3) AS some)
+                                                        ORDER BY turn LIMIT $3) AS counted)
                    FROM json_array_elements_text($1::json) AS apps (value)",
     );
     let counted = query_as(sql).bind(apps).bind(now.as_unix_millis()).bind(i64::from(limit.get()));
     Ok(counted.fetch_all(tx).await?)
 }
 
-/// A run that was claimed.
-#[derive(sqlx::FromRow)]
-pub(super) struct Taken {
-    pub(super) turn: i64,
-    pub(super) run: String,
-    app: String,
-    environment: String,
-    name: String,
-    payload: Vec<u8>,
-    due_ms: i64,
-    attempt: i64,
-}
+/// A run that was claimed: turn, run, app, environment, job, payload, when it was due, try, when the lease expires.
+pub(super) type Taken = (i64, String, String, String, String, Vec<u8>, i64, i64, i64);
 
-impl Taken {
-    pub(super) fn lease(self, expires_at: Timestamp) -> Result<RunLease> {
-        let attempt = u32::try_from(self.attempt).and_then(NonZeroU32::try_from).map_err(row::altered)?;
+/// The leases of runs that were claimed, in the order of their turns.
+pub(super) fn leases(mut taken: Vec<Taken>) -> Result<Vec<RunLease>> {
+    taken.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    let lease = |(_, run, app, environment, job, payload, due, attempt, expires): Taken| {
+        let attempt = u32::try_from(attempt).and_then(NonZeroU32::try_from).map_err(row::altered)?;
         Ok(RunLease {
-            run: row::stored(&self.run)?,
-            scope: row::scope(&self.app, &self.environment)?,
-            job: row::stored(&self.name)?,
-            payload: Bytes::from(self.payload),
-            due_at: Timestamp::from_unix_millis(self.due_ms),
+            run: row::stored(&run)?,
+            scope: row::scope(&app, &environment)?,
+            job: row::stored(&job)?,
+            payload: Bytes::from(payload),
+            due_at: Timestamp::from_unix_millis(due),
             attempt,
             fence: Fence::from_u64(attempt.get().into()),
-            expires_at,
+            expires_at: Timestamp::from_unix_millis(expires),
         })
-    }
+    };
+    taken.into_iter().map(lease).collect()
+}
+
+/// Claims in one statement, if there is something to claim, and nothing to do before. SQLite does not know such
+/// statements, and has no use for them: nothing is far away.
+pub(super) async fn take_quickly(db: &Db, request: &ClaimRequest) -> Result<Vec<Taken>, Fault> {
+    sql!(
+        sqlite: {
+            let _ = (db, request);
+            Ok(Vec::new())
+        },
+        postgres: {
+            let mut writer = db.writer().await?;
+            take_next(&mut writer, request, request.now, true).await.map_err(Fault::of_commit)
+        },
+    )
 }
 
 /// Leases runs: those `chosen`, or the next by turn. Those that have no try left are dead instead.
@@ -125,86 +133,21 @@ pub(super) async fn take(
     now: Timestamp,
     chosen: Option<&[String]>,
 ) -> Result<Vec<Taken>, Fault> {
-    let (now, expires) = (now.as_unix_millis(), now.plus(request.lease).as_unix_millis());
-    sql!(
-        sqlite: {
-            let next: Vec<String>;
-            let chosen = match chosen {
-                Some(chosen) => chosen,
-                None => {
-                    let sql = "SELECT run FROM runs
-                               WHERE turn IS NOT NULL AND (lease_ms IS NULL OR lease_ms <= $1) AND due_ms <= $1
-                               ORDER BY turn, run LIMIT $2";
-                    let found = sqlx::query_scalar(sql).bind(now).bind(i64::from(request.max_runs.get()));
-                    next = found.fetch_all(&mut *tx).await?;
-                    &next
-                }
-            };
-            let chosen = json(&chosen)?;
-            let sql = "INSERT INTO run_history (job, run, due_ms, state, attempts, failure, ended_ms)
-                       SELECT job, run, due_ms, 'dead', attempt, $2, $3 FROM runs
-                       WHERE run IN (SELECT value FROM json_each($1)) AND attempt >= max_attempts";
-            if query(sql).bind(&chosen).bind(GIVEN_UP).bind(now).execute(&mut *tx).await?.rows_affected() > 0 {
-                let sql = "DELETE FROM runs
-                           WHERE run IN (SELECT value FROM json_each($1)) AND attempt >= max_attempts";
-                query(sql).bind(&chosen).execute(&mut *tx).await?;
-            }
-            let sql = "UPDATE runs SET attempt = attempt + 1, lease_ms = $2, worker = $3
-                       WHERE run IN (SELECT value FROM json_each($1))";
-            query(sql).bind(&chosen).bind(expires).bind(request.worker.as_str()).execute(&mut *tx).await?;
-            let sql = "SELECT turn, run, run_jobs.app, environment, name, payload, due_ms, attempt
-                       FROM json_each($1) AS chosen JOIN runs ON run = chosen.value JOIN run_jobs ON id = job";
-            let taken: Vec<Taken> = query_as(sql).bind(&chosen).fetch_all(&mut *tx).await?;
-            if let Some(turn) = taken.iter().map(|taken| taken.turn).max() {
-                let sql = "UPDATE run_clock SET turn = $1 WHERE only = 1 AND turn < $1";
-                query(sql).bind(turn).execute(tx).await?;
-            }
-            Ok(taken)
-        },
-        postgres: {
-            // One statement: what it reads, locks, leases and buries is one batch. The clock is only a hint, so whoever
-            // finds it locked leaves it alone.
-            macro_rules! take {
-                ($picked:literal) => {
-                    concat!(
-                        "WITH picked AS MATERIALIZED (", $picked, "),
-                         taken AS (
-                             UPDATE runs SET attempt = attempt + 1, lease_ms = $2, worker = $3
-                             FROM picked WHERE runs.ctid = place AND alive
-                             RETURNING turn, run, job, due_ms, attempt),
-                         dead AS (
-                             DELETE FROM runs USING picked WHERE runs.ctid = place AND NOT alive
-                             RETURNING job, run, due_ms, attempt),
-                         buried AS (
-                             INSERT INTO run_history (job, run, due_ms, state, attempts, failure, ended_ms)
-                             SELECT job, run, due_ms, 'dead', attempt, $4, $1 FROM dead),
-                         clock AS (
-                             UPDATE run_clock SET turn = (SELECT max(turn) FROM taken)
-                             WHERE only = (SELECT only FROM run_clock
-                                           WHERE only = 1 AND turn < (SELECT max(turn) FROM taken)
-                                           FOR UPDATE SKIP LOCKED))
-                         SELECT turn, run, app, environment, name, payload, due_ms, attempt
-                         FROM taken JOIN run_jobs ON id = job"
-                    )
-                };
-            }
-            const NEXT: &str = take!(
-                "SELECT ctid AS place, attempt < max_attempts AS alive FROM runs
-                 WHERE turn IS NOT NULL AND (lease_ms IS NULL OR lease_ms <= $1) AND due_ms <= $1
-                 ORDER BY turn, run LIMIT $5 FOR UPDATE SKIP LOCKED"
-            );
-            // `choose` locked them.
-            const CHOSEN: &str = take!(
-                "SELECT ctid AS place, attempt < max_attempts AS alive FROM runs
-                 WHERE run IN (SELECT json_array_elements_text($5::json))"
-            );
-            let common =
-                |sql| query_as(sql).bind(now).bind(expires).bind(request.worker.as_str()).bind(GIVEN_UP);
-            let taken = match chosen {
-                None => common(NEXT).bind(i64::from(request.max_runs.get())).fetch_all(tx).await?,
-                Some(chosen) => common(CHOSEN).bind(json(&chosen)?).fetch_all(tx).await?,
-            };
-            Ok(taken)
-        },
-    )
+    match chosen {
+        None => Ok(take_next(tx, request, now, false).await?),
+        Some(chosen) => Ok(take_chosen(tx, request, now, &json(&chosen)?).await?),
+    }
+}
+
+sql! {
+    sqlite: {
+        async fn take_next(
+            tx: &mut Connection,
+            request: &ClaimRequest,
+            now: Timestamp,
+            _: bool,
+        ) -> sqlx::Result<Vec<Taken>> {
+        }
+    },
+    postgres: {}
 }

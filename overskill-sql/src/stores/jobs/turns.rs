@@ -79,9 +79,9 @@ pub(super) async fn tick(tx: &mut Connection, ids: &dyn Ids, now: Timestamp) -> 
     }
     let sql = sql!(
         sqlite: "UPDATE run_jobs SET next_run_ms = moved.value ->> 'next_run_ms'
-                 FROM json_each($1) AS moved WHERE id = moved.value ->> 'job'",
+                 FROM json_each($1) AS moved WHERE run_jobs.id = moved.value ->> 'job'",
         postgres: "UPDATE run_jobs SET next_run_ms = moved.next_run_ms
-                   FROM json_to_recordset($1::json) AS moved (job bigint, next_run_ms bigint) WHERE id = moved.job",
+                   FROM json_to_recordset($1::json) AS moved (job bigint, next_run_ms bigint) WHERE run_jobs.id = moved.job",
     );
     query(sql).bind(json(&moved)?).execute(&mut *tx).await?;
     if !skipped.is_empty() {
@@ -156,9 +156,9 @@ impl Turns {
         let apps: BTreeSet<&str> = apps.collect();
         let sql = sql!(
             sqlite: "SELECT apps.value, max(coalesce((SELECT max(turn) FROM runs WHERE app = apps.value), 0), clock.turn)
-                     FROM json_each($1) AS apps, run_clock AS clock WHERE only = 1",
+                     FROM json_each($1) AS apps, run_clock AS clock WHERE clock.id = 1",
             postgres: "SELECT apps.app, greatest((SELECT max(turn) FROM runs WHERE runs.app = apps.app), clock.turn)
-                       FROM json_array_elements_text($1::json) AS apps (app), run_clock AS clock WHERE only = 1",
+                       FROM json_array_elements_text($1::json) AS apps (app), run_clock AS clock WHERE clock.id = 1",
         );
         let last: Vec<(String, i64)> = query_as(sql).bind(json(&apps)?).fetch_all(tx).await?;
         Ok(Self(last.into_iter().collect()))

@@ -1,7 +1,8 @@
 use super::{F, MIN_AGE, is_there, keep};
 use crate::{
-    Broken, Verdict,
+    Verdict,
     fixtures::{artifact, noise, path},
+    race,
     suite::{ensure, ensure_eq, ensure_err},
 };
 use overskill_core::{AppFile, Artifact, Collected};
@@ -41,7 +42,11 @@ pub(super) async fn what_is_young_is_not_collected(f: &F) -> Verdict {
     let artifact = artifact(3, f.names().seed());
     f.store().put(&artifact, f.names().after(1000)).await?;
     let collected = f.store().collect(f.names().after(4000), MIN_AGE).await?;
-    ensure_eq!(collected, Collected::default(), "what was collected 3,000 s after it was put, with a min_age of 3,600 s");
+    ensure_eq!(
+        collected,
+        Collected::default(),
+        "what was collected 3,000 s after it was put, with a min_age of 3,600 s"
+    );
     ensure!(is_there(f, &artifact).await?, "an artifact that was put 3,000 s ago is gone");
     Ok(())
 }
@@ -125,21 +130,19 @@ pub(super) async fn puts_and_collections_do_not_race(f: &F) -> Verdict {
         // `again` and `old` are due; `fresh` is new and shares contents with them, and `again` is put anew.
         f.store().put(&again, f.names().start()).await?;
         f.store().put(&old, f.names().start()).await?;
-        let collector = {
-            let (store, now) = (f.store().clone(), f.names().after(8000));
-            tokio::spawn(async move { store.collect(now, MIN_AGE).await })
-        };
-        let keepers = [again.clone(), fresh.clone()].map(|artifact| {
+        let calls = [None, Some(again.clone()), Some(fresh.clone())].map(|artifact| {
             let (store, scope, now) = (f.store().clone(), scope.clone(), f.names().after(8000));
             let deployment = f.names().deployment();
-            tokio::spawn(async move {
+            async move {
+                let Some(artifact) = artifact else {
+                    return store.collect(now, MIN_AGE).await.map(drop);
+                };
                 let digest = store.put(&artifact, now).await?;
                 store.hold(&scope, digest, deployment).await
-            })
+            }
         });
-        collector.await.map_err(|e| Broken::new(format!("the collector ended: {e}")))??;
-        for keeper in keepers {
-            keeper.await.map_err(|e| Broken::new(format!("a deploy ended: {e}")))??;
+        for done in race(calls).await? {
+            done?;
         }
         f.store().collect(f.names().after(8000), MIN_AGE).await?;
         for (what, artifact) in [("put again", &again), ("put", &fresh)] {

@@ -36,7 +36,8 @@ fn of_every_kind(seed: u64) -> Result<Vec<(&'static str, Artifact)>, crate::Stop
     let server = ServerModule { module: module.clone(), wasm };
     let only_server = ServerModule { module: module.clone(), wasm: [].into() };
     let mut settings = ArtifactConfig::default();
-    for (name, value) in [("compatibility_date", "2026-11-01"), ("ünï", ""), ("", "no name"), ("json", "{\"a\":[1]}")] {
+    for (name, value) in [("compatibility_date", "2026-11-01"), ("ünï", ""), ("", "no name"), ("json", "{\"a\":[1]}")]
+    {
         settings.settings.insert(name.into(), value.into());
     }
     Ok(vec![
@@ -181,7 +182,10 @@ pub(super) async fn a_dropped_put_can_be_repeated(f: &F) -> Verdict {
         poll_times(polls, f.store().put(&artifact, f.names().start())).await;
         keep(f, &scope, &artifact, 0).await?;
         let got = f.store().get(&scope, artifact.digest()).await?;
-        ensure!(got.is_some_and(|got| *got == artifact), "after a put dropped at poll {polls}, the artifact is not whole");
+        ensure!(
+            got.is_some_and(|got| *got == artifact),
+            "after a put dropped at poll {polls}, the artifact is not whole"
+        );
     }
     Ok(())
 }

@@ -10,8 +10,8 @@ use crate::{
     suites::base::{base, secs},
 };
 use overskill_core::{
-    Around, Commit, DeployLease, DeploymentEvent as E, DeploymentStore, Fence, LeaseChange, Result, Scope,
-    Timestamp, WorkerName,
+    Around, Commit, DeployLease, DeploymentEvent as E, DeploymentStore, Fence, LeaseChange, Result, Scope, Timestamp,
+    WorkerName,
 };
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -59,7 +59,11 @@ pub(super) async fn a_held_lease_is_refused_to_others(f: &F) -> Verdict {
 pub(super) async fn its_own_lease_is_taken_again_with_a_higher_fence(f: &F) -> Verdict {
     let (d, now) = begin(f).await?;
     let first = leased(f.store(), d.commit(1, [], now).lease(take("node-1", secs(30)))).await?;
-    let second = leased(f.store(), d.commit(1, [], now).lease(take("node-2", secs(60)))).await?;
+    // Another driver of the same deployment is another holder: two must not drive it at once.
+    let stolen = d.commit(1, [started()], now).lease(take("node-2", secs(60)));
+    ensure_err!(f.store().commit(&stolen).await, Conflict, "another holder's take of the same deployment's lease");
+    ensure_eq!(events(f.store(), &d).await?, vec![requested()], "events after the refused take");
+    let second = leased(f.store(), d.commit(1, [], now).lease(take("node-1", secs(60)))).await?;
     ensure!(second.fence > first.fence, "the fence went from {} to {}", first.fence, second.fence);
     ensure_eq!(second.expires_at, now.plus(secs(60)), "when the second lease expires");
     let keep = d.commit(1, [], now).lease(LeaseChange::Keep { fence: first.fence, ttl: secs(90) });
@@ -142,7 +146,7 @@ pub(super) async fn a_released_lease_is_free_and_fences_grow(f: &F) -> Verdict {
 pub(super) async fn a_stale_fence_writes_nothing(f: &F) -> Verdict {
     let (d, now) = begin(f).await?;
     let stale = leased(f.store(), d.commit(1, [], now).lease(take("node-1", secs(30)))).await?.fence;
-    let lease = leased(f.store(), d.commit(1, [], now).lease(take("node-2", secs(30)))).await?;
+    let lease = leased(f.store(), d.commit(1, [], now).lease(take("node-1", secs(30)))).await?;
     let never = lease.fence.next();
     for fence in [stale, never, Fence::ZERO] {
         for change in [LeaseChange::Keep { fence, ttl: secs(90) }, LeaseChange::Release { fence }] {

@@ -65,9 +65,6 @@ pub(super) fn take(holder: &str, ttl: Duration) -> LeaseChange {
     LeaseChange::Take { holder, ttl, above: Fence::ZERO }
 }
 
-pub(super) async fn events(
-    store: &(impl DeploymentStore + ?Sized),
-    d: &D,
-) -> Result<Vec<DeploymentEvent>, Stop> {
+pub(super) async fn events(store: &(impl DeploymentStore + ?Sized), d: &D) -> Result<Vec<DeploymentEvent>, Stop> {
     Ok(store.events(d.id).await?.into_iter().map(|e| e.event).collect())
 }

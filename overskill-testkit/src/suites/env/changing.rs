@@ -1,9 +1,8 @@
 use super::{F, key, newest, set, values};
 use crate::{
-    Broken, PassThrough, Verdict, poll_times,
+    PassThrough, Verdict, poll_times, race,
     suite::{ensure, ensure_eq, ensure_err},
 };
-use futures::future::join_all;
 use overskill_core::{
     Around, EnvChanges, EnvEntry, EnvRevision, EnvStore, EnvValue, ErrorKind, Incarnation, KeyProvider, StreamPosition,
 };
@@ -35,7 +34,11 @@ pub(super) async fn what_was_set_is_read(f: &F) -> Verdict {
     ensure_eq!(f.store().current(&scope).await?, revision, "current revision after put");
     let got = f.store().get(&scope, revision).await?;
     ensure_eq!(got.revision, revision, "revision of the variables");
-    let want = [("API_TOKEN", "t0ken", true), ("API_URL", "https://api.example", false), ("SAME", "https://api.example", true)];
+    let want = [
+        ("API_TOKEN", "t0ken", true),
+        ("API_URL", "https://api.example", false),
+        ("SAME", "https://api.example", true),
+    ];
     ensure_eq!(values(&got), want, "variables (name, value, sealed)");
     Ok(())
 }
@@ -66,7 +69,10 @@ pub(super) async fn every_put_adds_exactly_one(f: &F) -> Verdict {
     let puts = [
         ("a first value", set("A", EnvValue::plain("a"))),
         ("the same value", set("A", EnvValue::plain("a"))),
-        ("three values", set("A", EnvValue::sealed("a")).set(key("B"), EnvValue::plain("b")).set(key("C"), EnvValue::plain("c"))),
+        (
+            "three values",
+            set("A", EnvValue::sealed("a")).set(key("B"), EnvValue::plain("b")).set(key("C"), EnvValue::plain("c")),
+        ),
         ("an unset", EnvChanges::new().unset(key("A"))),
         ("an unset of nothing", EnvChanges::new().unset(key("A"))),
     ];
@@ -97,7 +103,8 @@ pub(super) async fn revisions_never_change(f: &F) -> Verdict {
         let got = f.store().get(&scope, *revision).await?;
         ensure_eq!(values(&got), *want, "variables at revision {revision}");
         ensure_eq!(got.revision, *revision, "revision of the variables");
-        let names: Vec<_> = f.store().entries(&scope, *revision).await?.into_iter().map(|e| e.key.to_string()).collect();
+        let names: Vec<_> =
+            f.store().entries(&scope, *revision).await?.into_iter().map(|e| e.key.to_string()).collect();
         let want: Vec<_> = want.iter().map(|(name, ..)| (*name).to_owned()).collect();
         ensure_eq!(names, want, "entries at revision {revision}");
     }
@@ -107,7 +114,8 @@ pub(super) async fn revisions_never_change(f: &F) -> Verdict {
 pub(super) async fn entries_tell_names_and_origins(f: &F) -> Verdict {
     let scope = f.names().scope();
     let sealed_under = Some(f.besides().current().await?);
-    let first = set("Z", EnvValue::plain("z")).set(key("A"), EnvValue::sealed("a")).set(key("_"), EnvValue::sealed("u"));
+    let first =
+        set("Z", EnvValue::plain("z")).set(key("A"), EnvValue::sealed("a")).set(key("_"), EnvValue::sealed("u"));
     let first = f.store().put(&scope, &first, None).await?;
     let second = set("a", EnvValue::plain("small")).set(key("Z"), EnvValue::sealed("z2")).unset(key("_"));
     let second = f.store().put(&scope, &second, None).await?;
@@ -204,9 +212,9 @@ pub(super) async fn of_concurrent_conditional_puts_one_wins(f: &F) -> Verdict {
         let puts = [0, 1, 2, 3, 4].map(|n| {
             let (store, scope) = (f.store().clone(), scope.clone());
             let changes = set("WINNER", EnvValue::sealed(n.to_string()));
-            tokio::spawn(async move { store.put(&scope, &changes, Some(head)).await })
+            async move { store.put(&scope, &changes, Some(head)).await }
         });
-        let done: Vec<_> = join_all(puts).await.into_iter().flatten().collect();
+        let done = race(puts).await?;
         let won: Vec<_> = (0..done.len()).filter(|n| done[*n].is_ok()).collect();
         ensure_eq!(won.len(), 1, "how many of {} puts at {head} succeeded", done.len());
         for lost in done.iter().filter(|d| d.is_err()) {
@@ -228,18 +236,18 @@ pub(super) async fn concurrent_puts_all_land(f: &F) -> Verdict {
     let start = f.store().current(&scope).await?;
     let writers = (0..WRITERS).map(|w| {
         let (store, scope) = (f.store().clone(), scope.clone());
-        tokio::spawn(async move {
+        async move {
             let mut seqs = Vec::new();
             for n in 0..EACH {
                 let changes = set(&format!("W{w}_{n}"), EnvValue::sealed(format!("{w} {n}")));
                 seqs.push(store.put(&scope, &changes, None).await?.0.seq);
             }
             Ok::<_, overskill_core::Error>(seqs)
-        })
+        }
     });
     let mut seqs = Vec::new();
-    for writer in join_all(writers).await {
-        seqs.extend(writer.map_err(|e| Broken::new(format!("a writer ended: {e}")))??);
+    for writer in race(writers).await? {
+        seqs.extend(writer?);
     }
     seqs.sort_unstable();
     let want: Vec<_> = (1..=WRITERS * EACH).map(|n| start.0.seq + n).collect();
@@ -273,7 +281,8 @@ pub(super) async fn a_dropped_put_leaves_all_or_nothing(f: &F) -> Verdict {
 pub(super) async fn revisions_survive_a_restart(f: &F) -> Verdict {
     let scope = f.names().scope();
     let first = f.store().put(&scope, &set("A", EnvValue::sealed("one")), None).await?;
-    let second = f.store().put(&scope, &set("A", EnvValue::sealed("two")).set(key("B"), EnvValue::plain("b")), None).await?;
+    let second =
+        f.store().put(&scope, &set("A", EnvValue::sealed("two")).set(key("B"), EnvValue::plain("b")), None).await?;
     let entries = f.store().entries(&scope, second).await?;
     let again = f.reopened().await?;
     ensure_eq!(again.current(&scope).await?, second, "current revision after a restart");
@@ -294,7 +303,11 @@ pub(super) async fn pointers_and_wrappers_answer_alike(f: &F) -> Verdict {
     let head = wrapped.put(&scope, &set("A", EnvValue::sealed("a")), Some(start)).await?;
     ensure_eq!(values(&newest(f, &scope).await?), [("A", "a", true)], "variables that were put through a wrapper");
     ensure_eq!(values(&wrapped.get(&scope, head).await?), [("A", "a", true)], "variables through a wrapper");
-    ensure_eq!(wrapped.entries(&scope, head).await?, f.store().entries(&scope, head).await?, "entries through a wrapper");
+    ensure_eq!(
+        wrapped.entries(&scope, head).await?,
+        f.store().entries(&scope, head).await?,
+        "entries through a wrapper"
+    );
     let refused = wrapped.put(&scope, &set("A", EnvValue::plain("b")), Some(start)).await;
     ensure_eq!(refused.map_err(|e| e.kind()), Err(ErrorKind::Conflict), "a put at an old revision through a wrapper");
     ensure_eq!(wrapped.reseal(&scope).await?, 0, "values that reseal moved through a wrapper");

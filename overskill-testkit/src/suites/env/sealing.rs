@@ -49,7 +49,8 @@ pub(super) async fn nothing_shows_a_sealed_value(f: &F) -> Verdict {
 pub(super) async fn old_values_open_after_a_rotation(f: &F) -> Verdict {
     let scope = f.names().scope();
     let old = f.besides().current().await?;
-    let first = f.store().put(&scope, &set("A", EnvValue::sealed("a")).set(key("P"), EnvValue::plain("p")), None).await?;
+    let first =
+        f.store().put(&scope, &set("A", EnvValue::sealed("a")).set(key("P"), EnvValue::plain("p")), None).await?;
     let new = f.besides().rotate();
     let second = f.store().put(&scope, &set("B", EnvValue::sealed("b")), None).await?;
     ensure_eq!(values(&f.store().get(&scope, first).await?), [("A", "a", true), ("P", "p", false)], "the old revision");
@@ -63,7 +64,8 @@ pub(super) async fn old_values_open_after_a_rotation(f: &F) -> Verdict {
 pub(super) async fn reseal_moves_every_value_to_the_current_key(f: &F) -> Verdict {
     let scope = f.names().scope();
     let old = f.besides().current().await?;
-    let start = set("A", EnvValue::sealed("a1")).set(key("B"), EnvValue::sealed("")).set(key("P"), EnvValue::plain("p"));
+    let start =
+        set("A", EnvValue::sealed("a1")).set(key("B"), EnvValue::sealed("")).set(key("P"), EnvValue::plain("p"));
     let first = f.store().put(&scope, &start, None).await?;
     let second = f.store().put(&scope, &set("A", EnvValue::sealed("a2")), None).await?;
     let third = f.store().put(&scope, &EnvChanges::new().unset(key("B")), None).await?;
@@ -71,7 +73,10 @@ pub(super) async fn reseal_moves_every_value_to_the_current_key(f: &F) -> Verdic
     let entries = f.store().entries(&scope, first).await?;
 
     let new = f.besides().rotate();
-    ensure!(f.store().reseal(&scope).await? >= 3, "reseal moved fewer than the three values that were under the old key");
+    ensure!(
+        f.store().reseal(&scope).await? >= 3,
+        "reseal moved fewer than the three values that were under the old key"
+    );
     ensure_eq!(f.store().reseal(&scope).await?, 0, "values that a second reseal moved");
     ensure_eq!(f.store().current(&scope).await?, third, "current revision after reseal");
     let since: Vec<_> = f.store().entries(&scope, first).await?.into_iter().map(|e| e.since).collect();

@@ -44,7 +44,11 @@ pub(super) async fn changes_since_is_exact_and_in_order(f: &F) -> Verdict {
     for (n, entry) in entries.iter().enumerate() {
         let got = since(f, &scope, from, entries.len() - n).await?;
         let CatchUp::Entries(got) = got else {
-            return Err(crate::Broken::new(format!("changes since {from} are gone, {} applies later", entries.len() - n)).into());
+            return Err(crate::Broken::new(format!(
+                "changes since {from} are gone, {} applies later",
+                entries.len() - n
+            ))
+            .into());
         };
         let positions: Vec<_> = got.iter().map(|e| e.position).collect();
         let want: Vec<_> = entries[n..].iter().map(|e| e.position).collect();

@@ -9,8 +9,7 @@ use overskill_core::{AppFile, Changes, FileMeta, FilePath, Page, Scope};
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 /// Paths whose order is easily mistaken: capitals before small letters, marks between, other scripts last.
-const ORDER: [&str; 14] =
-    ["-", "0", "10", "2", "A/z", "Z", "_", "a", "a b", "a-b", "a/b", "ab", "z", "é"];
+const ORDER: [&str; 14] = ["-", "0", "10", "2", "A/z", "Z", "_", "a", "a b", "a-b", "a/b", "ab", "z", "é"];
 
 async fn filled(f: &F) -> Result<(Scope, BTreeMap<FilePath, AppFile>), Stop> {
     let scope = f.names().scope();
@@ -40,7 +39,12 @@ pub(super) async fn a_listing_is_in_path_order(f: &F) -> Verdict {
     ensure_eq!(page.next, None, "next of the whole listing");
     for meta in &page.items {
         let file = &files[&meta.path];
-        ensure_eq!((meta.digest, meta.size_bytes), (file.digest(), file.size_bytes()), "digest and size of {}", meta.path);
+        ensure_eq!(
+            (meta.digest, meta.size_bytes),
+            (file.digest(), file.size_bytes()),
+            "digest and size of {}",
+            meta.path
+        );
     }
     Ok(())
 }

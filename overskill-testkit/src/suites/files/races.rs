@@ -1,10 +1,10 @@
 use super::{FileStoreFixture as F, contents, snapshot};
 use crate::{
-    Broken, Verdict,
+    Stop, Verdict,
     fixtures::path,
+    race,
     suite::{ensure, ensure_eq, ensure_err},
 };
-use futures::future::join_all;
 use overskill_core::{AppFile, Changes, FileStore, Scope, Snapshot};
 use std::{
     collections::BTreeSet,
@@ -12,6 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 const WRITES: usize = 24;
@@ -28,55 +29,55 @@ fn write(n: usize) -> Changes {
     changes
 }
 
-/// Snapshots that were taken while one writer wrote.
-async fn snapshots_during_writes(store: &Arc<dyn FileStore>, scope: &Scope) -> Result<Vec<Snapshot>, crate::Stop> {
+/// Looks at every snapshot that three readers get while one writer writes.
+async fn look_while_writing(f: &F, look: fn(&Snapshot) -> Verdict) -> Verdict {
+    let scope = f.names().scope();
     let done = Arc::new(AtomicBool::new(false));
-    let readers = [(); 3].map(|()| {
-        let (store, scope, done) = (store.clone(), scope.clone(), done.clone());
-        tokio::spawn(async move {
-            let mut seen = Vec::new();
-            while !done.load(Ordering::Relaxed) && seen.len() < 2000 {
-                seen.push(store.snapshot(&scope).await?);
+    let calls = (0..4).map(|caller| {
+        let (store, scope, done) = (f.store().clone(), scope.clone(), done.clone());
+        async move {
+            if caller == 0 {
+                let written = write_all(&*store, &scope).await;
+                done.store(true, Ordering::Relaxed);
+                return written.map_err(Stop::from);
+            }
+            while !done.load(Ordering::Relaxed) {
+                look(&store.snapshot(&scope).await?)?;
                 tokio::task::yield_now().await;
             }
-            Ok::<_, overskill_core::Error>(seen)
-        })
-    });
-    let mut written = Ok(());
-    for n in 1..=WRITES {
-        if let Err(e) = store.apply(scope, &write(n), None).await {
-            written = Err(e);
-            break;
+            look(&store.snapshot(&scope).await?)
         }
-        tokio::task::yield_now().await;
+    });
+    race(calls).await?.into_iter().collect()
+}
+
+async fn write_all(store: &dyn FileStore, scope: &Scope) -> overskill_core::Result<()> {
+    for n in 1..=WRITES {
+        store.apply(scope, &write(n), None).await?;
+        // So that the readers meet each write, also where a write takes no time.
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    done.store(true, Ordering::Relaxed);
-    written?;
-    let mut all = vec![store.snapshot(scope).await?];
-    for seen in join_all(readers).await {
-        all.extend(seen.map_err(|e| Broken::new(format!("a reader ended: {e}")))??);
-    }
-    Ok(all)
+    Ok(())
 }
 
 pub(super) async fn apply_is_atomic(f: &F) -> Verdict {
-    let scope = f.names().scope();
-    for seen in snapshots_during_writes(f.store(), &scope).await? {
+    let look = |seen: &Snapshot| {
         let kinds: BTreeSet<_> = seen.files.values().map(AppFile::contents).collect();
         ensure!(kinds.len() <= 1, "a snapshot holds parts of several applies: {:?}", contents(&seen.files));
         ensure!(matches!(seen.files.len(), 0 | 6), "a snapshot has {} files of 6: {:?}", seen.files.len(), seen.files);
-    }
-    Ok(())
+        Ok(())
+    };
+    look_while_writing(f, look).await
 }
 
 pub(super) async fn a_snapshot_is_of_its_position(f: &F) -> Verdict {
-    let scope = f.names().scope();
-    for seen in snapshots_during_writes(f.store(), &scope).await? {
+    let look = |seen: &Snapshot| {
         let got = seen.files.get(&path("a")).map(|file| String::from_utf8_lossy(file.contents()).into_owned());
         let want = Some(seen.position.seq.to_string()).filter(|_| seen.position.seq > 0);
         ensure_eq!(got, want, "which apply the files of a snapshot at {} are of", seen.position);
-    }
-    Ok(())
+        Ok(())
+    };
+    look_while_writing(f, look).await
 }
 
 pub(super) async fn of_concurrent_conditional_applies_one_wins(f: &F) -> Verdict {
@@ -86,9 +87,9 @@ pub(super) async fn of_concurrent_conditional_applies_one_wins(f: &F) -> Verdict
         let applies = [0, 1, 2, 3, 4, 5].map(|n| {
             let (store, scope) = (f.store().clone(), scope.clone());
             let changes = Changes::new().put(path("winner"), n.to_string()).put(path(&format!("{round}/{n}")), "x");
-            tokio::spawn(async move { store.apply(&scope, &changes, Some(head)).await })
+            async move { store.apply(&scope, &changes, Some(head)).await }
         });
-        let done: Vec<_> = join_all(applies).await.into_iter().flatten().collect();
+        let done = race(applies).await?;
         let won: Vec<_> = (0..done.len()).filter(|n| done[*n].is_ok()).collect();
         ensure_eq!(won.len(), 1, "how many of {} applies at {head} succeeded", done.len());
         for lost in done.iter().filter(|d| d.is_err()) {
@@ -110,18 +111,18 @@ pub(super) async fn concurrent_applies_all_land(f: &F) -> Verdict {
     let start = f.store().snapshot(&scope).await?.position;
     let writers = (0..WRITERS).map(|w| {
         let (store, scope) = (f.store().clone(), scope.clone());
-        tokio::spawn(async move {
+        async move {
             let mut positions = Vec::new();
             for n in 0..EACH {
                 let changes = Changes::new().put(path(&format!("{w}/{n}")), format!("{w} {n}")).put(path("last"), "x");
                 positions.push(store.apply(&scope, &changes, None).await?);
             }
             Ok::<_, overskill_core::Error>(positions)
-        })
+        }
     });
     let mut seqs = Vec::new();
-    for writer in join_all(writers).await {
-        let positions = writer.map_err(|e| Broken::new(format!("a writer ended: {e}")))??;
+    for writer in race(writers).await? {
+        let positions = writer?;
         ensure!(positions.is_sorted_by_key(|p| p.seq), "a writer's own positions fall: {positions:?}");
         seqs.extend(positions.iter().map(|p| start.behind(*p)));
     }

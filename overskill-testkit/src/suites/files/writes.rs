@@ -10,7 +10,9 @@ use overskill_core::{AppFile, Changes, Error, Incarnation, Scope, Snapshot, Stre
 pub(super) async fn a_put_replaces(f: &F) -> Verdict {
     let scope = f.names().scope();
     let (at, other) = (path("src/App.tsx"), path("src/Other.tsx"));
-    f.store().apply(&scope, &Changes::new().put(at.clone(), "a longer first text").put(other.clone(), "o"), None).await?;
+    f.store()
+        .apply(&scope, &Changes::new().put(at.clone(), "a longer first text").put(other.clone(), "o"), None)
+        .await?;
     for text in ["second", "", "third"] {
         let file = AppFile::new(text);
         f.store().apply(&scope, &Changes::new().put(at.clone(), file.clone()), None).await?;

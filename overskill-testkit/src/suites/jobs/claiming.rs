@@ -9,9 +9,7 @@ use crate::{
     suite::{ensure, ensure_eq, ensure_err},
     suites::base::{base, secs},
 };
-use overskill_core::{
-    ClaimRequest, Fence, RunLease, RunOutcome, RunState, Scope, Timestamp, WorkerName,
-};
+use overskill_core::{ClaimRequest, Fence, RunLease, RunOutcome, RunState, Scope, Timestamp, WorkerName};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) async fn what_is_not_due_waits(f: &F) -> Verdict {

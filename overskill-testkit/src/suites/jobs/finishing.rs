@@ -9,9 +9,7 @@ use crate::{
     suite::{ensure, ensure_eq, ensure_err},
     suites::base::{base, secs},
 };
-use overskill_core::{
-    Fence, FinishResult, FinishedRun, RunBackoff, RunId, RunOutcome, RunRecord, RunState,
-};
+use overskill_core::{Fence, FinishResult, FinishedRun, RunBackoff, RunId, RunOutcome, RunRecord, RunState};
 
 pub(super) async fn a_done_run_is_over(f: &F) -> Verdict {
     let (scope, now) = (scope(f), base(f.names()));
@@ -157,11 +155,11 @@ pub(super) async fn ends_are_answered_in_order(f: &F) -> Verdict {
         end(4, RunOutcome::Done),
     ];
     let results = queue(f).finish(&ends, now).await?;
-    use FinishResult::{Stale, Taken};
-    ensure_eq!(results, vec![Taken, Stale, Taken, Stale, Taken, Stale, Taken], "the answers");
+    let (taken, stale) = (FinishResult::Taken, FinishResult::Stale);
+    ensure_eq!(results, vec![taken, stale, taken, stale, taken, stale, taken], "the answers");
     let records = history(f, &scope, &job.name).await?;
-    let state = |n: usize| records.iter().find(|r| r.run == leases[n].run).map(|r| r.state);
-    let states: Vec<_> = (0..5).map(state).collect();
+    let became = |n: usize| records.iter().find(|r| r.run == leases[n].run).map(|r| r.state);
+    let states: Vec<_> = (0..5).map(became).collect();
     let want = [RunState::Done, RunState::Waiting, RunState::Running, RunState::Dead, RunState::Done].map(Some);
     ensure_eq!(states, want, "what became of the runs");
     ensure_eq!(queue(f).finish(&[], now).await?, vec![], "the answers to no ends");

@@ -1,6 +1,8 @@
 //! Cases of jobs, and of the runs that their schedules make.
 
-use super::shared::{F, claim, claim_none, claim_one, done, history, limit, minutely, name, on_demand, queue, scheduler, scope, trigger};
+use super::shared::{
+    F, claim, claim_none, claim_one, done, history, limit, minutely, name, on_demand, queue, scheduler, scope, trigger,
+};
 use crate::{
     Verdict,
     suite::{ensure, ensure_eq, ensure_err},

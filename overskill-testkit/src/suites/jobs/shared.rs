@@ -42,7 +42,7 @@ pub(super) fn on_demand(scope: &Scope, job: &str) -> JobSpec {
 }
 
 /// How long a claim of a case lasts.
-pub(super) const LEASE: Duration = Duration::from_secs(60);
+pub(super) const LEASE: Duration = Duration::from_mins(1);
 
 pub(super) fn request(runs: u32, now: Timestamp) -> ClaimRequest {
     ClaimRequest::new(WorkerName::parse("worker-1").expect("a legal name"), limit(runs), now).lease(LEASE)
@@ -92,12 +92,7 @@ pub(super) fn failed(reason: &str, retry_after_ms: Option<u64>) -> RunOutcome {
 }
 
 /// Ends one try and gives the answer.
-pub(super) async fn finish(
-    f: &F,
-    lease: &RunLease,
-    outcome: RunOutcome,
-    now: Timestamp,
-) -> Result<FinishResult, Stop> {
+pub(super) async fn finish(f: &F, lease: &RunLease, outcome: RunOutcome, now: Timestamp) -> Result<FinishResult, Stop> {
     let mut results = queue(f).finish(&[ended(lease, outcome)], now).await?;
     ensure_eq!(results.len(), 1, "how many answers there are for one run");
     Ok(results.remove(0))

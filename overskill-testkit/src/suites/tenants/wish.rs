@@ -28,7 +28,7 @@ impl TokenWish {
     pub fn new(tenant: TenantId, subject: SubjectId, now: Timestamp) -> Self {
         let millis = now.as_unix_millis();
         let issued_at = Timestamp::from_unix_millis(millis - millis.rem_euclid(1000));
-        let expires_at = issued_at.plus(Duration::from_secs(300));
+        let expires_at = issued_at.plus(Duration::from_mins(5));
         let rights = "data develop operate".into();
         Self { tenant, subject, rights, issued_at, expires_at, algorithm: None, flaw: None }
     }

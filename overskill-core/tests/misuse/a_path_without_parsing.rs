@@ -1,4 +1,4 @@
-use overskill::{FileStore, Scope};
+use overskill_core::{FileStore, Scope};
 
 async fn read(store: &dyn FileStore, scope: &Scope) {
     let _ = store.get(scope, "../../etc/passwd").await;

@@ -1,4 +1,4 @@
-use overskill::{AppRecord, Platform};
+use overskill_core::{AppRecord, Platform};
 
 async fn add(platform: Platform, record: AppRecord) {
     platform.put_app(&record).await.unwrap();
