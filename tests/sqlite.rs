@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use overskill::{
-    AppHandle, AppId, AppRecord, BackendName, DeploymentStrategy, EnvChanges, EnvKey, EnvValue, Environment, JobName, JobSpec,
-    KeyId, LocalKeyProvider, Outcome, Overskill, RootKey, Schedule, Scope, Sealer, SystemIds, SystemScopes, Timestamp, To,
+    AppHandle, AppId, AppRecord, BackendName, DeploymentStrategy, EnvChanges, EnvKey, EnvValue, Environment, JobName,
+    JobSpec, KeyId, LocalKeyProvider, Outcome, Overskill, RootKey, Schedule, Scope, Sealer, SystemIds, SystemScopes,
+    Timestamp, To,
     memory::MemoryTarget,
     sql::{SqliteOptions, SqliteStores},
 };

@@ -1,8 +1,9 @@
 use crate::disk;
 use async_trait::async_trait;
 use overskill_core::{
-    Artifact, BackendName, DeployRequest, DeploymentId, DeploymentTarget, EnvRevision, Error, ErrorKind, Fence, FilePath, Handle,
-    Manifest, Observed, ObservedState, Readiness, Removal, Result, Scope, Staged, TargetInfo, TargetStatus,
+    Artifact, BackendName, DeployRequest, DeploymentId, DeploymentTarget, EnvRevision, Error, ErrorKind, Fence,
+    FilePath, Handle, Manifest, Observed, ObservedState, Readiness, Removal, Result, Scope, Staged, TargetInfo,
+    TargetStatus,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -217,7 +218,8 @@ impl DeploymentTarget for FolderTarget {
             Ok(())
         })?;
         // Assets that no version names any more; the record is right whether or not this gets done.
-        let used = self.with(scope, |site| Ok(site.versions.values().flat_map(|v| v.manifest.blobs()).collect::<Vec<_>>()))?;
+        let used =
+            self.with(scope, |site| Ok(site.versions.values().flat_map(|v| v.manifest.blobs()).collect::<Vec<_>>()))?;
         let unused = |entry: io::Result<fs::DirEntry>| {
             let entry = entry.ok()?;
             let name = entry.file_name().into_string().ok()?;

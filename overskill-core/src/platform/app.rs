@@ -1,5 +1,10 @@
 use super::{AppEnv, AppJobs, AppPreview, Parts};
-use crate::{AppFile, AppId, AppRecord, AppState, AuditEntry, AuditRecord, Changes, DeploymentEnd, DeploymentId, DeploymentRecord, DeploymentSource, DeploymentSummary, Digest, EnvRevision, Environment, Error, ErrorKind, FilePath, Grant, Limits, NewDeployment, Outcome, Page, Result, Right, Route, Scope, Snapshot, StreamPosition, Written, instruments};
+use crate::{
+    AppFile, AppId, AppRecord, AppState, AuditEntry, AuditRecord, Changes, DeploymentEnd, DeploymentId,
+    DeploymentRecord, DeploymentSource, DeploymentSummary, Digest, EnvRevision, Environment, Error, ErrorKind,
+    FilePath, Grant, Limits, NewDeployment, Outcome, Page, Result, Right, Route, Scope, Snapshot, StreamPosition,
+    Written, instruments,
+};
 use std::{future::Future, num::NonZeroU32, sync::Arc};
 use tracing::Instrument as _;
 

@@ -81,8 +81,8 @@ mod cases {
         suite::{ensure, ensure_eq},
     };
     use overskill_core::{
-        AppFile, Around, Changes, EnvKey, EnvRevision, EnvSnapshot, EnvValue, Environment, FilePath, Incarnation, Preview, PreviewHost, PreviewStatus, Scope,
-        Snapshot, StreamPosition, Update,
+        AppFile, Around, Changes, EnvKey, EnvRevision, EnvSnapshot, EnvValue, Environment, FilePath, Incarnation,
+        Preview, PreviewHost, PreviewStatus, Scope, Snapshot, StreamPosition, Update,
     };
     use std::{collections::BTreeMap, sync::Arc};
 

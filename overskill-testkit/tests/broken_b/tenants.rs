@@ -2,8 +2,8 @@ use super::breaks;
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use overskill_core::{
-    AccessToken, Claims, KeyId, LocalKeys, LocalTokens, LocalValidator, Readiness, Refusal, Result, Rights, TenantId,
-    TenantValidator, Timestamp,
+    AccessToken, Claims, KeyId, LocalKeys, LocalTokens, LocalValidator, Readiness, Refusal, Result, Rights, SubjectId,
+    TenantId, TenantValidator, Timestamp,
 };
 use overskill_testkit::{TenantValidatorFixture, TokenAlgorithm, TokenSource, suites::tenants::V1, tokens::TokenMint};
 use serde_json::Value;
@@ -73,7 +73,12 @@ fn claimed(token: &AccessToken) -> Option<(Value, Claims)> {
     let mut json = || -> Option<Value> { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts.next()?).ok()?).ok() };
     let (header, payload) = (json()?, json()?);
     let text = |name: &str| payload.get(name)?.as_str().map(str::to_owned);
-    let claims = Claims::new(text("sub")?.parse().ok()?, text("tenant")?.parse().ok()?, text("rights")?.parse().ok()?, Timestamp::from_unix_millis(payload.get("exp")?.as_i64()? * 1000));
+    let claims = Claims::new(
+        text("sub")?.parse().ok()?,
+        text("tenant")?.parse().ok()?,
+        text("rights")?.parse().ok()?,
+        Timestamp::from_unix_millis(payload.get("exp")?.as_i64()? * 1000),
+    );
     Some((header, claims))
 }
 
@@ -106,7 +111,7 @@ impl TenantValidator for Broken {
                 let mut claims = validate(tenant, now).await?;
                 claims.rights = Rights::ALL;
                 Ok(claims)
-            },
+            }
             (Flaw::RemembersAnswers, _) => {
                 let known = self.seen.lock().unwrap().get(token.expose()).cloned();
                 if let Some(claims) = known {
@@ -129,7 +134,12 @@ impl TenantValidator for Broken {
                 Ok(claims)
             }
             (Flaw::FillsInClaims, _) => match validate(tenant, now).await {
-                Err(Refusal::MissingClaim(_)) => Ok(Claims::new(SubjectId::visitor(), tenant.clone(), Rights::NONE, now.plus(Duration::from_secs(9)))),
+                Err(Refusal::MissingClaim(_)) => Ok(Claims::new(
+                    SubjectId::visitor(),
+                    tenant.clone(),
+                    Rights::NONE,
+                    now.plus(Duration::from_secs(9)),
+                )),
                 answer => answer,
             },
             (flaw, Some((_, claims))) => match (flaw, validate(tenant, now).await) {
