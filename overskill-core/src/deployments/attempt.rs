@@ -78,7 +78,7 @@ impl Attempts<'_> {
     ) -> Result<()> {
         self.journal.keep().await?;
         let Some(place) = targets.iter().position(|t| t.info().name == name) else {
-            // The strategy has it no more, so nobody can ask it: a sweep has to.
+            // The strategy has it no more, so there is nobody to ask.
             self.journal.note(DeploymentEvent::Unsettled { target: name });
             return Ok(());
         };

@@ -26,8 +26,8 @@ pub struct DeploymentStrategy {
 /// What to do when it stays unknown whether a target runs the new version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fallback {
-    /// Go on with the next target: availability first. The record names what is unsettled, and a sweep removes the late
-    /// arrival. The route names one target all the same.
+    /// Go on with the next target: availability first. The record names what is unsettled; the route names one target all
+    /// the same, and only that is live.
     #[default]
     Eager,
     /// Stop: never give two targets reason to serve one app.

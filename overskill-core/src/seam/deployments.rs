@@ -91,7 +91,7 @@ pub enum DeploymentEvent {
         /// What went wrong.
         failure: Failure,
     },
-    /// It could not be found out whether a target runs it. A sweep looks again.
+    /// It could not be found out whether a target runs it: something of it may still turn up there.
     Unsettled {
         /// The target.
         target: BackendName,

@@ -45,7 +45,8 @@ pub struct TargetInfo {
 pub enum Fencing {
     /// An activation with a lower fence than the last is refused.
     Enforced,
-    /// The platform takes any activation; an overtaken one is found and undone by the next sweep.
+    /// The platform takes any activation. An overtaken one shows in [`observe`](DeploymentTarget::observe), and is undone by
+    /// activating the newest again.
     Observed,
 }
 
