@@ -1,1 +1,17 @@
-//! benches.
+//! The frame of the benchmarks: what each prints, and how two things are measured in one run.
+//!
+//! A benchmark declares its [`Figure`]s first. Each becomes one row, in that order, whatever happens: a figure that
+//! could not be measured is a row without numbers, and if it had a goal, the goal was not met.
+//!
+//! Nothing is measured on its own. [`interleave`] runs the contestants in turn, many times over, and compares each turn
+//! with its neighbour: a machine that is slow for a second is slow for all of them. The ratio shown is the median of
+//! the ratios of neighbours, not the ratio of two medians.
+
+mod report;
+mod turns;
+
+pub use report::{Bench, Figure, Goal, Reading, Row};
+pub use turns::{Turns, interleave, nanos_each};
+
+/// What a measurement comes to. What went wrong is shown, and costs the rows that depend on it.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

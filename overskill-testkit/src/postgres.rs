@@ -265,7 +265,9 @@ impl PostgresCluster {
             self.folder.display()
         );
         for (name, value) in &options.settings {
-            text.push_str(&format!("{name} = '{}'\n", value.replace('\'', "''")));
+            for part in [name.as_ref(), " = '", &value.replace('\'', "''"), "'\n"] {
+                text.push_str(part);
+            }
         }
         let path = self.data().join("postgresql.auto.conf");
         fs::write(&path, text).map_err(|e| failed("write the settings", &e))
@@ -292,7 +294,7 @@ impl PostgresCluster {
                 Err(e) => e,
             };
             let ended = server.try_wait().map_err(|e| failed("look at the server", &e))?;
-            if ended.is_some() || since.elapsed() > Duration::from_secs(60) {
+            if ended.is_some() || since.elapsed() > Duration::from_mins(1) {
                 let _ = server.kill(); // it may have ended
                 let _ = server.wait();
                 let message = format!("postgres did not start; its log ends with: {}", last_lines(&self.log()));

@@ -88,7 +88,7 @@ fn owner_that_is_killed() {
     }
     let cluster = PostgresCluster::start().unwrap();
     println!("\ncluster {}", cluster.url("postgres"));
-    sleep(Duration::from_secs(600));
+    sleep(Duration::from_mins(10));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use overskill_core::{
-    AppHandle, BackendName, DeploymentEvent, DeploymentId, DeploymentStrategy, Environment, ErrorKind, Fallback,
+    AppHandle, BackendName, BundleStore as _, Clock as _, DeploymentEvent, DeploymentId, DeploymentStrategy, Environment, ErrorKind, Fallback,
     Notice, Outcome, RouteTable, Scope, TargetInfo, To,
     memory::{MemoryNotifier, MemoryTarget},
 };
@@ -400,7 +400,6 @@ async fn what_failed_lets_its_artifact_go() {
     app.write([("index.html", "two")]).await.unwrap();
     let (_, outcome, _) = deploy(&test, &app).await;
     assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome}");
-    use overskill_core::{BundleStore as _, Clock as _};
     let later = test.clock.now().plus(Duration::from_hours(1));
     let collected = test.memory.bundles.collect(later, Duration::from_mins(1)).await.unwrap();
     assert_eq!(collected.artifacts, 1, "only that of the failed deployment");

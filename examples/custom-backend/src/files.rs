@@ -41,13 +41,12 @@ impl LogFiles {
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
         let path = folder.join("incarnation.json");
-        let incarnation = match disk::read_json(&path)? {
-            Some(number) => Incarnation::from_u64(number),
-            None => {
-                let new = Incarnation::generate(&SystemIds);
-                disk::replace_json(&path, &new.as_u64())?;
-                new
-            }
+        let incarnation = if let Some(number) = disk::read_json(&path)? {
+            Incarnation::from_u64(number)
+        } else {
+            let new = Incarnation::generate(&SystemIds);
+            disk::replace_json(&path, &new.as_u64())?;
+            new
         };
         Ok(Self { folder, incarnation, scopes: Arc::default() })
     }

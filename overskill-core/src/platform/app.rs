@@ -202,13 +202,11 @@ impl AppHandle {
     pub(super) async fn permit_change(&self, environment: Environment, right: Right) -> Result<Scope> {
         let scope = self.permit(environment, right)?;
         // Asked each time: a handle may be older than the suspension.
-        match self.parts.apps.get(self.id()).await?.map(|record| record.state) {
-            Some(AppState::Active) => Ok(scope),
-            _ => {
-                let e = Error::new(ErrorKind::Denied, "the app is suspended").public("This app is suspended.");
-                Err(e.with("app", self.id()))
-            }
+        if self.parts.apps.get(self.id()).await?.is_some_and(|record| record.state == AppState::Active) {
+            return Ok(scope);
         }
+        let e = Error::new(ErrorKind::Denied, "the app is suspended").public("This app is suspended.");
+        Err(e.with("app", self.id()))
     }
 
     /// Makes a span and a measurement of a use case.

@@ -158,6 +158,11 @@ impl Writer<'_> {
         Ok(Tx(self.connection.begin().await?))
     }
 
+    /// For a statement that is its own transaction and has rows to fetch, all of them: its error may be the commit's.
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
     /// Runs a statement that is its own transaction, and says how many rows it changed.
     pub(super) async fn alone(&mut self, query: Query<'_>) -> Result<u64, Fault> {
         Ok(query.execute(&mut *self.connection).await.map_err(Fault::of_commit)?.rows_affected())

@@ -10,6 +10,7 @@
 //! What is durable is up to the server's `synchronous_commit`; `on`, its default, survives a power cut.
 
 mod change_files;
+mod claim_runs;
 mod driver;
 mod open;
 mod options;

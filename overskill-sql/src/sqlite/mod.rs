@@ -8,6 +8,7 @@
 //! the original begins a [new incarnation](SqliteStores::begin_new_incarnation).
 
 mod change_files;
+mod claim_runs;
 mod driver;
 mod open;
 mod options;

@@ -21,6 +21,7 @@ mod take;
 mod turns;
 
 use super::{
+    claim_runs,
     deployments::later,
     driver::{BACKEND, Connection, Db, Fault, row, run, sql},
 };

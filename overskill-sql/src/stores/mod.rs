@@ -18,7 +18,7 @@ pub use files::Files;
 pub use jobs::Jobs;
 pub use routes::Routes;
 
-use super::{Stores, change_files, driver, put_blobs};
+use super::{Stores, change_files, claim_runs, driver, put_blobs};
 use overskill_core::{Records, Sealer};
 use std::sync::Arc;
 

@@ -17,7 +17,7 @@ pub(super) fn execute(socket: &Path, database: &str, sql: &str) -> Result<()> {
 
 fn talk(socket: &Path, database: &str, sql: &str) -> io::Result<Result<()>> {
     let mut server = UnixStream::connect(socket)?;
-    server.set_read_timeout(Some(Duration::from_secs(60)))?;
+    server.set_read_timeout(Some(Duration::from_mins(1)))?;
     let mut hello = 196_608_u32.to_be_bytes().to_vec(); // protocol 3.0
     for word in ["user", "postgres", "database", database, ""] {
         hello.extend_from_slice(word.as_bytes());

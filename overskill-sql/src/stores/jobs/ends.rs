@@ -1,6 +1,6 @@
 //! How tries end, and what is remembered of it.
 
-use super::{Connection, Fault, json, row, sql};
+use super::{Connection, Fault, claim_runs::Ends, json, row, sql};
 use overskill_core::{Fence, FinishedRun, Ids, IdsExt as _, Result, RunOutcome, RunRecord, RunState, Timestamp};
 use serde::Serialize;
 use sqlx::{query, query_as};
@@ -8,15 +8,6 @@ use std::{
     collections::{HashMap, HashSet},
     time::Duration,
 };
-
-/// A run that is over.
-#[derive(Serialize)]
-pub(super) struct End {
-    run: String,
-    fence: i64,
-    state: &'static str,
-    failure: Option<String>,
-}
 
 /// A try that failed.
 pub(super) struct Failed<'a> {
@@ -27,15 +18,14 @@ pub(super) struct Failed<'a> {
 }
 
 /// Parts what is over from what may be tried again.
-pub(super) fn ends(finished: &[FinishedRun]) -> (Vec<End>, Vec<Failed<'_>>) {
-    let (mut ends, mut failures) = (Vec::new(), Vec::new());
+pub(super) fn ends(finished: &[FinishedRun]) -> (Ends, Vec<Failed<'_>>) {
+    let (mut ends, mut failures) = (Ends::default(), Vec::new());
     let mut named = HashSet::new();
     for it in finished.iter().filter(|it| named.insert((it.run, it.fence))) {
         let (run, fence) = (it.run.to_string(), fence_number(it.fence));
-        let over = |run, state: RunState, failure| End { run, fence, state: state.as_str(), failure };
         match &it.outcome {
-            RunOutcome::Done => ends.push(over(run, RunState::Done, None)),
-            RunOutcome::Dead { reason } => ends.push(over(run, RunState::Dead, Some(text(reason)))),
+            RunOutcome::Done => ends.push(run, fence, RunState::Done.as_str(), None),
+            RunOutcome::Dead { reason } => ends.push(run, fence, RunState::Dead.as_str(), Some(text(reason))),
             RunOutcome::Failed { reason, retry_after_ms } => {
                 failures.push(Failed { run, fence, reason, retry_after_ms: *retry_after_ms });
             }
@@ -48,7 +38,7 @@ pub(super) fn ends(finished: &[FinishedRun]) -> (Vec<End>, Vec<Failed<'_>>) {
 pub(super) async fn try_again(
     tx: &mut Connection,
     failures: &[Failed<'_>],
-    ends: &mut Vec<End>,
+    ends: &mut Ends,
     ids: &dyn Ids,
     now: Timestamp,
 ) -> Result<Vec<(String, i64)>, Fault> {
@@ -76,8 +66,7 @@ pub(super) async fn try_again(
         let Some((max_attempts, first_ms, max_ms, now)) = found.get(&key) else { continue };
         let (run, attempt) = key;
         if attempt >= *max_attempts {
-            let state = RunState::Dead.as_str();
-            ends.push(End { run, fence: attempt, state, failure: Some(text(failed.reason)) });
+            ends.push(run, attempt, RunState::Dead.as_str(), Some(text(failed.reason)));
             continue;
         }
         let wait = match failed.retry_after_ms {
@@ -115,41 +104,6 @@ struct Wait {
 fn bound(first_ms: u64, max_ms: u64, attempt: i64) -> Duration {
     let doublings = u32::try_from(attempt - 1).unwrap_or(0).min(63);
     Duration::from_millis(first_ms.saturating_mul(1 << doublings).min(max_ms))
-}
-
-/// Moves runs into the history, and says which: run and fence of each.
-pub(super) async fn end(tx: &mut Connection, ends: &[End], now: Timestamp) -> Result<Vec<(String, i64)>, Fault> {
-    let ends = json(&ends)?;
-    sql!(
-        sqlite: {
-            let sql = "INSERT INTO run_history (job, run, due_ms, state, attempts, failure, ended_ms)
-                       SELECT job, run, due_ms, ends.value ->> 'state', attempt,
-                              coalesce(ends.value ->> 'failure', failure), $2
-                       FROM json_each($1) AS ends JOIN runs ON run = ends.value ->> 'run'
-                       WHERE attempt = ends.value ->> 'fence' AND lease_ms IS NOT NULL
-                       RETURNING run, attempts";
-            let over: Vec<(String, i64)> =
-                query_as(sql).bind(&ends).bind(now.as_unix_millis()).fetch_all(&mut *tx).await?;
-            let runs: Vec<_> = over.iter().map(|(run, _)| run).collect();
-            let sql = "DELETE FROM runs WHERE run IN (SELECT value FROM json_each($1))";
-            query(sql).bind(json(&runs)?).execute(tx).await?;
-            Ok(over)
-        },
-        postgres: {
-            let sql = "WITH gone AS (
-                           DELETE FROM runs USING json_to_recordset($1::json)
-                                                  AS ends (run text, fence bigint, state text, failure text)
-                           WHERE runs.run = ends.run AND attempt = fence AND lease_ms IS NOT NULL
-                           RETURNING job, runs.run, due_ms, state, attempt, coalesce(ends.failure, runs.failure) AS failure),
-                       over AS (
-                           INSERT INTO run_history (job, run, due_ms, state, attempts, failure, ended_ms)
-                           SELECT job, run, due_ms, state, attempt, failure,
-                                  greatest($2, (extract(epoch FROM statement_timestamp()) * 1000)::bigint)
-                           FROM gone)
-                       SELECT run, attempt FROM gone";
-            Ok(query_as(sql).bind(&ends).bind(now.as_unix_millis()).fetch_all(tx).await?)
-        },
-    )
 }
 
 /// Run, when it was due, state, tries, failure, end.

@@ -2,21 +2,27 @@
 
 use super::{
     Fault, Jobs,
-    ends::{RecordRow, end, ends, fence_number, record, try_again},
+    claim_runs::{Claim, end, end_at_once, take_at_once, take_chosen, take_next},
+    ends::{RecordRow, ends, fence_number, record, try_again},
     later, run, sql,
-    take::{choose, lease, take},
+    take::{choose, leases},
     turns::{tick, wake},
 };
 use async_trait::async_trait;
 use overskill_core::{
-    ClaimRequest, Error, FinishResult, FinishedRun, JobName, Readiness, Result, RunLease, RunQueue, RunRecord, Scheduler,
-    Scope, Timestamp,
+    ClaimRequest, Error, FinishResult, FinishedRun, JobName, Readiness, Result, RunLease, RunQueue, RunRecord,
+    Scheduler, Scope, Timestamp,
 };
 use sqlx::{query, query_as, query_scalar};
 use std::{collections::HashSet, num::NonZeroU32, time::Duration};
 
-/// The longest lease, some 30,000 years: no sum of two times overflows.
-const MOST_MS: i64 = 1 << 50;
+/// Why a run is dead whose last try nobody finished.
+const GIVEN_UP: &str = "the worker did not finish it in time";
+
+/// A lease in milliseconds; at most some 30,000 years, so that no sum of times overflows.
+fn millis(lease: Duration) -> i64 {
+    Timestamp::EPOCH.plus(lease).as_unix_millis().min(1 << 50)
+}
 
 #[async_trait]
 impl RunQueue for Jobs {
@@ -25,7 +31,20 @@ impl RunQueue for Jobs {
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<RunLease>> {
+        let claim_at = |now: Timestamp| Claim {
+            now_ms: now.as_unix_millis(),
+            lease_ms: millis(request.lease),
+            worker: request.worker.as_str(),
+            given_up: GIVEN_UP,
+        };
+        let most = request.max_runs.get();
         run("claim", || async {
+            if request.max_running_per_app.is_none() {
+                let taken = take_at_once(&self.db, claim_at(request.now), most).await?;
+                if !taken.is_empty() {
+                    return Ok(leases(taken)?);
+                }
+            }
             let Some(now) = self.something_to_do(request.now).await? else { return Ok(Vec::new()) };
             let mut writer = self.db.writer().await?;
             let mut tx = writer.begin().await?;
@@ -33,17 +52,15 @@ impl RunQueue for Jobs {
                 tick(&mut tx, self.db.ids(), now.at).await?;
                 wake(&mut tx, now.at).await?;
             }
-            let mut taken = match request.max_running_per_app {
-                None => take(&mut tx, request, now.at, None).await?,
+            let taken = match request.max_running_per_app {
+                None => take_next(&mut tx, claim_at(now.at), most).await?,
                 Some(limit) => {
                     let chosen = choose(&mut tx, request, now.at, limit).await?;
-                    take(&mut tx, request, now.at, Some(&chosen)).await?
+                    take_chosen(&mut tx, claim_at(now.at), &chosen).await?
                 }
             };
             tx.commit().await?;
-            taken.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-            let expires_at = now.at.plus(request.lease);
-            Ok(taken.into_iter().map(|taken| lease(taken, expires_at)).collect::<Result<_>>()?)
+            Ok(leases(taken)?)
         })
         .await
     }
@@ -60,7 +77,7 @@ impl RunQueue for Jobs {
             );
             let expires: Option<i64> = query_scalar(sql)
                 .bind(now.as_unix_millis())
-                .bind(Timestamp::EPOCH.plus(by).as_unix_millis().min(MOST_MS))
+                .bind(millis(by))
                 .bind(lease.run.to_string())
                 .bind(fence_number(lease.fence))
                 .fetch_optional(&mut *tx)
@@ -80,17 +97,19 @@ impl RunQueue for Jobs {
             return Ok(Vec::new());
         }
         run("finish", || async {
-            let mut writer = self.db.writer().await?;
-            let mut tx = writer.begin().await?;
             let (mut ends, failures) = ends(finished);
             let mut taken = HashSet::new();
-            if !failures.is_empty() {
+            if failures.is_empty() {
+                taken.extend(end_at_once(&self.db, &ends, now.as_unix_millis()).await?);
+            } else {
+                let mut writer = self.db.writer().await?;
+                let mut tx = writer.begin().await?;
                 taken.extend(try_again(&mut tx, &failures, &mut ends, self.db.ids(), now).await?);
+                if !ends.is_empty() {
+                    taken.extend(end(&mut tx, &ends, now.as_unix_millis()).await?);
+                }
+                tx.commit().await?;
             }
-            if !ends.is_empty() {
-                taken.extend(end(&mut tx, &ends, now).await?);
-            }
-            tx.commit().await?;
             // Each end is taken once, however often it is named.
             let mut result = |it: &FinishedRun| match taken.remove(&(it.run.to_string(), fence_number(it.fence))) {
                 true => FinishResult::Taken,

@@ -1,6 +1,6 @@
 //! Which runs a claim gets.
 
-use super::{Connection, Fault, json, row, sql};
+use super::{Connection, Fault, claim_runs::Taken, json, row, sql};
 use bytes::Bytes;
 use overskill_core::{ClaimRequest, Fence, Result, RunLease, Timestamp};
 use sqlx::{query, query_as};
@@ -8,9 +8,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
 };
-
-/// Why a run is dead whose last try nobody finished.
-const GIVEN_UP: &str = "the worker did not finish it in time";
 
 /// Chooses runs by turn, but no more of an app than may run besides those that do.
 pub(super) async fn choose(
@@ -89,9 +86,6 @@ async fn count_running(
     Ok(counted.fetch_all(tx).await?)
 }
 
-/// A run that was claimed: turn, run, app, environment, job, payload, when it was due, try, when the lease expires.
-pub(super) type Taken = (i64, String, String, String, String, Vec<u8>, i64, i64, i64);
-
 /// The leases of runs that were claimed, in the order of their turns.
 pub(super) fn leases(mut taken: Vec<Taken>) -> Result<Vec<RunLease>> {
     taken.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
@@ -109,45 +103,4 @@ pub(super) fn leases(mut taken: Vec<Taken>) -> Result<Vec<RunLease>> {
         })
     };
     taken.into_iter().map(lease).collect()
-}
-
-/// Claims in one statement, if there is something to claim, and nothing to do before. SQLite does not know such
-/// statements, and has no use for them: nothing is far away.
-pub(super) async fn take_quickly(db: &Db, request: &ClaimRequest) -> Result<Vec<Taken>, Fault> {
-    sql!(
-        sqlite: {
-            let _ = (db, request);
-            Ok(Vec::new())
-        },
-        postgres: {
-            let mut writer = db.writer().await?;
-            take_next(&mut writer, request, request.now, true).await.map_err(Fault::of_commit)
-        },
-    )
-}
-
-/// Leases runs: those `chosen`, or the next by turn. Those that have no try left are dead instead.
-pub(super) async fn take(
-    tx: &mut Connection,
-    request: &ClaimRequest,
-    now: Timestamp,
-    chosen: Option<&[String]>,
-) -> Result<Vec<Taken>, Fault> {
-    match chosen {
-        None => Ok(take_next(tx, request, now, false).await?),
-        Some(chosen) => Ok(take_chosen(tx, request, now, &json(&chosen)?).await?),
-    }
-}
-
-sql! {
-    sqlite: {
-        async fn take_next(
-            tx: &mut Connection,
-            request: &ClaimRequest,
-            now: Timestamp,
-            _: bool,
-        ) -> sqlx::Result<Vec<Taken>> {
-        }
-    },
-    postgres: {}
 }

@@ -1,0 +1,133 @@
+//! Measuring several things in one run.
+
+use crate::{Outcome, Reading};
+use std::time::{Duration, Instant};
+
+/// What each of `N` contestants showed in each turn.
+#[derive(Clone, Debug)]
+pub struct Turns<const N: usize>(Vec<[f64; N]>);
+
+/// Lets `N` contestants run in turn, `turns` times; `run` is given the number of the contestant and says what it showed:
+/// a time, or a rate.
+///
+/// Every second turn goes in the opposite order, so that none always has the other's leftovers to pay for. A first turn
+/// warms everything up and does not count.
+pub async fn interleave<const N: usize>(
+    turns: usize,
+    mut run: impl AsyncFnMut(usize) -> Outcome<f64>,
+) -> Outcome<Turns<N>> {
+    let mut seen = Vec::with_capacity(turns);
+    for turn in 0..=turns {
+        let mut shown = [0.0; N];
+        for step in 0..N {
+            let contestant = if turn % 2 == 0 { step } else { N - 1 - step };
+            shown[contestant] = run(contestant).await?;
+        }
+        if turn > 0 {
+            seen.push(shown);
+        }
+    }
+    Ok(Turns(seen))
+}
+
+impl<const N: usize> Turns<N> {
+    /// The median of one contestant.
+    pub fn of(&self, contestant: usize) -> f64 {
+        median(self.0.iter().map(|turn| turn[contestant]))
+    }
+
+    /// Two contestants, and the median of their ratios.
+    pub fn compare(&self, ours: usize, peer: usize) -> Reading {
+        let mut ratios: Vec<_> = self.0.iter().map(|turn| turn[ours] / turn[peer]).collect();
+        ratios.sort_by(f64::total_cmp);
+        let quarter = |n: usize| ratios.get(ratios.len() * n / 4).or(ratios.last()).copied().unwrap_or(f64::NAN);
+        Reading {
+            ours: self.of(ours),
+            peer: Some(self.of(peer)),
+            ratio: Some(median(ratios.iter().copied())),
+            spread: Some((quarter(1), quarter(3))),
+        }
+    }
+
+    /// By how much one contestant showed more than another, set against a limit.
+    pub fn added(&self, ours: usize, peer: usize, limit: f64) -> Reading {
+        Reading::limited(median(self.0.iter().map(|turn| turn[ours] - turn[peer])), limit)
+    }
+}
+
+/// The time of each of `times` calls, in nanoseconds.
+pub fn nanos_each(took: Duration, times: u32) -> f64 {
+    took.as_secs_f64() * 1e9 / f64::from(times)
+}
+
+impl Reading {
+    /// The median time of a call in nanoseconds, over `turns` of `times` calls each, set against a limit.
+    pub fn of_calls(turns: usize, times: u32, limit: f64, mut call: impl FnMut()) -> Self {
+        let mut turn = || {
+            let start = Instant::now();
+            (0..times).for_each(|_| call());
+            nanos_each(start.elapsed(), times)
+        };
+        turn();
+        Self::limited(median((0..turns).map(|_| turn())), limit)
+    }
+}
+
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    match (values.len() / 2, values.len() % 2) {
+        (0, 0) => f64::NAN,
+        (half, 0) => f64::midpoint(values[half - 1], values[half]),
+        (half, _) => values[half],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    /// None of these futures ever waits.
+    fn now<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => done,
+            Poll::Pending => panic!("it waited"),
+        }
+    }
+
+    #[test]
+    fn the_order_alternates_and_the_first_turn_does_not_count() {
+        let mut order = Vec::new();
+        let turns = now(interleave::<2>(2, async |who| {
+            order.push(who);
+            Ok(if order.len() <= 2 { 1_000.0 } else { [3.0, 2.0][who] })
+        }))
+        .unwrap();
+        assert_eq!(order, [0, 1, 1, 0, 0, 1]);
+        assert_eq!((turns.of(0), turns.of(1)), (3.0, 2.0));
+    }
+
+    #[test]
+    fn the_ratio_is_that_of_neighbours() {
+        // The machine was ten times as slow in the second turn.
+        let turns = Turns(vec![[2.0, 1.0], [20.0, 10.0], [2.4, 1.2]]);
+        let reading = turns.compare(0, 1);
+        assert_eq!((reading.ours, reading.peer, reading.ratio), (2.4, Some(1.2), Some(2.0)));
+        assert_eq!(turns.added(0, 1, 2.4).ratio, Some(0.5));
+    }
+
+    #[test]
+    fn the_first_failure_ends_it() {
+        let ended = now(interleave::<2>(9, async |who| if who == 1 { Err("broken".into()) } else { Ok(1.0) }));
+        assert_eq!(ended.unwrap_err().to_string(), "broken");
+    }
+
+    #[test]
+    fn medians_of_even_and_odd_numbers() {
+        assert_eq!((median([3.0, 1.0, 2.0]), median([4.0, 1.0, 2.0, 3.0])), (2.0, 2.5));
+        assert!(median([]).is_nan());
+    }
+}

@@ -1,0 +1,132 @@
+//! Claiming and ending runs: one statement for a batch.
+
+use super::driver::{Connection, Db, Fault};
+use sqlx::query_as;
+
+/// A run that was claimed: turn, run, app, environment, job, payload, when it was due, try, when the lease expires.
+pub(super) type Taken = (i64, String, String, String, String, Vec<u8>, i64, i64, i64);
+
+/// What all claims of one call have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Claim<'a> {
+    pub(super) now_ms: i64,
+    pub(super) lease_ms: i64,
+    pub(super) worker: &'a str,
+    /// What the history says of runs that have no try left.
+    pub(super) given_up: &'static str,
+}
+
+/// The claim around a choice of rows. The clock is only a hint, so whoever finds it locked leaves it alone. `OFFSET 0`
+/// keeps the planner from reading all jobs for the sake of some.
+macro_rules! claim {
+    ($picked:literal) => {
+        concat!(
+            "WITH moment AS MATERIALIZED (
+                 SELECT greatest($1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint) AS now),
+             picked AS MATERIALIZED (",
+            $picked,
+            "),
+             taken AS (
+                 UPDATE runs SET attempt = attempt + 1, lease_ms = (SELECT now FROM moment) + $2, worker = $3
+                 FROM picked WHERE runs.ctid = place AND alive
+                 RETURNING turn, run, job, due_ms, attempt, lease_ms),
+             dead AS (
+                 DELETE FROM runs USING picked WHERE runs.ctid = place AND NOT alive
+                 RETURNING job, run, due_ms, attempt),
+             buried AS (
+                 INSERT INTO run_history (job, run, due_ms, state, attempts, failure, ended_ms)
+                 SELECT job, run, due_ms, 'dead', attempt, $4, now FROM dead, moment),
+             clock AS (
+                 UPDATE run_clock SET turn = (SELECT max(turn) FROM taken)
+                 WHERE id = (SELECT id FROM run_clock WHERE id = 1 AND turn < (SELECT max(turn) FROM taken)
+                             FOR UPDATE SKIP LOCKED))
+             SELECT turn, run, app, environment, name, payload, due_ms, attempt, lease_ms
+             FROM taken, LATERAL (
+                 SELECT app, environment, name, payload FROM run_jobs WHERE run_jobs.id = job OFFSET 0) AS whose"
+        )
+    };
+}
+
+/// Claims the next runs by turn, in a transaction of its own; none while there are runs to be made or woken first.
+pub(super) async fn take_at_once(db: &Db, claim: Claim<'_>, most: u32) -> Result<Vec<Taken>, Fault> {
+    let mut writer = db.writer().await?;
+    next(writer.connection(), claim, most, true).await.map_err(Fault::of_commit)
+}
+
+/// Claims the next runs by turn.
+pub(super) async fn take_next(tx: &mut Connection, claim: Claim<'_>, most: u32) -> Result<Vec<Taken>, Fault> {
+    Ok(next(tx, claim, most, false).await?)
+}
+
+async fn next(on: &mut Connection, claim: Claim<'_>, most: u32, unless_called: bool) -> sqlx::Result<Vec<Taken>> {
+    const SQL: &str = claim!(
+        "SELECT ctid AS place, attempt < max_attempts AS alive FROM runs
+         WHERE turn IS NOT NULL AND (lease_ms IS NULL OR lease_ms <= (SELECT now FROM moment))
+           AND due_ms <= (SELECT now FROM moment)
+           AND NOT ($6 AND ((SELECT min(next_run_ms) FROM run_jobs) <= (SELECT now FROM moment)
+                            OR (SELECT min(wake_ms) FROM runs) <= (SELECT now FROM moment)) IS TRUE)
+         ORDER BY turn, run LIMIT $5 FOR UPDATE SKIP LOCKED"
+    );
+    bound(SQL, claim).bind(i64::from(most)).bind(unless_called).fetch_all(on).await
+}
+
+/// Claims runs that this transaction has locked.
+pub(super) async fn take_chosen(tx: &mut Connection, claim: Claim<'_>, runs: &[String]) -> Result<Vec<Taken>, Fault> {
+    const SQL: &str = claim!("SELECT ctid AS place, attempt < max_attempts AS alive FROM runs WHERE run = ANY($5)");
+    Ok(bound(SQL, claim).bind(runs).fetch_all(tx).await?)
+}
+
+type Bound<'q> = sqlx::query::QueryAs<'q, sqlx::Postgres, Taken, sqlx::postgres::PgArguments>;
+
+fn bound<'q>(sql: &'static str, claim: Claim<'q>) -> Bound<'q> {
+    query_as(sql).bind(claim.now_ms).bind(claim.lease_ms).bind(claim.worker).bind(claim.given_up)
+}
+
+/// Runs that are over, column by column.
+#[derive(Default)]
+pub(super) struct Ends {
+    runs: Vec<String>,
+    fences: Vec<i64>,
+    states: Vec<&'static str>,
+    failures: Vec<Option<String>>,
+}
+
+impl Ends {
+    pub(super) fn push(&mut self, run: String, fence: i64, state: &'static str, failure: Option<String>) {
+        self.runs.push(run);
+        self.fences.push(fence);
+        self.states.push(state);
+        self.failures.push(failure);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+}
+
+/// Moves runs into the history, in a transaction of its own, and says which: run and fence of each.
+pub(super) async fn end_at_once(db: &Db, ends: &Ends, now_ms: i64) -> Result<Vec<(String, i64)>, Fault> {
+    let mut writer = db.writer().await?;
+    over(writer.connection(), ends, now_ms).await.map_err(Fault::of_commit)
+}
+
+/// Moves runs into the history, and says which: run and fence of each.
+pub(super) async fn end(tx: &mut Connection, ends: &Ends, now_ms: i64) -> Result<Vec<(String, i64)>, Fault> {
+    Ok(over(tx, ends, now_ms).await?)
+}
+
+async fn over(on: &mut Connection, ends: &Ends, now_ms: i64) -> sqlx::Result<Vec<(String, i64)>> {
+    let sql = "WITH moment AS MATERIALIZED (
+                   SELECT greatest($5, (extract(epoch FROM statement_timestamp()) * 1000)::bigint) AS now),
+               gone AS (
+                   DELETE FROM runs USING unnest($1::text[], $2::bigint[], $3::text[], $4::text[])
+                                          AS ends (named, fence, state, why)
+                   WHERE run = named AND attempt = fence AND lease_ms IS NOT NULL
+                   RETURNING job, run, due_ms, state, attempt, coalesce(why, failure) AS failure),
+               history AS (
+                   INSERT INTO run_history (job, run, due_ms, state, attempts, failure, ended_ms)
+                   SELECT job, run, due_ms, state, attempt, failure, (SELECT now FROM moment) FROM gone)
+               SELECT run, attempt FROM gone";
+    let over = query_as(sql).bind(&ends.runs).bind(&ends.fences).bind(&ends.states).bind(&ends.failures);
+    over.bind(now_ms).fetch_all(on).await
+}
