@@ -91,10 +91,7 @@ impl OverskillBuilder {
     /// Asks every seam whether it can be used, and puts it together. The error is one report of all that is missing.
     pub async fn build(self) -> Result<Overskill> {
         let tokens = LocalTokens::new(LocalKeys::generate(KeyId::parse("embedded")?)?);
-        let platform = match self.validator_set {
-            true => self.platform,
-            false => self.platform.tenants(tokens.validator()),
-        };
+        let platform = if self.validator_set { self.platform } else { self.platform.tenants(tokens.validator()) };
         Ok(Overskill { platform: platform.build().await?, tokens })
     }
 }

@@ -10,7 +10,7 @@ pub struct Turns<const N: usize>(Vec<[f64; N]>);
 /// Lets `N` contestants run in turn, `turns` times; `run` is given the number of the contestant and says what it showed:
 /// a time, or a rate.
 ///
-/// Every second turn goes in the opposite order, so that none always has the other's leftovers to pay for. A first turn
+/// The order changes from turn to turn, so that none always has the same neighbour's leftovers to pay for. A first turn
 /// warms everything up and does not count.
 pub async fn interleave<const N: usize>(
     turns: usize,
@@ -20,7 +20,8 @@ pub async fn interleave<const N: usize>(
     for turn in 0..=turns {
         let mut shown = [0.0; N];
         for step in 0..N {
-            let contestant = if turn % 2 == 0 { step } else { N - 1 - step };
+            let place = (turn + step) % N;
+            let contestant = if (turn / N).is_multiple_of(2) { place } else { N - 1 - place };
             shown[contestant] = run(contestant).await?;
         }
         if turn > 0 {
@@ -31,6 +32,14 @@ pub async fn interleave<const N: usize>(
 }
 
 impl<const N: usize> Turns<N> {
+    /// All turns of several heats.
+    ///
+    /// A contestant that the system has put on a core with a busy neighbour stays there for a while, and is slow in all
+    /// turns of a heat; in the next heat, with new threads and connections, it is another's turn.
+    pub fn of_heats(heats: impl IntoIterator<Item = Self>) -> Self {
+        Self(heats.into_iter().flat_map(|heat| heat.0).collect())
+    }
+
     /// The median of one contestant.
     pub fn of(&self, contestant: usize) -> f64 {
         median(self.0.iter().map(|turn| turn[contestant]))
@@ -101,12 +110,12 @@ mod tests {
     #[test]
     fn the_order_alternates_and_the_first_turn_does_not_count() {
         let mut order = Vec::new();
-        let turns = now(interleave::<2>(2, async |who| {
+        let turns = now(interleave::<2>(4, async |who| {
             order.push(who);
             Ok(if order.len() <= 2 { 1_000.0 } else { [3.0, 2.0][who] })
         }))
         .unwrap();
-        assert_eq!(order, [0, 1, 1, 0, 0, 1]);
+        assert_eq!(order, [0, 1, 1, 0, 1, 0, 0, 1, 0, 1]);
         assert_eq!((turns.of(0), turns.of(1)), (3.0, 2.0));
     }
 

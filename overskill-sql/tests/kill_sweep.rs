@@ -1,4 +1,5 @@
 //! A process that writes is killed, again and again, and nothing that it acknowledged is lost or halved.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 #![allow(missing_docs)]
 
 mod common;
@@ -88,11 +89,8 @@ mod sqlite {
         let mut connection = options.connect().await.unwrap();
         let begun = sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK").execute(&mut connection).await;
         connection.close().await.unwrap();
-        let e = match begun {
-            Ok(_) => return false,
-            Err(e) => e,
-        };
-        let code = e.as_database_error().and_then(|e| e.code()).map(|code| code.into_owned());
+        let Err(e) = begun else { return false };
+        let code = e.as_database_error().and_then(sqlx::error::DatabaseError::code).map(std::borrow::Cow::into_owned);
         assert_eq!(code.as_deref(), Some("5"), "it is locked, or free: {e}"); // SQLITE_BUSY
         true
     }

@@ -1,6 +1,7 @@
 //! Many nodes on one Postgres: no run is in two live leases, fences grow, and of racing commits one wins.
 #![cfg(feature = "postgres")]
 #![allow(missing_docs)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use overskill_core::{
     Actor, ClaimRequest, Commit, DeploymentEvent, DeploymentId, DeploymentSource, DeploymentStore, EnvRevision,
@@ -20,7 +21,10 @@ use std::{
 };
 
 const WORKERS: usize = 20;
-const LEASE: Duration = Duration::from_secs(60);
+/// A claim: its fence, from when, until when.
+type Held = (Fence, Timestamp, Timestamp);
+
+const LEASE: Duration = Duration::from_mins(1);
 
 /// Ahead of the server's clock.
 fn base() -> Timestamp {
@@ -58,7 +62,7 @@ async fn twenty_workers_share_a_queue() {
     }
 
     // Every lease of each run, as the workers were told: fence, from when, until when.
-    let held: Arc<Mutex<BTreeMap<RunId, Vec<(Fence, Timestamp, Timestamp)>>>> = Arc::default();
+    let held: Arc<Mutex<BTreeMap<RunId, Vec<Held>>>> = Arc::default();
     let ended: Arc<Mutex<BTreeSet<RunId>>> = Arc::default();
     let clock = Arc::new(AtomicI64::new(base().as_unix_millis()));
     let workers = (0..WORKERS).map(|w| {

@@ -153,10 +153,22 @@ impl PostgresCluster {
     /// running.
     pub fn start_again(&self) -> Result<()> {
         let mut server = self.server();
-        if server.is_none() {
-            *server = Some(self.spawn()?);
+        let since = Instant::now();
+        while server.is_none() {
+            *server = match self.spawn() {
+                Ok(started) => Some(started),
+                // The kernel still clears up after processes that were killed.
+                Err(_) if since.elapsed() < Duration::from_secs(30) && self.is_still_in_use() => None,
+                Err(e) => return Err(e),
+            };
         }
         Ok(())
+    }
+
+    /// Whether the last start failed because a killed server's processes were not quite gone.
+    fn is_still_in_use(&self) -> bool {
+        sleep(Duration::from_millis(50));
+        last_lines(&self.log()).contains("is still in use")
     }
 
     /// Stops the server in an orderly way, which cuts all connections, and starts it again.

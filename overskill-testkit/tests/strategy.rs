@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use overskill_core::{
-    AppHandle, BackendName, BundleStore as _, Clock as _, DeploymentEvent, DeploymentId, DeploymentStrategy, Environment, ErrorKind, Fallback,
-    Notice, Outcome, RouteTable, Scope, TargetInfo, To,
+    AppHandle, BackendName, BundleStore as _, Clock as _, DeploymentEvent, DeploymentId, DeploymentStrategy,
+    Environment, ErrorKind, Fallback, Notice, Outcome, RouteTable, Scope, TargetInfo, To,
     memory::{MemoryNotifier, MemoryTarget},
 };
 use overskill_testkit::{

@@ -1,5 +1,6 @@
 //! Both backends pass the suites: one line each. The fixtures say how to open them, and how they look from outside.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(clippy::unused_async, reason = "a fixture is awaited: most have to connect to something")]
 
 use custom_backend::{FolderTarget, LogFiles};
 use overskill_core::{BackendName, FileStore};

@@ -238,7 +238,9 @@ impl fmt::Display for Line<'_> {
             E::AttemptFailed { target, operation, failure, .. } => {
                 write!(f, "{target}: {operation} failed: {}", failure.message)
             }
-            E::Unsettled { target } => write!(f, "{target}: could not be asked what it runs: it may still turn up there"),
+            E::Unsettled { target } => {
+                write!(f, "{target}: could not be asked what it runs: it may still turn up there")
+            }
             E::Gated { target, gate, failure: None } => write!(f, "{target}: {gate} gate passed"),
             E::Gated { target, gate, failure: Some(why) } => write!(f, "{target}: {gate} gate failed: {why}"),
             E::Routing { target, fence } => write!(f, "route to {target}, fence {fence}"),

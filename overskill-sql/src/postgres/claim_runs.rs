@@ -48,26 +48,32 @@ macro_rules! claim {
 }
 
 /// Claims the next runs by turn, in a transaction of its own; none while there are runs to be made or woken first.
+///
+/// Looks from where the last claim was, past what is running. It may pass by a run whose lease expired, which
+/// [`take_next`] finds.
 pub(super) async fn take_at_once(db: &Db, claim: Claim<'_>, most: u32) -> Result<Vec<Taken>, Fault> {
+    const SQL: &str = claim!(
+        "SELECT ctid AS place, attempt < max_attempts AS alive FROM runs
+         WHERE turn >= (SELECT turn FROM run_clock WHERE id = 1)
+           AND (lease_ms IS NULL OR lease_ms <= (SELECT now FROM moment)) AND due_ms <= (SELECT now FROM moment)
+           AND ((SELECT min(next_run_ms) FROM run_jobs) <= (SELECT now FROM moment)) IS NOT TRUE
+           AND ((SELECT min(wake_ms) FROM runs) <= (SELECT now FROM moment)) IS NOT TRUE
+         ORDER BY turn, run LIMIT $5 FOR UPDATE SKIP LOCKED"
+    );
     let mut writer = db.writer().await?;
-    next(writer.connection(), claim, most, true).await.map_err(Fault::of_commit)
+    let taken = bound(SQL, claim).bind(i64::from(most)).fetch_all(writer.connection());
+    taken.await.map_err(Fault::of_commit)
 }
 
 /// Claims the next runs by turn.
 pub(super) async fn take_next(tx: &mut Connection, claim: Claim<'_>, most: u32) -> Result<Vec<Taken>, Fault> {
-    Ok(next(tx, claim, most, false).await?)
-}
-
-async fn next(on: &mut Connection, claim: Claim<'_>, most: u32, unless_called: bool) -> sqlx::Result<Vec<Taken>> {
     const SQL: &str = claim!(
         "SELECT ctid AS place, attempt < max_attempts AS alive FROM runs
          WHERE turn IS NOT NULL AND (lease_ms IS NULL OR lease_ms <= (SELECT now FROM moment))
            AND due_ms <= (SELECT now FROM moment)
-           AND NOT ($6 AND ((SELECT min(next_run_ms) FROM run_jobs) <= (SELECT now FROM moment)
-                            OR (SELECT min(wake_ms) FROM runs) <= (SELECT now FROM moment)) IS TRUE)
          ORDER BY turn, run LIMIT $5 FOR UPDATE SKIP LOCKED"
     );
-    bound(SQL, claim).bind(i64::from(most)).bind(unless_called).fetch_all(on).await
+    Ok(bound(SQL, claim).bind(i64::from(most)).fetch_all(tx).await?)
 }
 
 /// Claims runs that this transaction has locked.

@@ -86,7 +86,7 @@ impl Db {
 
     /// A connection to write with.
     pub(super) async fn writer(&self) -> Result<Writer<'_>, Fault> {
-        Ok(Writer { connection: self.0.pool.acquire().await?, _db: PhantomData })
+        Ok(Writer { connection: self.0.pool.acquire().await?, beginning: false, _db: PhantomData })
     }
 
     /// Where randomness comes from.
@@ -148,6 +148,8 @@ pub(super) type Reader = PoolConnection<Postgres>;
 /// A connection to write with, until it is dropped.
 pub(super) struct Writer<'a> {
     connection: PoolConnection<Postgres>,
+    /// Whether a `BEGIN` was sent whose answer has not been seen.
+    beginning: bool,
     /// As on SQLite, where it is the only one.
     _db: PhantomData<&'a Db>,
 }
@@ -155,7 +157,10 @@ pub(super) struct Writer<'a> {
 impl Writer<'_> {
     /// Begins a transaction. It is rolled back when it is dropped.
     pub(super) async fn begin(&mut self) -> Result<Tx<'_>, Fault> {
-        Ok(Tx(self.connection.begin().await?))
+        self.beginning = true;
+        let tx = self.connection.begin().await?;
+        self.beginning = false;
+        Ok(Tx(tx))
     }
 
     /// For a statement that is its own transaction and has rows to fetch, all of them: its error may be the commit's.
@@ -166,6 +171,16 @@ impl Writer<'_> {
     /// Runs a statement that is its own transaction, and says how many rows it changed.
     pub(super) async fn alone(&mut self, query: Query<'_>) -> Result<u64, Fault> {
         Ok(query.execute(&mut *self.connection).await.map_err(Fault::of_commit)?.rows_affected())
+    }
+}
+
+/// sqlx counts a transaction from the answer to its `BEGIN` on. When the future is dropped before that, the pool would take
+/// back a connection with a transaction open that nobody knows of, and the next one's writes would never be committed.
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        if self.beginning {
+            self.connection.close_on_drop();
+        }
     }
 }
 

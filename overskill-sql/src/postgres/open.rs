@@ -37,7 +37,9 @@ pub(super) async fn server(url: &Secret, options: &PostgresOptions) -> Result<Db
             ("search_path", options.schema.clone()),
             ("statement_timeout", options.statement_timeout.as_millis().to_string()),
             ("idle_in_transaction_session_timeout", options.statement_timeout.as_millis().to_string()),
-            // Prepared statements keep the plans that were made when the tables were small. Each has its index.
+            // Every statement has its index, so one plan is right for all arguments and sizes of tables: it is made once
+            // for a connection, and must not be one for the small tables that it may have been made with.
+            ("plan_cache_mode", "force_generic_plan".into()),
             ("enable_seqscan", "off".into()),
             ("jit", "off".into()),
         ])

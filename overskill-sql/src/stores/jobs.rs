@@ -32,18 +32,23 @@ use overskill_core::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{query, query_as, query_scalar};
-use std::num::NonZeroU32;
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, atomic::AtomicU32},
+};
 use turns::{NewRun, Skipped};
 
 /// A [`Scheduler`] and its [`RunQueue`](overskill_core::RunQueue) in tables.
 #[derive(Clone, Debug)]
 pub struct Jobs {
     db: Db,
+    /// How many claims there were.
+    claims: Arc<AtomicU32>,
 }
 
 impl Jobs {
     pub(super) fn new(db: Db) -> Self {
-        Self { db }
+        Self { db, claims: Arc::default() }
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn sealer() -> Sealer {
     Sealer::new(Arc::new(keys), Arc::new(SystemIds))
 }
 
-const TTL: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_mins(1);
 
 fn scope() -> Scope {
     "victim/production".parse().expect("a scope")
@@ -69,7 +69,11 @@ impl Round {
 }
 
 /// Writes to every store until it is killed; `say` gets `try kind n` and `ack kind n`.
-pub(crate) async fn write(stores: &Stores, round: Round, say: impl Fn(&'static str, &'static str, u64) + Copy) -> Result<()> {
+pub(crate) async fn write(
+    stores: &Stores,
+    round: Round,
+    say: impl Fn(&'static str, &'static str, u64) + Copy,
+) -> Result<()> {
     let on_demand = JobSpec::new(scope(), job(), Schedule::OnDemand).overlap(Overlap::Allow);
     stores.scheduler.put(&on_demand, round.now).await?;
     let numbers = || (round.after + 1)..;
@@ -284,8 +288,8 @@ async fn check_deployments(stores: &Stores, said: &Said, round: Round) -> Result
         let acknowledged = [("deploy", 2), ("keep", 5), ("end", 6)]
             .into_iter()
             .filter_map(|(kind, events)| said.highest("ack", kind).filter(|acked| *acked >= n).map(|_| events));
-        let least = acknowledged.max().unwrap_or(0);
-        assert!(events >= least, "deployment {n}: {least} events were acknowledged, but it has {events}");
+        let promised = acknowledged.max().unwrap_or(0);
+        assert!(events >= promised, "deployment {n}: {promised} events were acknowledged, but it has {events}");
         if events > 0 {
             last = Some((n, events));
         }

@@ -24,6 +24,9 @@ pub(crate) struct Figures {
     pub(crate) third: [Figure; 6],
 }
 
+/// What was seen of each case, in the order of the figures.
+pub(crate) type Seen = [Turns<3>; 6];
+
 macro_rules! figures {
     ($on:literal, $third:literal) => {{
         const MOST: overskill_benches::Goal = overskill_benches::Goal::AtMost(1.3);
@@ -61,7 +64,7 @@ pub(crate) use figures;
 
 impl Figures {
     /// Ours, who is the first, against the others.
-    pub(crate) fn show(&self, bench: &mut Bench, seen: &[Turns<3>; 6]) {
+    pub(crate) fn show(&self, bench: &mut Bench, seen: &Seen) {
         for ((peer, third), turns) in self.peers.iter().zip(&self.third).zip(seen) {
             bench.show(peer, turns.compare(0, 1));
             bench.show(third, turns.compare(0, 2));
@@ -70,7 +73,7 @@ impl Figures {
 }
 
 /// Lets the contestants do everything in turn; in the order of the figures.
-pub(crate) async fn contest(bench: &Bench, mut contestants: [Box<dyn Contestant>; 3]) -> Outcome<[Turns<3>; 6]> {
+pub(crate) async fn contest(bench: &Bench, mut contestants: [Box<dyn Contestant>; 3]) -> Outcome<Seen> {
     let mut works: [Work; 3] = std::array::from_fn(|_| Work::default());
     let app = Scope::sources("todo42".try_into()?);
     for (contestant, work) in contestants.iter_mut().zip(&mut works) {
@@ -82,7 +85,7 @@ pub(crate) async fn contest(bench: &Bench, mut contestants: [Box<dyn Contestant>
     }
 
     // Short turns, so that most are not interrupted by another program.
-    let (turns, times) = bench.size((600, 1), (4, 1));
+    let (turns, times) = bench.size((90, 1), (4, 1));
     let apply = interleave(turns, async |who| {
         let changes = (0..times).map(|_| works[who].one_file()).collect::<Outcome<Vec<_>>>()?;
         let start = Instant::now();
@@ -93,7 +96,7 @@ pub(crate) async fn contest(bench: &Bench, mut contestants: [Box<dyn Contestant>
     });
     let apply = apply.await?;
 
-    let apply_app = interleave(bench.size(100, 3), async |who| {
+    let apply_app = interleave(bench.size(18, 3), async |who| {
         let (scope, changes) = (works[who].new_app()?, Work::template()?);
         let start = Instant::now();
         contestants[who].apply(&scope, &changes).await?;
@@ -101,7 +104,7 @@ pub(crate) async fn contest(bench: &Bench, mut contestants: [Box<dyn Contestant>
     });
     let apply_app = apply_app.await?;
 
-    let put = interleave(bench.size(100, 3), async |who| {
+    let put = interleave(bench.size(18, 3), async |who| {
         let artifact = works[who].artifact()?;
         let start = Instant::now();
         contestants[who].put(&artifact).await?;
@@ -109,7 +112,7 @@ pub(crate) async fn contest(bench: &Bench, mut contestants: [Box<dyn Contestant>
     });
     let put = put.await?;
 
-    let commit = interleave(bench.size(200, 3), async |who| {
+    let commit = interleave(bench.size(30, 3), async |who| {
         let commits = works[who].deployment()?;
         let start = Instant::now();
         for commit in &commits {
@@ -119,7 +122,7 @@ pub(crate) async fn contest(bench: &Bench, mut contestants: [Box<dyn Contestant>
     });
     let commit = commit.await?;
 
-    let (turns, times) = bench.size((1_500, 5), (10, 5));
+    let (turns, times) = bench.size((240, 5), (10, 5));
     let get = interleave(turns, async |who| {
         let paths = (0..times).map(Work::path).collect::<Outcome<Vec<_>>>()?;
         let start = Instant::now();
@@ -132,7 +135,7 @@ pub(crate) async fn contest(bench: &Bench, mut contestants: [Box<dyn Contestant>
     });
     let get = get.await?;
 
-    let snapshot = interleave(bench.size(300, 5), async |who| {
+    let snapshot = interleave(bench.size(48, 5), async |who| {
         let start = Instant::now();
         if contestants[who].snapshot(&app).await? != 60 * Work::FILE_BYTES {
             return Err("an app was read that was not written".into());

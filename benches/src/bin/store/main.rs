@@ -22,8 +22,8 @@ mod work;
 use bare_postgres::BarePostgres;
 use bare_sqlite::BareSqlite;
 use c_api::CApi;
-use contest::{Contestant, Figures, Ours, contest};
-use overskill_benches::{Bench, Outcome};
+use contest::{Contestant, Figures, Ours, Seen, contest};
+use overskill_benches::{Bench, Outcome, Turns};
 use overskill_sql::{PostgresOptions, PostgresStores, SqliteOptions, SqliteStores};
 use overskill_testkit::postgres::PostgresCluster;
 use std::path::PathBuf;
@@ -36,10 +36,11 @@ fn main() {
     let mut bench = Bench::start("store", &[&figures[..], &queue::FIGURES].concat());
     // One call after the other on one thread, so that it waits for nothing but its store.
     let alone = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-    let outcome = alone.block_on(sqlite(&mut bench));
+    let outcome = alone.block_on(heats(&bench, async || sqlite(&bench).await));
+    let outcome = outcome.map(|seen| SQLITE.show(&mut bench, &seen));
     bench.attempt("SQLite", outcome);
-    if std::env::var("SO").is_ok() { bench.finish(); return; }
-    let outcome = alone.block_on(postgres(&mut bench));
+    let outcome = alone.block_on(heats(&bench, async || postgres(&bench).await));
+    let outcome = outcome.map(|seen| POSTGRES.show(&mut bench, &seen));
     bench.attempt("Postgres", outcome);
     let together = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
     let outcome = together.block_on(queue::measure(&mut bench));
@@ -47,7 +48,15 @@ fn main() {
     bench.finish();
 }
 
-async fn sqlite(bench: &mut Bench) -> Outcome<()> {
+async fn heats(bench: &Bench, mut heat: impl AsyncFnMut() -> Outcome<Seen>) -> Outcome<Seen> {
+    let mut heats = Vec::new();
+    for _ in 0..bench.size(7, 1) {
+        heats.push(heat().await?);
+    }
+    Ok(std::array::from_fn(|case| Turns::of_heats(heats.iter().map(|heat| heat[case].clone()))))
+}
+
+async fn sqlite(bench: &Bench) -> Outcome<Seen> {
     let folder = Folder::new()?;
     let open = async |name: &str| {
         let path = folder.0.join(name);
@@ -61,18 +70,12 @@ async fn sqlite(bench: &mut Bench) -> Outcome<()> {
     made.close().await?;
     let (raw, made) = open("raw.db").await?;
     made.close().await?;
-    let (twin, made) = open("twin.db").await?;
-    made.close().await?;
-    let contestants: [Box<dyn Contestant>; 3] = if std::env::var("AA").is_ok() {
-        [Box::new(BareSqlite::open(&twin).await?), Box::new(BareSqlite::open(&bare).await?), Box::new(CApi::open(&raw)?)]
-    } else {
-        [Box::new(ours), Box::new(BareSqlite::open(&bare).await?), Box::new(CApi::open(&raw)?)]
-    };
-    SQLITE.show(bench, &contest(bench, contestants).await?);
-    Ok(())
+    let contestants: [Box<dyn Contestant>; 3] =
+        [Box::new(ours), Box::new(BareSqlite::open(&bare).await?), Box::new(CApi::open(&raw)?)];
+    contest(bench, contestants).await
 }
 
-async fn postgres(bench: &mut Bench) -> Outcome<()> {
+async fn postgres(bench: &Bench) -> Outcome<Seen> {
     let cluster = PostgresCluster::start()?; // it does not wait for the disk unless told to
     let ours = PostgresStores::connect(cluster.fresh_database()?, PostgresOptions::new()).await?;
     let ours = Ours::new(ours.files(), ours.bundles(), ours.deployments());
@@ -83,8 +86,7 @@ async fn postgres(bench: &mut Bench) -> Outcome<()> {
     };
     let (one, pool) = (BarePostgres::one(&made().await?).await?, BarePostgres::pool(&made().await?).await?);
     let contestants: [Box<dyn Contestant>; 3] = [Box::new(ours), Box::new(one), Box::new(pool)];
-    POSTGRES.show(bench, &contest(bench, contestants).await?);
-    Ok(())
+    contest(bench, contestants).await
 }
 
 /// An empty folder in memory, where there is such a thing, gone when it is dropped.

@@ -42,6 +42,7 @@ pub(super) async fn try_again(
     ids: &dyn Ids,
     now: Timestamp,
 ) -> Result<Vec<(String, i64)>, Fault> {
+    type Found = (String, i64, i64, i64, i64, i64);
     let sql = sql!(
         sqlite: "SELECT run, attempt, runs.max_attempts, backoff_first_ms, backoff_max_ms, $2
                  FROM json_each($1) AS named JOIN runs ON run = named.value JOIN run_jobs ON run_jobs.id = job
@@ -53,7 +54,6 @@ pub(super) async fn try_again(
                    ORDER BY run FOR UPDATE OF runs",
     );
     let runs: Vec<_> = failures.iter().map(|failed| &failed.run).collect();
-    type Found = (String, i64, i64, i64, i64, i64);
     let found = query_as(sql).bind(json(&runs)?).bind(now.as_unix_millis());
     let found: Vec<Found> = found.fetch_all(&mut *tx).await?;
     let found: HashMap<_, _> = found

@@ -49,6 +49,7 @@ pub(super) async fn add(tx: &mut Connection, mut new: Vec<NewRun>) -> Result<(),
 
 /// Makes the runs that schedules call for, and moves those schedules on.
 pub(super) async fn tick(tx: &mut Connection, ids: &dyn Ids, now: Timestamp) -> Result<(), Fault> {
+    type Due = (i64, String, String, String, i64, i64, bool);
     let sql = sql!(
         sqlite: "SELECT id, app, schedule, overlap, max_attempts, next_run_ms,
                         EXISTS (SELECT 1 FROM runs WHERE job = id) FROM run_jobs
@@ -57,7 +58,6 @@ pub(super) async fn tick(tx: &mut Connection, ids: &dyn Ids, now: Timestamp) -> 
                           EXISTS (SELECT 1 FROM runs WHERE job = id) FROM run_jobs
                    WHERE next_run_ms <= $1 ORDER BY next_run_ms LIMIT $2 FOR UPDATE SKIP LOCKED",
     );
-    type Due = (i64, String, String, String, i64, i64, bool);
     let due: Vec<Due> = query_as(sql).bind(now.as_unix_millis()).bind(MOST_AT_ONCE).fetch_all(&mut *tx).await?;
     let (mut moved, mut new, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
     for (job, app, schedule, overlap, max_attempts, first, has_open_run) in due {
@@ -174,7 +174,7 @@ impl Turns {
 /// The newest moment of the schedule that is not after `now`, given one, `first`, that is not. Looks at ever longer
 /// times before `now`, so that a schedule that was left alone for years is not gone through minute by minute.
 fn newest_until(schedule: &Schedule, first: Timestamp, now: Timestamp) -> Timestamp {
-    let mut back = Duration::from_secs(120);
+    let mut back = Duration::from_mins(2);
     let mut newest = first;
     while back < now.since(first) {
         match schedule.next_after(now.minus(back)).filter(|tick| *tick <= now) {

@@ -182,9 +182,11 @@ pub(super) async fn a_dropped_put_can_be_repeated(f: &F) -> Verdict {
         poll_times(polls, f.store().put(&artifact, f.names().start())).await;
         keep(f, &scope, &artifact, 0).await?;
         let got = f.store().get(&scope, artifact.digest()).await?;
+        let files = got.as_ref().map(|got| got.files());
         ensure!(
             got.is_some_and(|got| *got == artifact),
-            "after a put dropped at poll {polls}, the artifact is not whole"
+            "after a put dropped at poll {polls}, {files:?} files are there of {}",
+            artifact.files()
         );
     }
     Ok(())
