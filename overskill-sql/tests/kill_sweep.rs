@@ -147,7 +147,7 @@ mod postgres {
     use overskill_testkit::postgres::PostgresCluster;
     use std::sync::{Arc, Mutex};
 
-    const KILLS: u64 = 12;
+    const KILLS: u64 = 10;
 
     async fn connect(url: &str) -> (PostgresStores, Stores) {
         let of = PostgresStores::connect(url, PostgresOptions::new()).await.unwrap();

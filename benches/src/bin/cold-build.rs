@@ -12,25 +12,24 @@ use std::{
 
 const CASE: &str = "facade, default features, dev profile";
 
-/// Seconds on a machine with two cores and nothing else to do.
-const LIMIT: f64 = 150.0;
+/// Two cores for 150 seconds. Other programs make a build wait, but hardly make it work more.
+const LIMIT: f64 = 300.0;
 
-const WALL: Figure = Figure::shown(CASE, "time", "s", "limit").goal(Goal::AtMost(1.0));
-/// As long as it would take at best: other programs cannot add to it much.
-const CORES: Figure = Figure::shown(CASE, "time of all cores together", "s", "");
+const CORES: Figure = Figure::shown(CASE, "time of all cores together", "s", "limit").goal(Goal::AtMost(1.0));
+const WALL: Figure = Figure::shown(CASE, "time", "s", "");
 const CRATES: Figure = Figure::shown(CASE, "crates compiled", "", "");
 
 fn main() {
-    let mut bench = Bench::start("cold-build", &[WALL, CORES, CRATES]);
+    let mut bench = Bench::start("cold-build", &[CORES, WALL, CRATES]);
     if bench.is_quick() {
         bench.note("there is no quick way to build everything: run it without --quick");
     } else {
         let built = build();
         if let Some(built) = bench.attempt("build", built) {
-            bench.show(&WALL, Reading::limited(built.wall_seconds, LIMIT));
+            bench.show(&WALL, Reading::alone(built.wall_seconds));
             bench.show(&CRATES, Reading::alone(built.crates));
             if let Some(seconds) = built.core_seconds {
-                bench.show(&CORES, Reading::alone(seconds));
+                bench.show(&CORES, Reading::limited(seconds, LIMIT));
             }
         }
     }

@@ -104,7 +104,7 @@ pub(crate) async fn contest(bench: &Bench, mut contestants: [Box<dyn Contestant>
     });
     let apply_app = apply_app.await?;
 
-    let put = interleave(bench.size(18, 3), async |who| {
+    let put = interleave(bench.size(40, 3), async |who| {
         let artifact = works[who].artifact()?;
         let start = Instant::now();
         contestants[who].put(&artifact).await?;

@@ -119,8 +119,8 @@ pub(crate) const TAKE: &str = "
     deployment = excluded.deployment, holder = excluded.holder,
     expires_ms = excluded.expires_ms
     WHERE deployment_leases.fence < $8
-    AND (deployment_leases.deployment IS NULL OR deployment_leases.deployment = $4
-    OR deployment_leases.expires_ms <= $7)
+    AND (deployment_leases.deployment IS NULL OR deployment_leases.expires_ms <= $7
+    OR (deployment_leases.deployment = $4 AND deployment_leases.holder = $5))
     RETURNING fence";
 
 /// The lease is kept.

@@ -2,7 +2,7 @@
 
 use super::{
     Fault, Jobs,
-    claim_runs::{Claim, end, end_at_once, take_at_once, take_chosen, take_next},
+    claim_runs::{Claim, Taken, end, end_at_once, take_at_once, take_chosen, take_next},
     ends::{RecordRow, ends, fence_number, record, try_again},
     later, run, sql,
     take::{choose, leases},
@@ -16,7 +16,8 @@ use overskill_core::{
 use sqlx::{query, query_as, query_scalar};
 use std::{collections::HashSet, num::NonZeroU32, sync::atomic::Ordering, time::Duration};
 
-/// So many claims may pass by a run whose lease expired before one looks at all; while nothing else waits, each does.
+/// Of so many claims that are filled at once, one looks at all runs, also at those whose lease expired. A claim that is
+/// not filled does so anyway.
 const QUICK_CLAIMS: u32 = 16;
 
 /// Why a run is dead whose last try nobody finished.
@@ -42,28 +43,20 @@ impl RunQueue for Jobs {
         };
         let most = request.max_runs.get();
         run("claim", || async {
+            let mut taken = Vec::new();
             let look_at_all = self.claims.fetch_add(1, Ordering::Relaxed).is_multiple_of(QUICK_CLAIMS);
             if !look_at_all && request.max_running_per_app.is_none() {
-                let taken = take_at_once(&self.db, claim_at(request.now), most).await?;
-                if !taken.is_empty() {
-                    return Ok(leases(taken)?);
+                taken = take_at_once(&self.db, claim_at(request.now), most).await?;
+            }
+            let left = most - u32::try_from(taken.len()).unwrap_or(most).min(most);
+            if left > 0 {
+                match self.claim_any(request, claim_at, left).await {
+                    Ok(more) => taken.extend(more),
+                    Err(e) if taken.is_empty() => return Err(e),
+                    // What was taken is the worker's; the next claim hears of the failure.
+                    Err(e) => tracing::debug!(?e, "claimed less than there may be"),
                 }
             }
-            let Some(now) = self.something_to_do(request.now).await? else { return Ok(Vec::new()) };
-            let mut writer = self.db.writer().await?;
-            let mut tx = writer.begin().await?;
-            if now.calls {
-                tick(&mut tx, self.db.ids(), now.at).await?;
-                wake(&mut tx, now.at).await?;
-            }
-            let taken = match request.max_running_per_app {
-                None => take_next(&mut tx, claim_at(now.at), most).await?,
-                Some(limit) => {
-                    let chosen = choose(&mut tx, request, now.at, limit).await?;
-                    take_chosen(&mut tx, claim_at(now.at), &chosen).await?
-                }
-            };
-            tx.commit().await?;
             Ok(leases(taken)?)
         })
         .await
@@ -175,6 +168,31 @@ struct Now {
 }
 
 impl Jobs {
+    /// Claims up to `most` runs, after making those that schedules call for.
+    async fn claim_any<'r>(
+        &self,
+        request: &'r ClaimRequest,
+        claim_at: impl Fn(Timestamp) -> Claim<'r>,
+        most: u32,
+    ) -> Result<Vec<Taken>, Fault> {
+        let Some(now) = self.something_to_do(request.now).await? else { return Ok(Vec::new()) };
+        let mut writer = self.db.writer().await?;
+        let mut tx = writer.begin().await?;
+        if now.calls {
+            tick(&mut tx, self.db.ids(), now.at).await?;
+            wake(&mut tx, now.at).await?;
+        }
+        let taken = match request.max_running_per_app {
+            None => take_next(&mut tx, claim_at(now.at), most).await?,
+            Some(limit) => {
+                let chosen = choose(&mut tx, request, now.at, limit).await?;
+                take_chosen(&mut tx, claim_at(now.at), &chosen).await?
+            }
+        };
+        tx.commit().await?;
+        Ok(taken)
+    }
+
     /// Looks without a transaction, so that workers who find nothing disturb nobody.
     async fn something_to_do(&self, now: Timestamp) -> Result<Option<Now>, Fault> {
         let sql = concat!(
