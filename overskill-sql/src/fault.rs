@@ -4,6 +4,7 @@ use overskill_core::{Effect, Error, ErrorKind, Retry};
 use std::borrow::Cow;
 
 /// How often a body that lost a race is run again before the caller hears of it.
+#[cfg(feature = "postgres")]
 pub(crate) const MAX_REPEATS: u32 = 4;
 
 /// A failure inside of an operation, before it knows the operation's name.
@@ -26,6 +27,7 @@ impl Fault {
     }
 
     /// Whether the body may be run again.
+    #[cfg(feature = "postgres")] // SQLite has one writer: nothing is lost in a race
     pub(crate) fn is_worth_repeating(&self) -> bool {
         self.again
     }
