@@ -66,8 +66,8 @@ impl Figures {
     /// Ours, who is the first, against the others.
     pub(crate) fn show(&self, bench: &mut Bench, seen: &Seen) {
         for ((peer, third), turns) in self.peers.iter().zip(&self.third).zip(seen) {
-            bench.show(peer, turns.compare(0, 1));
-            bench.show(third, turns.compare(0, 2));
+            bench.show(peer, turns.compare_undisturbed(0, 1));
+            bench.show(third, turns.compare_undisturbed(0, 2));
         }
     }
 }

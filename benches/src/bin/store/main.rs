@@ -24,7 +24,7 @@ use bare_postgres::BarePostgres;
 use bare_sqlite::BareSqlite;
 use c_api::CApi;
 use contest::{Contestant, Figures, Ours, Seen, contest};
-use overskill_benches::{Bench, Outcome, Turns};
+use overskill_benches::{Bench, OneCore, Outcome, Turns};
 use overskill_sql::{PostgresOptions, PostgresStores, SqliteOptions, SqliteStores};
 use overskill_testkit::postgres::PostgresCluster;
 use std::path::PathBuf;
@@ -35,7 +35,8 @@ const POSTGRES: Figures = contest::figures!("Postgres", "sqlx, without pool");
 fn main() {
     let figures = [SQLITE.peers, SQLITE.third, POSTGRES.peers, POSTGRES.third].concat();
     let mut bench = Bench::start("store", &[&figures[..], &queue::FIGURES].concat());
-    // One call after the other on one thread, so that it waits for nothing but its store.
+    // One call after the other on one core, servers and all, so that it waits for nothing but its store.
+    let one_core = OneCore::keep();
     let alone = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     let outcome = alone.block_on(heats(&bench, async || sqlite(&bench).await));
     let outcome = outcome.map(|seen| SQLITE.show(&mut bench, &seen));
@@ -43,6 +44,7 @@ fn main() {
     let outcome = alone.block_on(heats(&bench, async || postgres(&bench).await));
     let outcome = outcome.map(|seen| POSTGRES.show(&mut bench, &seen));
     bench.attempt("Postgres", outcome);
+    drop((alone, one_core));
     let together = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
     let outcome = together.block_on(queue::measure(&mut bench));
     bench.attempt("queue", outcome);
