@@ -1,0 +1,5 @@
+//! One file to one module: pure, and cached by contents for all apps.
+
+mod module;
+
+pub use module::{Binding, Glob, Hot, Import, ImportKind, Module, Style, StyleReference, StyleReferenceKind};
