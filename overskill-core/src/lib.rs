@@ -23,8 +23,8 @@ mod wrap;
 
 pub use artifact::{Artifact, ArtifactConfig, Manifest, ServerModule};
 pub use deployments::{
-    DeploymentRecord, DeploymentState, DeploymentStrategy, Deployments, DeploymentsParts, Fallback, NewDeployment,
-    Outcome,
+    AppFacts, DeploymentRecord, DeploymentState, DeploymentStrategy, Deployments, DeploymentsParts, Drift, Failback,
+    Fallback, HealthGate, NewDeployment, Outcome, PlacementPolicy, PlatformFacts, Reconciled,
 };
 pub use error::{Consequence, Effect, Error, ErrorKind, Result, Retry};
 pub use file::{AppFile, Change, Changes, Digest, FilePath, Snapshot};

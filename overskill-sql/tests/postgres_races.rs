@@ -131,6 +131,7 @@ async fn of_racing_commits_exactly_one_wins() {
         env: EnvRevision(position),
         limits: Limits::default(),
         targets: Vec::new(),
+        owner: None,
     };
     let mut last = Fence::ZERO;
     for round in 0..10 {

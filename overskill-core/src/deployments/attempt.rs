@@ -1,7 +1,7 @@
-use super::{DeploymentStrategy, Fallback, journal::Journal};
+use super::{DeploymentStrategy, Fallback, admission::Admission, admission::Busy, journal::Journal};
 use crate::{
     AttemptOutcome, BackendName, Clock, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentTarget,
-    Effect, Error, ErrorKind, Failure, Fence, Handle, Ids, Result, RetryPolicy, Route, RouteTable, Staged,
+    Doubt, Effect, Error, ErrorKind, Failure, Fence, Handle, Ids, Result, RetryPolicy, Route, RouteTable, Staged,
     TargetStatus, instruments, timeout,
 };
 use std::{future::Future, sync::Arc};
@@ -9,6 +9,9 @@ use std::{future::Future, sync::Arc};
 /// One deployment, brought to an end under its lease.
 pub(super) struct Attempts<'a> {
     pub(super) strategy: &'a DeploymentStrategy,
+    /// The strategy's targets for this app, in order; those that an operator gave up are not among them.
+    pub(super) targets: Vec<Arc<dyn DeploymentTarget>>,
+    pub(super) admission: &'a Admission,
     pub(super) routes: &'a dyn RouteTable,
     pub(super) clock: &'a Arc<dyn Clock>,
     pub(super) ids: &'a Arc<dyn Ids>,
@@ -19,12 +22,29 @@ pub(super) struct Attempts<'a> {
     pub(super) open: Option<(BackendName, Fence)>,
 }
 
+/// How a drive ended.
+#[derive(Debug)]
+pub(super) enum Drove {
+    /// For good.
+    Ended(DeploymentEnd),
+    /// With a question.
+    Asks(Doubt, String),
+    /// It has the traffic and is not well.
+    Unwell { target: BackendName, why: String },
+    /// No target can take it now.
+    Waits(Busy),
+}
+
 /// How asking one target ended.
 enum Asked {
     Landed(Handle),
     Superseded,
     /// Nothing of ours serves there, but the next target may take it.
     Next(Error),
+    /// It may not be asked now.
+    Busy(Busy),
+    /// The staged version is not well: the app's fault.
+    Unwell(String),
     /// It could not be found out whether it serves there.
     Unsettled(Error),
     /// No target should be asked.
@@ -34,6 +54,7 @@ enum Asked {
 /// How one try at a target failed.
 enum Tried {
     Failed(Error),
+    Unwell(String),
     Superseded,
     Unsettled(Error),
 }
@@ -41,31 +62,48 @@ enum Tried {
 impl Attempts<'_> {
     /// Asks the targets in order until one serves, and points the route to it. An error means that the record could not be
     /// kept: somebody else goes on from it.
-    pub(super) async fn run(&mut self) -> Result<DeploymentEnd> {
-        let mut targets: Vec<Arc<dyn DeploymentTarget>> = self.strategy.targets().to_vec();
+    pub(super) async fn run(&mut self) -> Result<Drove> {
+        let mut targets = std::mem::take(&mut self.targets);
         if let Some((name, fence)) = self.open.take() {
             self.settle_open(&mut targets, name, fence).await?;
         }
-        let mut last = None;
+        let (mut last, mut busy): (_, Option<Busy>) = (None, None);
         for target in targets {
             let name = target.info().name;
             match self.ask(&*target, &name).await? {
-                Asked::Landed(handle) => return self.route(name, handle).await,
-                Asked::Superseded => return Ok(DeploymentEnd::Superseded { by: None }),
-                Asked::Stop(e) => return Ok(DeploymentEnd::Failed { reason: format!("{name}: {e}") }),
+                Asked::Landed(handle) => return self.go_live(name, handle).await,
+                Asked::Superseded => return Ok(Drove::Ended(DeploymentEnd::Superseded { by: None })),
+                Asked::Stop(e) => return Ok(failed(format!("{name}: {e}"))),
+                Asked::Unwell(why) => return Ok(failed(format!("{name}: it is not well: {why}"))),
                 Asked::Next(e) => last = Some((name, e)),
+                Asked::Busy(other) => {
+                    if busy.as_ref().is_none_or(|earliest| other.until < earliest.until) {
+                        busy = Some(other);
+                    }
+                }
                 Asked::Unsettled(e) => {
                     self.journal.note(DeploymentEvent::Unsettled { target: name.clone() });
                     if self.strategy.fallback == Fallback::Cautious {
                         let reason = format!("{name}: it stays unknown whether it runs this version: {e}");
-                        return Ok(DeploymentEnd::Failed { reason });
+                        return Ok(self.doubt(Doubt::Unsettled(name), reason));
                     }
                     last = Some((name, e));
                 }
             }
         }
-        let (name, e) = last.expect("a strategy has a target");
-        Ok(DeploymentEnd::Failed { reason: format!("no target took it; the last was {name}: {e}") })
+        // One that may be asked later may take it yet.
+        Ok(match (busy, last) {
+            (Some(busy), _) => Drove::Waits(busy),
+            (None, Some((name, e))) => {
+                self.doubt(Doubt::NobodyTook, format!("no target took it; the last was {name}: {e}"))
+            }
+            (None, None) => failed("no target of the strategy suits this app".into()),
+        })
+    }
+
+    /// A question, if there is somebody to ask; else the end.
+    fn doubt(&self, about: Doubt, reason: String) -> Drove {
+        if self.strategy.ask_within.is_some() { Drove::Asks(about, reason) } else { failed(reason) }
     }
 
     /// Asks what became of an activation that a crash left open. If it landed, its target is asked first now, so that it is
@@ -106,6 +144,9 @@ impl Attempts<'_> {
             .longest_asked(self.strategy.longest_wait);
         let mut raised = false;
         for attempt in 1.. {
+            if let Err(busy) = self.admission.enter(target, self.clock.now()) {
+                return Ok(Asked::Busy(busy));
+            }
             let error = match self.attempt(target, name, attempt).await? {
                 Ok(handle) => return Ok(Asked::Landed(handle)),
                 Err(Tried::Superseded) if !raised && self.raise(target).await? => {
@@ -113,6 +154,7 @@ impl Attempts<'_> {
                     continue;
                 }
                 Err(Tried::Superseded) => return Ok(Asked::Superseded),
+                Err(Tried::Unwell(why)) => return Ok(Asked::Unwell(why)),
                 Err(Tried::Unsettled(e)) => return Ok(Asked::Unsettled(e)),
                 Err(Tried::Failed(e)) => e,
             };
@@ -155,8 +197,10 @@ impl Attempts<'_> {
         attempt: u32,
     ) -> Result<Result<Handle, Tried>> {
         self.journal.note(DeploymentEvent::Staging { target: name.clone(), attempt });
-        self.journal.keep().await?;
-        let staged: Staged = match self.timed(instruments::STAGE_SECONDS, target.stage(&self.request)).await {
+        self.journal.keep_unless_fresh().await?;
+        let staged = self.timed(instruments::STAGE_SECONDS, target.stage(&self.request)).await;
+        self.admission.learned(name, staged.as_ref().err(), self.clock.now());
+        let staged: Staged = match staged {
             Ok(staged) => staged,
             Err(e) => {
                 self.failed(name, "stage", &e);
@@ -166,10 +210,21 @@ impl Attempts<'_> {
         };
         self.request.progress().at(60, "activating", format!("Activating on {name}"));
         self.journal.note(DeploymentEvent::Staged { target: name.clone(), staged: staged.clone() });
+        if let Some(gate) = self.strategy.staged_gate.as_ref().filter(|_| target.info().stages_separately) {
+            self.journal.keep().await?;
+            let looked = gate.look(&**self.clock, self.strategy.attempt_timeout, &self.request, &staged.handle).await;
+            let gate = String::from("staged");
+            self.journal.note(DeploymentEvent::Gated { target: name.clone(), gate, failure: looked.clone().err() });
+            if let Err(why) = looked {
+                return Ok(Err(Tried::Unwell(why)));
+            }
+        }
         self.journal.note(DeploymentEvent::Activating { target: name.clone(), fence: self.fence });
         self.journal.keep().await?;
         let activate = target.activate(&self.request, &staged, self.fence);
-        match self.timed(instruments::ACTIVATE_SECONDS, activate).await {
+        let activated = self.timed(instruments::ACTIVATE_SECONDS, activate).await;
+        self.admission.learned(name, activated.as_ref().err(), self.clock.now());
+        match activated {
             Ok(handle) => {
                 self.journal.note(DeploymentEvent::Activated { target: name.clone(), handle: handle.clone() });
                 Ok(Ok(handle))
@@ -213,24 +268,25 @@ impl Attempts<'_> {
         })
     }
 
-    /// Points the route to what landed. Only that makes it live.
-    async fn route(&mut self, target: BackendName, handle: Handle) -> Result<DeploymentEnd> {
-        self.journal.note(DeploymentEvent::Routing { target: target.clone(), fence: self.fence });
-        self.journal.keep().await?;
-        let (scope, id) = (self.request.scope(), self.request.id());
-        let route = Route::new(target.clone(), id, handle.clone(), self.fence);
-        match self.routes.set(scope, &route).await {
-            Ok(()) => {}
-            // The lease was ours a moment ago, and routes are only set under one: somebody overtook us.
-            Err(e) if e.kind() == ErrorKind::Conflict => return Ok(DeploymentEnd::Superseded { by: None }),
-            Err(e) if e.effect() == Effect::Unknown => match self.routes.get(scope).await? {
-                Some(now) if now == route => {}
-                // It did not land: whoever goes on sets it under a fence of their own.
-                _ => return Err(e),
-            },
-            Err(e) => return Err(e),
+    /// Looks at what landed, and points the route to it. Only that makes it live.
+    async fn go_live(&mut self, target: BackendName, handle: Handle) -> Result<Drove> {
+        if let Some(gate) = &self.strategy.live_gate {
+            self.journal.keep().await?;
+            let looked = gate.look(&**self.clock, self.strategy.attempt_timeout, &self.request, &handle).await;
+            let gate = String::from("live");
+            self.journal.note(DeploymentEvent::Gated { target: target.clone(), gate, failure: looked.clone().err() });
+            if let Err(why) = looked {
+                return Ok(Drove::Unwell { target, why });
+            }
         }
-        Ok(DeploymentEnd::Active { target, handle, fence: self.fence })
+        self.journal.note(DeploymentEvent::Routing { target: target.clone(), fence: self.fence });
+        self.journal.keep_unless_fresh().await?;
+        let route = Route::new(target.clone(), self.request.id(), handle.clone(), self.fence);
+        if !set_route(self.routes, self.request.scope(), &route).await? {
+            // The lease was ours a moment ago, and routes are only set under one: somebody overtook us.
+            return Ok(Drove::Ended(DeploymentEnd::Superseded { by: None }));
+        }
+        Ok(Drove::Ended(DeploymentEnd::Active { target, handle, fence: self.fence }))
     }
 
     fn failed(&mut self, target: &BackendName, operation: &str, error: &Error) {
@@ -259,5 +315,23 @@ impl Attempts<'_> {
         let result = timeout(&**self.clock, self.strategy.attempt_timeout, call).await;
         timer.stop_with(&result);
         result
+    }
+}
+
+fn failed(reason: String) -> Drove {
+    Drove::Ended(DeploymentEnd::Failed { reason })
+}
+
+/// Sets a route, asking after a lost answer; false when something newer has been set.
+pub(super) async fn set_route(routes: &dyn RouteTable, scope: &crate::Scope, route: &Route) -> Result<bool> {
+    match routes.set(scope, route).await {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == ErrorKind::Conflict => Ok(false),
+        Err(e) if e.effect() == Effect::Unknown => match routes.get(scope).await? {
+            Some(now) if now == *route => Ok(true),
+            // It did not land: whoever goes on sets it under a fence of their own.
+            _ => Err(e),
+        },
+        Err(e) => Err(e),
     }
 }

@@ -1,6 +1,6 @@
 use crate::{
     Clock, Commit, DeployLease, DeploymentEvent, DeploymentId, DeploymentStore, Fence, LeaseChange, Result, Scope,
-    WorkerName,
+    Timestamp, WorkerName,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +17,8 @@ pub(super) struct Journal {
     lease: Option<DeployLease>,
     ttl: Duration,
     noted: Vec<DeploymentEvent>,
+    /// Everything that was noted, in this drive.
+    history: Vec<DeploymentEvent>,
 }
 
 impl Journal {
@@ -29,17 +31,33 @@ impl Journal {
         holder: WorkerName,
         ttl: Duration,
     ) -> Self {
-        Self { store, clock, id, scope, seq, holder, lease: None, ttl, noted: Vec::new() }
+        Self { store, clock, id, scope, seq, holder, lease: None, ttl, noted: Vec::new(), history: Vec::new() }
     }
 
     /// Remembers an event until the next commit.
     pub(super) fn note(&mut self, event: DeploymentEvent) {
+        self.history.push(event.clone());
         self.noted.push(event);
+    }
+
+    /// Forgets what was noted and not written.
+    pub(super) fn forget_notes(&mut self) {
+        self.noted.clear();
+    }
+
+    /// Whether something was noted that is not written.
+    pub(super) fn has_notes(&self) -> bool {
+        !self.noted.is_empty()
+    }
+
+    /// Everything that was noted in this drive.
+    pub(super) fn history(&self) -> impl Iterator<Item = &DeploymentEvent> {
+        self.history.iter()
     }
 
     /// Writes what was noted and takes the scope's lease, or takes it anew, under a fence above `above`.
     pub(super) async fn take(&mut self, above: Fence) -> Result<Fence> {
-        self.commit(LeaseChange::Take { holder: self.holder.clone(), ttl: self.ttl, above }).await?;
+        self.commit(LeaseChange::Take { holder: self.holder.clone(), ttl: self.ttl, above }, None).await?;
         let fence = self.fence();
         self.note(DeploymentEvent::Leased { fence, holder: self.holder.clone() });
         Ok(fence)
@@ -52,12 +70,20 @@ impl Journal {
 
     /// Writes what was noted and renews the lease, before a side effect.
     pub(super) async fn keep(&mut self) -> Result<()> {
-        self.commit(LeaseChange::Keep { fence: self.fence(), ttl: self.ttl }).await
+        self.commit(LeaseChange::Keep { fence: self.fence(), ttl: self.ttl }, None).await
     }
 
-    /// Writes what was noted and gives the lease back.
-    pub(super) async fn release(&mut self) -> Result<()> {
-        self.commit(LeaseChange::Release { fence: self.fence() }).await
+    /// The same before a side effect that is safe to repeat and that the record need not know of beforehand, if less than
+    /// half of the lease's time is left; otherwise what was noted is written with the next commit.
+    pub(super) async fn keep_unless_fresh(&mut self) -> Result<()> {
+        let fresh = |lease: &DeployLease| lease.expires_at.since(self.clock.now()) >= self.ttl / 2;
+        if self.lease.as_ref().is_some_and(fresh) { Ok(()) } else { self.keep().await }
+    }
+
+    /// Writes what was noted and gives the lease back, if it is held. `due` is when somebody should look at it next.
+    pub(super) async fn release(&mut self, due: Option<Timestamp>) -> Result<()> {
+        let change = if self.is_leased() { LeaseChange::Release { fence: self.fence() } } else { LeaseChange::None };
+        self.commit(change, due).await
     }
 
     /// The fence of the lease, or zero without one.
@@ -65,9 +91,9 @@ impl Journal {
         self.lease.as_ref().map_or(Fence::ZERO, |l| l.fence)
     }
 
-    async fn commit(&mut self, lease: LeaseChange) -> Result<()> {
+    async fn commit(&mut self, lease: LeaseChange, due: Option<Timestamp>) -> Result<()> {
         let commit = Commit::new(self.id, self.scope.clone(), self.seq, self.noted.iter().cloned(), self.clock.now());
-        let committed = self.store.commit(&commit.lease(lease)).await?;
+        let committed = self.store.commit(&commit.lease(lease).due(due)).await?;
         self.noted.clear();
         self.seq = committed.seq;
         self.lease = committed.lease;

@@ -1,15 +1,31 @@
 //! Deployments: the policy ([`DeploymentStrategy`]), the record, and the service that runs the one and keeps the other.
 //!
-//! This is the simple form: ordered targets, tries, time limits, observe-then-adopt, one lease per scope. What it fixes for
-//! good are the traits it stands on: [`DeploymentTarget`](crate::DeploymentTarget),
-//! [`DeploymentStore`](crate::DeploymentStore) and [`RouteTable`](crate::RouteTable).
+//! | file | what happens there |
+//! |---|---|
+//! | `service` | what is asked for, and who drives it |
+//! | `attempt` | one target after the other, until one serves it |
+//! | `gate` | is it well? |
+//! | `ending` | the end, a question, a place in the line, a rollback |
+//! | `chores` | late arrivals, going back to the preferred target |
+//! | `reconcile` | is what serves what the route names? |
+//! | `admission` | breakers, pauses, budgets, the line |
+//! | `placement` | which target suits which app |
 
+mod admission;
 mod attempt;
+mod chores;
+mod ending;
+mod gate;
 mod journal;
+mod placement;
+mod reconcile;
 mod record;
 mod service;
 mod strategy;
 
+pub use gate::HealthGate;
+pub use placement::{AppFacts, PlacementPolicy, PlatformFacts};
+pub use reconcile::{Drift, Reconciled};
 pub use record::{DeploymentRecord, DeploymentState, Outcome};
 pub use service::{Deployments, DeploymentsParts, NewDeployment};
-pub use strategy::{DeploymentStrategy, Fallback};
+pub use strategy::{DeploymentStrategy, Failback, Fallback};

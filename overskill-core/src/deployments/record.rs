@@ -1,8 +1,8 @@
 use crate::{
-    Actor, BackendName, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, Digest, EnvRevision, Limits,
-    OperatorChoice, PublicUrl, RecordedEvent, Scope, Timestamp,
+    Actor, BackendName, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, Digest, Doubt, EnvRevision,
+    Limits, OperatorChoice, PublicUrl, RecordedEvent, Scope, SubjectId, Timestamp,
 };
-use std::{fmt, fmt::Write as _};
+use std::{collections::BTreeSet, fmt, fmt::Write as _};
 
 /// Everything that is known of a deployment, read from its events alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,10 @@ pub enum DeploymentState {
     Building,
     /// Targets are asked to take it.
     Deploying,
+    /// No target can take it now.
+    Waiting,
+    /// It is not well, and the version before is being made live again.
+    RollingBack,
     /// A person has to decide.
     AwaitingOperator,
     /// It ended.
@@ -60,6 +64,13 @@ pub enum Outcome {
         /// Until when.
         deadline: Timestamp,
     },
+}
+
+impl Outcome {
+    /// Whether nothing comes after it.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::AwaitingOperator { .. })
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -151,6 +162,75 @@ impl DeploymentRecord {
         open
     }
 
+    /// Whose app it is, if that was told.
+    pub fn owner(&self) -> Option<&SubjectId> {
+        self.find(|e| if let DeploymentEvent::Requested { owner, .. } = e { owner.as_ref() } else { None })
+    }
+
+    /// The question that nobody has answered yet, with its choices and deadline.
+    pub fn question(&self) -> Option<(&Doubt, &[OperatorChoice], Timestamp)> {
+        let last = self.events.iter().rev().find_map(|e| match &e.event {
+            DeploymentEvent::AwaitingOperator { about, choices, deadline, .. } => {
+                Some(Some((about, choices.as_slice(), *deadline)))
+            }
+            DeploymentEvent::OperatorAnswered { .. } | DeploymentEvent::Ended { .. } => Some(None),
+            _ => None,
+        });
+        last.flatten()
+    }
+
+    /// What operators answered, and to which question, oldest first.
+    pub fn answers(&self) -> Vec<(&Doubt, OperatorChoice, &Actor)> {
+        let mut asked = None;
+        let mut answers = Vec::new();
+        for recorded in &self.events {
+            match &recorded.event {
+                DeploymentEvent::AwaitingOperator { about, .. } => asked = Some(about),
+                DeploymentEvent::OperatorAnswered { actor, choice } => {
+                    answers.extend(asked.take().map(|about| (about, *choice, actor)));
+                }
+                _ => {}
+            }
+        }
+        answers
+    }
+
+    /// Until when it waits for a target, if that is the last that is known of it.
+    pub fn waits_until(&self) -> Option<Timestamp> {
+        match self.events.last().map(|e| &e.event) {
+            Some(DeploymentEvent::Waiting { until, .. }) => Some(*until),
+            _ => None,
+        }
+    }
+
+    /// The target that serves it although it is not well, and why it is not; the rollback is not done.
+    pub fn unwell(&self) -> Option<(BackendName, String)> {
+        if self.end().is_some() {
+            return None;
+        }
+        self.find(|e| match e {
+            DeploymentEvent::Gated { target, gate, failure: Some(why) } if gate == "live" => {
+                Some((target.clone(), why.clone()))
+            }
+            _ => None,
+        })
+    }
+
+    /// Targets on which something of it may be or turn up, although they do not serve it: for a sweep.
+    pub fn leftovers(&self) -> BTreeSet<BackendName> {
+        leftovers(self.events.iter().map(|e| &e.event))
+    }
+
+    /// How often targets were asked to stage or activate it, and how long it took from the request to the end.
+    pub fn cost(&self) -> (u32, Option<std::time::Duration>) {
+        let asks = |e: &&RecordedEvent| {
+            matches!(e.event, DeploymentEvent::Staging { .. } | DeploymentEvent::Activating { .. })
+        };
+        let calls = u32::try_from(self.events.iter().filter(asks).count()).unwrap_or(u32::MAX);
+        let ended = self.events.iter().find(|e| matches!(e.event, DeploymentEvent::Ended { .. }));
+        (calls, ended.zip(self.events.first()).map(|(end, first)| end.at.since(first.at)))
+    }
+
     /// How far it has come.
     pub fn state(&self) -> DeploymentState {
         let mut state = DeploymentState::Requested;
@@ -158,6 +238,10 @@ impl DeploymentRecord {
             state = match &recorded.event {
                 DeploymentEvent::BuildStarted { .. } => DeploymentState::Building,
                 DeploymentEvent::AwaitingOperator { .. } => DeploymentState::AwaitingOperator,
+                DeploymentEvent::Waiting { .. } => DeploymentState::Waiting,
+                DeploymentEvent::Gated { gate, failure: Some(_), .. } if gate == "live" => DeploymentState::RollingBack,
+                DeploymentEvent::RollingBack { .. } => DeploymentState::RollingBack,
+                DeploymentEvent::OperatorAnswered { .. } => DeploymentState::Requested,
                 DeploymentEvent::Ended { .. } => return DeploymentState::Ended,
                 DeploymentEvent::Requested { .. } | DeploymentEvent::Released => DeploymentState::Requested,
                 _ => DeploymentState::Deploying,
@@ -179,7 +263,7 @@ impl DeploymentRecord {
             });
         }
         match self.events.last().map(|e| &e.event) {
-            Some(DeploymentEvent::AwaitingOperator { question, choices, deadline }) => {
+            Some(DeploymentEvent::AwaitingOperator { question, choices, deadline, .. }) => {
                 Some(Outcome::AwaitingOperator {
                     question: question.clone(),
                     choices: choices.clone(),
@@ -198,12 +282,49 @@ impl DeploymentRecord {
             let after = recorded.at.since(start).as_secs_f64();
             writeln!(story, "{after:>9.3} s  {}", Line(&recorded.event)).expect("a String takes what is written");
         }
+        if let (calls, Some(took)) = self.cost() {
+            let took = took.as_secs_f64();
+            writeln!(story, "{:>11}  {calls} calls of targets, {took:.3} s", "")
+                .expect("a String takes what is written");
+        }
         story
     }
 
     fn find<'a, T>(&'a self, pick: impl Fn(&'a DeploymentEvent) -> Option<T>) -> Option<T> {
         self.events.iter().find_map(|e| pick(&e.event))
     }
+}
+
+/// Targets on which something of a deployment may be or turn up, although they do not serve it.
+pub(super) fn leftovers<'a>(events: impl Iterator<Item = &'a DeploymentEvent>) -> BTreeSet<BackendName> {
+    let (mut touched, mut all, mut holders) = (BTreeSet::new(), Vec::new(), BTreeSet::new());
+    for event in events {
+        match event {
+            DeploymentEvent::Requested { targets, .. } => all.clone_from(targets),
+            DeploymentEvent::Leased { holder, .. } => {
+                holders.insert(holder.clone());
+            }
+            DeploymentEvent::Staging { target, .. }
+            | DeploymentEvent::Activating { target, .. }
+            | DeploymentEvent::Unsettled { target } => {
+                touched.insert(target.clone());
+            }
+            DeploymentEvent::Ended { end } => {
+                // Whoever crashed may have begun at any of them without a word.
+                if holders.len() > 1 {
+                    touched.extend(all.iter().cloned());
+                }
+                if let DeploymentEnd::Active { target, .. } = end {
+                    touched.remove(target);
+                }
+            }
+            DeploymentEvent::Swept { target } => {
+                touched.remove(target);
+            }
+            _ => {}
+        }
+    }
+    touched
 }
 
 /// An event as a line of the story.
@@ -243,6 +364,8 @@ impl fmt::Display for Line<'_> {
             }
             E::Gated { target, gate, failure: None } => write!(f, "{target}: {gate} gate passed"),
             E::Gated { target, gate, failure: Some(why) } => write!(f, "{target}: {gate} gate failed: {why}"),
+            E::Waiting { reason, until } => write!(f, "waits until {until}: {reason}"),
+            E::RollingBack { target, to, fence } => write!(f, "{target}: going back to {to}, fence {fence}"),
             E::Routing { target, fence } => write!(f, "route to {target}, fence {fence}"),
             E::AwaitingOperator { question, deadline, .. } => write!(f, "waits until {deadline}: {question}"),
             E::OperatorAnswered { actor, choice } => write!(f, "{actor} answered: {choice:?}"),

@@ -1,9 +1,14 @@
-use super::{DeploymentRecord, DeploymentStrategy, Outcome, attempt::Attempts, journal::Journal};
+use super::{
+    AppFacts, DeploymentRecord, DeploymentStrategy, Outcome,
+    admission::{Admission, Busy},
+    attempt::{Attempts, Drove},
+    journal::Journal,
+};
 use crate::{
     Actor, Artifact, BuildMode, BuildRequest, Builder, BundleStore, Clock, Consequence, DeployRequest, DeploymentEnd,
-    DeploymentEvent, DeploymentId, DeploymentSource, DeploymentStore, Digest, Effect, EnvRevision, EnvStore, Error,
-    ErrorKind, Fence, FileStore, Ids, IdsExt, Limits, Notice, Progress, ProgressSink, Result, RouteTable, Scope,
-    Timestamp, WorkerName, instruments, timeout,
+    DeploymentEvent, DeploymentId, DeploymentSource, DeploymentStore, DeploymentTarget, Digest, Doubt, Effect,
+    EnvRevision, EnvStore, Error, ErrorKind, Fence, FileStore, Ids, IdsExt, Limits, OperatorChoice, Progress,
+    ProgressSink, Result, Route, RouteTable, Scope, SubjectId, Timestamp, WorkerName, instruments, timeout,
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
@@ -39,18 +44,28 @@ pub struct NewDeployment {
     pub env: Option<EnvRevision>,
     /// What the app may use.
     pub limits: Limits,
+    /// Whose app it is: when there is a line, one owner after the other has a turn. The app itself if none is named.
+    pub owner: Option<SubjectId>,
 }
 
 /// Runs deployments and keeps their record; it alone holds leases. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Deployments {
-    parts: Arc<DeploymentsParts>,
+    pub(super) parts: Arc<DeploymentsParts>,
+    pub(super) admission: Arc<Admission>,
+}
+
+/// How far a drive brought a deployment.
+enum Driven {
+    Known(Outcome),
+    Waits(Timestamp),
 }
 
 impl Deployments {
     /// The service over `parts`.
     pub fn new(parts: DeploymentsParts) -> Self {
-        Self { parts: Arc::new(parts) }
+        let admission = Arc::new(Admission::new(parts.strategy.breaker));
+        Self { parts: Arc::new(parts), admission }
     }
 
     /// Records that a deployment is wanted, and returns its id. Nothing else happens until it is driven.
@@ -70,6 +85,7 @@ impl Deployments {
             env,
             limits: new.limits,
             targets: parts.strategy.names(),
+            owner: new.owner,
         }];
         if let DeploymentSource::Artifact { digest, of } = new.source {
             let from = parts.store.scope_of(of).await?.filter(|from| from.app == new.scope.app);
@@ -100,47 +116,90 @@ impl Deployments {
         Ok(Some(DeploymentRecord::from_events(id, scope, events)))
     }
 
-    /// Drives a deployment until there is something to know; waits while somebody else drives it.
+    /// Drives a deployment until there is something to know; waits while somebody else drives it, and while no target can
+    /// take it.
     ///
     /// Dropping the future equals a crash: the record says how far it came, the lease runs out, and whoever drives it next
-    /// goes on from there.
+    /// goes on from there, from the stores and the targets alone.
     pub async fn outcome(&self, id: DeploymentId) -> Result<Outcome> {
         loop {
-            let record = self.record(id).await?;
-            let record = record.ok_or_else(|| Error::not_found("no such deployment").with("deployment", id))?;
-            if let Some(outcome) = record.outcome() {
+            let record = self.read(id).await?;
+            if let Some(outcome) = self.settled(&record) {
                 return Ok(outcome);
             }
-            let lease = self.parts.store.lease(record.scope(), self.parts.clock.now()).await?;
-            let wait = match lease {
+            let now = self.parts.clock.now();
+            let wait = match self.parts.store.lease(record.scope(), now).await? {
                 None => match self.drive(record).await {
-                    Ok(outcome) => return Ok(outcome),
+                    Ok(Driven::Known(outcome)) => return Ok(outcome),
+                    Ok(Driven::Waits(until)) => {
+                        // Somebody whose caller has gone may stand in front.
+                        for next in self.admission.upcoming(1).into_iter().filter(|next| *next != id) {
+                            self.drive_free(next).await;
+                        }
+                        until.since(self.parts.clock.now()).clamp(LEAST_WAIT, LONGEST_WAIT)
+                    }
                     // Somebody else was quicker, or took over.
                     Err(e) if e.kind() == ErrorKind::Conflict => Duration::from_millis(50),
                     Err(e) => return Err(e),
                 },
-                Some(lease) => lease.expires_at.since(self.parts.clock.now()).clamp(LEAST_WAIT, LONGEST_WAIT),
+                Some(lease) => lease.expires_at.since(now).clamp(LEAST_WAIT, LONGEST_WAIT),
             };
             self.parts.clock.sleep(self.parts.ids.jitter(wait).max(LEAST_WAIT)).await;
         }
     }
 
-    /// Drives what nobody drives, at most `limit`, at the same time; returns how many ended.
+    /// Drives what nobody drives and what is due, at most `limit`, at the same time; returns how many ended.
     pub async fn drive_pending(&self, limit: NonZeroU32) -> Result<u32> {
         let pending = self.parts.store.pending(self.parts.clock.now(), limit).await?;
-        let drives: FuturesUnordered<_> = pending.into_iter().map(|summary| self.drive_free(summary.id)).collect();
+        let mut ids = self.admission.upcoming(limit.get() as usize);
+        for summary in pending {
+            if !ids.contains(&summary.id) {
+                ids.push(summary.id);
+            }
+        }
+        let drives: FuturesUnordered<_> = ids.into_iter().map(|id| self.drive_free(id)).collect();
         let ended = drives.filter(|ended| std::future::ready(*ended)).count().await;
         Ok(u32::try_from(ended).unwrap_or(u32::MAX))
+    }
+
+    /// Records what a person answered to the question of a deployment, which goes on when it is driven next.
+    ///
+    /// `Conflict` when nothing is asked (any more), `Invalid` for an answer that was not among the choices.
+    pub async fn answer(&self, id: DeploymentId, actor: Actor, choice: OperatorChoice) -> Result<()> {
+        let record = self.read(id).await?;
+        let now = self.parts.clock.now();
+        let Some((_, choices, deadline)) = record.question() else {
+            return Err(Error::conflict("the deployment asks nothing").with("deployment", id));
+        };
+        if deadline <= now {
+            return Err(Error::conflict("the time for an answer is over")
+                .with("deployment", id)
+                .with("until", deadline));
+        }
+        if !choices.contains(&choice) {
+            let message = format!("answer must be one of {choices:?}, but was {choice:?}");
+            return Err(Error::invalid(message).with("deployment", id));
+        }
+        let event = DeploymentEvent::OperatorAnswered { actor, choice };
+        let commit = crate::Commit::new(id, record.scope().clone(), record.seq(), [event], now);
+        self.parts.store.commit(&commit).await.map(drop)
     }
 
     /// Drives one deployment if nobody else does; whether it ended.
     async fn drive_free(&self, id: DeploymentId) -> bool {
         let drive = async {
-            let Some(record) = self.record(id).await?.filter(|r| r.outcome().is_none()) else { return Ok(false) };
+            let record = self.read(id).await?;
             if self.parts.store.lease(record.scope(), self.parts.clock.now()).await?.is_some() {
                 return Ok(false);
             }
-            self.drive(record).await.map(|_| true)
+            if record.end().is_some() {
+                self.admission.leave(&owner(&record), id);
+                return self.chores(&record).await.map(|()| false);
+            }
+            if self.settled(&record).is_some() {
+                return Ok(false);
+            }
+            Ok(matches!(self.drive(record).await?, Driven::Known(outcome) if outcome.is_final()))
         };
         match drive.await {
             Ok(ended) => ended,
@@ -152,61 +211,119 @@ impl Deployments {
         }
     }
 
+    /// What is known of one that has ended or waits for an answer that may still come.
+    fn settled(&self, record: &DeploymentRecord) -> Option<Outcome> {
+        let overdue = record.question().is_some_and(|(_, _, deadline)| deadline <= self.parts.clock.now());
+        record.outcome().filter(|_| !overdue)
+    }
+
     #[tracing::instrument(name = "overskill.deployments.drive", skip_all,
         fields(app = %record.scope().app, environment = %record.scope().environment, deployment = %record.id()))]
-    async fn drive(&self, record: DeploymentRecord) -> Result<Outcome> {
+    async fn drive(&self, record: DeploymentRecord) -> Result<Driven> {
         let parts = &*self.parts;
         let timer = instruments::Timer::start(&parts.clock, instruments::DEPLOY_SECONDS);
         let (id, scope) = (record.id(), record.scope().clone());
         let progress = Progress::of_deployment(parts.progress.clone(), parts.clock.clone(), &scope, id);
         progress.start("Deploying");
+        let mut journal = self.journal(&record);
+        let mut drove = self.bring_to_end(&record, &mut journal, &progress).await?;
+        if let Drove::Unwell { target, why } = drove {
+            progress.at(80, "rolling_back", format!("Not well on {target}: going back"));
+            drove = self.roll_back(&record, &mut journal, target, why).await?;
+        }
+        match drove {
+            Drove::Ended(end) => {
+                let outcome = self.end(&record, journal, end.clone(), &progress).await?;
+                timer.stop(word(&end));
+                Ok(Driven::Known(outcome))
+            }
+            Drove::Unwell { .. } => unreachable!("what is not well was rolled back"),
+            Drove::Asks(about, question) => {
+                timer.stop("asks");
+                self.ask(&record, journal, about, question, &progress).await.map(Driven::Known)
+            }
+            Drove::Waits(busy) => {
+                timer.stop("waits");
+                self.wait(&record, journal, busy, &progress).await.map(Driven::Waits)
+            }
+        }
+    }
+
+    /// What writes the events of `record` in this drive.
+    pub(super) fn journal(&self, record: &DeploymentRecord) -> Journal {
+        let parts = &*self.parts;
         // Between two renewals lie at most one call and one wait.
         let ttl = parts.strategy.attempt_timeout + parts.strategy.longest_wait + LEASE_MARGIN;
         // A name for this drive alone: nobody takes the lease of another, not even of this process.
         let holder = format!("drive-{:016x}", parts.ids.random_u64());
         let holder = WorkerName::parse(&holder).expect("hex digits are legal");
         let (store, clock) = (parts.store.clone(), parts.clock.clone());
-        let mut journal = Journal::new(store, clock, id, scope.clone(), record.seq(), holder, ttl);
-
-        let end = self.bring_to_end(&record, &mut journal, &progress).await?;
-        if !journal.is_leased() {
-            journal.take(self.highest_fence(&scope).await?).await?;
-        }
-        journal.note(DeploymentEvent::Ended { end: end.clone() });
-        journal.release().await?;
-        self.ended(&record, &end, &progress).await;
-        timer.stop(word(&end));
-        let record = self.record(id).await?.ok_or_else(|| unreadable(id))?;
-        record.outcome().ok_or_else(|| unreadable(id))
+        Journal::new(store, clock, record.id(), record.scope().clone(), record.seq(), holder, ttl)
     }
 
-    /// How it ends, once that is certain; it is for the caller to record.
+    /// How it ends or stops, once that is certain; it is for the caller to record.
     async fn bring_to_end(
         &self,
         record: &DeploymentRecord,
         journal: &mut Journal,
         progress: &Progress,
-    ) -> Result<DeploymentEnd> {
+    ) -> Result<Drove> {
         let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
+        let failed = |reason| Ok(Drove::Ended(DeploymentEnd::Failed { reason }));
         // A crash between the route and the record: it is live, whatever came since.
         if let Some(route) = parts.routes.get(scope).await?.filter(|route| route.deployment == id) {
-            return Ok(DeploymentEnd::Active { target: route.target, handle: route.handle, fence: route.fence });
+            let Route { target, handle, fence, .. } = route;
+            return Ok(Drove::Ended(DeploymentEnd::Active { target, handle, fence }));
+        }
+        if let Some((_, OperatorChoice::Abort, actor)) = record.answers().last() {
+            return failed(format!("{actor} aborted it"));
+        }
+        if record.question().is_some() {
+            return failed("nobody answered in time".into());
+        }
+        // What has the traffic and is not well goes first, whatever is newer.
+        if let Some((target, why)) = record.unwell() {
+            journal.take(self.highest_fence(scope).await?).await?;
+            return Ok(Drove::Unwell { target, why });
         }
         if let Some(by) = self.newer(record).await? {
-            return Ok(DeploymentEnd::Superseded { by: Some(by) });
+            return Ok(Drove::Ended(DeploymentEnd::Superseded { by: Some(by) }));
         }
         // Builds run before the lease: they may take long and touch nothing.
         let artifact = match self.artifact(record, journal, progress).await? {
             Ok(artifact) => artifact,
-            Err(reason) => return Ok(DeploymentEnd::Failed { reason }),
+            Err(reason) => return failed(reason),
         };
+        if self.needs_permission(record).await? {
+            let question = format!("may {} go live in {}?", short(&artifact), scope.environment);
+            return Ok(Drove::Asks(Doubt::Permission, question));
+        }
         let env = match parts.env.get(scope, record.env().ok_or_else(|| unreadable(id))?).await {
             Ok(env) => env,
             Err(e) if matches!(e.consequence(), Consequence::StopDeployment | Consequence::NextTarget) => {
-                return Ok(DeploymentEnd::Failed { reason: format!("variables: {e}") });
+                return failed(format!("variables: {e}"));
             }
             Err(e) => return Err(e),
         };
+        let given_up = |target: &Arc<dyn DeploymentTarget>| {
+            let name = target.info().name;
+            record.answers().iter().any(|(about, choice, _)| {
+                *choice == OperatorChoice::Approve && matches!(about, Doubt::Unsettled(of) if *of == name)
+            })
+        };
+        let mut targets = parts.strategy.targets_for(&AppFacts::of(&artifact));
+        targets.retain(|target| !given_up(target));
+        let open = record.open_activation();
+        if open.is_none() {
+            // What a crash left open is settled at once; everything else keeps its place in the line.
+            let now = parts.clock.now();
+            if let Some(busy) = self.admission.all_busy(&targets, now) {
+                return Ok(Drove::Waits(busy));
+            }
+            if !self.admission.turn(&owner(record), id) {
+                return Ok(Drove::Waits(Busy { until: now.plus(LONGEST_WAIT), reason: "others are before it".into() }));
+            }
+        }
         let fence = journal.take(self.highest_fence(scope).await?).await?;
         progress.at(40, "staging", "Uploading");
         let request = DeployRequest::new(id, scope.clone(), artifact, Arc::new(env))
@@ -215,15 +332,37 @@ impl Deployments {
             .progress_to(progress.clone());
         let mut attempts = Attempts {
             strategy: &parts.strategy,
+            targets,
+            admission: &self.admission,
             routes: &*parts.routes,
             clock: &parts.clock,
             ids: &parts.ids,
             request,
             journal,
             fence,
-            open: record.open_activation(),
+            open,
         };
         attempts.run().await
+    }
+
+    /// Whether a person has to be asked before it goes live. What comes back to where it was before is not asked for.
+    async fn needs_permission(&self, record: &DeploymentRecord) -> Result<bool> {
+        if !self.parts.strategy.asks_before(record.scope().environment) {
+            return Ok(false);
+        }
+        if record
+            .answers()
+            .iter()
+            .any(|(about, choice, _)| **about == Doubt::Permission && *choice == OperatorChoice::Approve)
+        {
+            return Ok(false);
+        }
+        Ok(match record.source() {
+            Some(DeploymentSource::Artifact { of, .. }) => {
+                self.parts.store.scope_of(*of).await?.as_ref() != Some(record.scope())
+            }
+            _ => true,
+        })
     }
 
     /// An id that sorts after every other of the scope, even if the clock stands still or went back: what is newer is told
@@ -242,7 +381,7 @@ impl Deployments {
 
     /// What a deployment held is not needed any more. If that cannot be said now, the artifact stays: better than the
     /// other way round.
-    async fn let_go(&self, id: DeploymentId) {
+    pub(super) async fn let_go(&self, id: DeploymentId) {
         if let Err(e) = self.parts.bundles.release(id, self.parts.clock.now()).await {
             tracing::warn!(deployment = %id, error = %e, "an artifact is held for nothing");
         }
@@ -304,7 +443,7 @@ impl Deployments {
     }
 
     /// The highest fence anybody has seen in the scope: a restored store must not fall behind it.
-    async fn highest_fence(&self, scope: &Scope) -> Result<Fence> {
+    pub(super) async fn highest_fence(&self, scope: &Scope) -> Result<Fence> {
         let mut highest = self.parts.routes.fence(scope).await?;
         for target in self.parts.strategy.targets() {
             // One that cannot be asked now refuses a fence that is too low, and is asked again then.
@@ -317,34 +456,8 @@ impl Deployments {
         Ok(highest)
     }
 
-    async fn ended(&self, record: &DeploymentRecord, end: &DeploymentEnd, progress: &Progress) {
-        metrics::counter!(instruments::DEPLOYMENTS_TOTAL, "outcome" => word(end)).increment(1);
-        if !matches!(end, DeploymentEnd::Active { .. }) {
-            self.let_go(record.id()).await;
-        }
-        let (deployment, scope) = (record.id(), record.scope().clone());
-        let preferred = self.parts.strategy.names().into_iter().next();
-        let notice = match end {
-            DeploymentEnd::Active { target, .. } if preferred.as_ref() != Some(target) => {
-                Some(Notice::FellBack { deployment, scope, target: target.clone() })
-            }
-            DeploymentEnd::Failed { reason } => {
-                Some(Notice::DeploymentFailed { deployment, scope, reason: reason.clone() })
-            }
-            _ => None,
-        };
-        match end {
-            DeploymentEnd::Active { .. } => progress.complete("Deployed"),
-            DeploymentEnd::Superseded { .. } => progress.complete("A newer deployment took its place"),
-            _ => progress
-                .fail(&Error::new(ErrorKind::Unavailable, "the deployment failed").public("The deployment failed.")),
-        }
-        if let (Some(notice), Some(notifier)) = (notice, &self.parts.strategy.notifier) {
-            // That nobody could be told changes nothing of what happened.
-            if let Err(e) = notifier.notify(&notice).await {
-                tracing::warn!(error = %e, "a notice could not be delivered");
-            }
-        }
+    pub(super) async fn read(&self, id: DeploymentId) -> Result<DeploymentRecord> {
+        self.record(id).await?.ok_or_else(|| Error::not_found("no such deployment").with("deployment", id))
     }
 }
 
@@ -353,14 +466,25 @@ const LEAST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// How much longer a lease lasts than a call of a target: for the commits before and after it.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
-const PAGE: NonZeroU32 = NonZeroU32::new(16).expect("not zero");
+pub(super) const PAGE: NonZeroU32 = NonZeroU32::new(16).expect("not zero");
+
+/// Under which name it stands in the line.
+pub(super) fn owner(record: &DeploymentRecord) -> String {
+    record.owner().map_or_else(|| record.scope().app.to_string(), ToString::to_string)
+}
+
+fn short(artifact: &Artifact) -> String {
+    let mut digest = artifact.digest().to_string();
+    digest.truncate(12);
+    format!("artifact {digest}")
+}
 
 fn built(artifact: &Artifact) -> DeploymentEvent {
     let digest: Digest = artifact.digest();
     DeploymentEvent::Built { digest, bytes: artifact.size_bytes(), files: artifact.files() as u64 }
 }
 
-fn word(end: &DeploymentEnd) -> &'static str {
+pub(super) fn word(end: &DeploymentEnd) -> &'static str {
     match end {
         DeploymentEnd::Active { .. } => "active",
         DeploymentEnd::RolledBack { .. } => "rolled_back",
@@ -369,7 +493,7 @@ fn word(end: &DeploymentEnd) -> &'static str {
     }
 }
 
-fn unreadable(id: DeploymentId) -> Error {
+pub(super) fn unreadable(id: DeploymentId) -> Error {
     Error::new(ErrorKind::Unexpected, "the record lacks what it began with")
         .effect_as(Effect::None)
         .with("deployment", id)

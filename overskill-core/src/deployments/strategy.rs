@@ -1,4 +1,5 @@
-use crate::{BackendName, DeploymentTarget, Error, Notifier, Result};
+use super::{HealthGate, placement::Placed};
+use crate::{BackendName, DeploymentTarget, Environment, Error, Notifier, PlacementPolicy, Result};
 use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 /// Where to deploy, in which order, and what to do when that fails. Policy only: the [`Deployments`](crate::Deployments)
@@ -21,6 +22,25 @@ pub struct DeploymentStrategy {
     pub(super) first_wait: Duration,
     pub(super) longest_wait: Duration,
     pub(super) notifier: Option<Arc<dyn Notifier>>,
+    pub(super) staged_gate: Option<HealthGate>,
+    pub(super) live_gate: Option<HealthGate>,
+    pub(super) ask_within: Option<Duration>,
+    pub(super) permission: BTreeSet<Environment>,
+    pub(super) failback: Failback,
+    pub(super) breaker: (NonZeroU32, Duration),
+    pub(super) late_arrivals: Duration,
+    pub(super) keep: NonZeroU32,
+    pub(super) placed: Placed,
+}
+
+/// Whether an app that another target took comes back to the preferred one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Failback {
+    /// Only when somebody deploys, promotes or rolls back.
+    #[default]
+    Manual,
+    /// With a deployment of the same artifact, this long after it fell back.
+    After(Duration),
 }
 
 /// What to do when it stays unknown whether a target runs the new version.
@@ -45,6 +65,15 @@ impl DeploymentStrategy {
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(30),
             notifier: None,
+            staged_gate: None,
+            live_gate: None,
+            ask_within: None,
+            permission: BTreeSet::new(),
+            failback: Failback::default(),
+            breaker: (NonZeroU32::new(5).expect("not zero"), Duration::from_secs(30)),
+            late_arrivals: Duration::from_mins(10),
+            keep: NonZeroU32::new(5).expect("not zero"),
+            placed: Placed::default(),
         }
     }
 
@@ -83,6 +112,93 @@ impl DeploymentStrategy {
     pub fn notify(mut self, notifier: impl Notifier) -> Self {
         self.notifier = Some(Arc::new(notifier));
         self
+    }
+
+    /// Looks at the staged version before it gets the traffic, where the target serves it at an address of its own.
+    pub fn gate_staged(mut self, gate: HealthGate) -> Self {
+        self.staged_gate = Some(gate);
+        self
+    }
+
+    /// Looks at the new version once it has the traffic, before the route names it.
+    pub fn gate_live(mut self, gate: HealthGate) -> Self {
+        self.live_gate = Some(gate);
+        self
+    }
+
+    /// Asks a person where a deployment would fail otherwise: a cautious one that stays unknown, one that nobody took, a
+    /// version that could not be rolled back. Without an answer within that time it fails.
+    pub fn ask_operator(mut self, within: Duration) -> Self {
+        self.ask_within = Some(within);
+        self
+    }
+
+    /// Asks a person before anything goes live in `environment`. The time for the answer is that of
+    /// [`ask_operator`](Self::ask_operator), or a day.
+    pub fn permission_for(mut self, environment: Environment) -> Self {
+        self.permission.insert(environment);
+        self
+    }
+
+    /// Says when an app goes back to the preferred target after it fell back.
+    pub fn failback(mut self, failback: Failback) -> Self {
+        self.failback = failback;
+        self
+    }
+
+    /// Leaves a target alone after so many failures in a row, of whichever apps, for `pause`; 5 and 30 seconds otherwise.
+    pub fn breaker(mut self, failures: NonZeroU32, pause: Duration) -> Self {
+        self.breaker = (failures, pause);
+        self
+    }
+
+    /// How long after its end what a deployment may have left behind is removed; 10 minutes otherwise. It must be longer
+    /// than a call of a target may still run after it was given up.
+    pub fn late_arrivals(mut self, after: Duration) -> Self {
+        self.late_arrivals = after;
+        self
+    }
+
+    /// How many artifacts that were live are kept for a scope, so that it can go back to them; 5 otherwise.
+    pub fn keep(mut self, versions: NonZeroU32) -> Self {
+        self.keep = versions;
+        self
+    }
+
+    /// Asks the target that was added last only for apps that it suits.
+    ///
+    /// ```
+    /// # use overskill_core::{BackendName, DeploymentStrategy, memory::MemoryTarget};
+    /// # let target = |name| MemoryTarget::new(BackendName::parse(name).unwrap());
+    /// let strategy = DeploymentStrategy::prefer(target("edge")).then(target("servers")).when(|app| app.has_server);
+    /// ```
+    pub fn when(mut self, suits: impl Fn(&crate::AppFacts) -> bool + Send + Sync + 'static) -> Self {
+        self.placed.when(self.targets.len() - 1, suits);
+        self
+    }
+
+    /// Orders the targets for each app by what it is and what their platforms are good at.
+    pub fn place(mut self, policy: PlacementPolicy) -> Self {
+        self.placed.policy(policy);
+        self
+    }
+
+    /// The targets for an app like this, in the order they are asked.
+    pub fn targets_for(&self, app: &crate::AppFacts) -> Vec<Arc<dyn DeploymentTarget>> {
+        self.placed.order(&self.targets, app)
+    }
+
+    pub(super) fn asks_before(&self, environment: Environment) -> bool {
+        self.permission.contains(&environment)
+    }
+
+    /// How long an operator has to answer.
+    pub(super) fn answer_within(&self) -> Duration {
+        self.ask_within.unwrap_or(Duration::from_hours(24))
+    }
+
+    pub(crate) fn probes(&self) -> impl Iterator<Item = &Arc<dyn crate::HealthProbe>> {
+        self.staged_gate.iter().chain(&self.live_gate).map(HealthGate::probe)
     }
 
     pub(crate) fn notifier(&self) -> Option<&Arc<dyn Notifier>> {

@@ -17,8 +17,8 @@ pub struct MemoryDeployments(Shared<Records>);
 #[derive(Default)]
 struct Records {
     deployments: BTreeMap<DeploymentId, Deployment>,
-    /// Those that have not ended.
-    open: BTreeSet<DeploymentId>,
+    /// Those that somebody should look at, by when.
+    due: BTreeSet<(Timestamp, DeploymentId)>,
     scopes: HashMap<Scope, ScopeRecord>,
 }
 
@@ -26,6 +26,7 @@ struct Deployment {
     scope: Scope,
     events: Vec<RecordedEvent>,
     end: Option<DeploymentEnd>,
+    due: Option<Timestamp>,
 }
 
 #[derive(Default)]
@@ -72,9 +73,8 @@ impl DeploymentStore for MemoryDeployments {
             let lease = records.scopes.get(&summary.scope).and_then(|record| record.held(now));
             lease.is_none_or(|lease| lease.deployment != summary.id)
         };
-        // Ids sort by time.
-        let open = records.open.iter().filter_map(|id| records.summary(*id));
-        Ok(open.filter(undriven).take(limit.get() as usize).collect())
+        let due = records.due.iter().take_while(|(due, _)| *due <= now).filter_map(|(_, id)| records.summary(*id));
+        Ok(due.filter(undriven).take(limit.get() as usize).collect())
     }
 
     async fn list(
@@ -95,7 +95,7 @@ impl DeploymentStore for MemoryDeployments {
 impl Records {
     /// All checks come first, so that a refused commit leaves nothing behind.
     fn commit(&mut self, commit: &Commit) -> Result<Committed> {
-        let Commit { id, scope, expected_seq, events, lease, now } = commit;
+        let Commit { id, scope, expected_seq, events, lease, due, now } = commit;
         let known = self.deployments.get(id);
         let seq = known.map_or(0, Deployment::seq);
         if seq != *expected_seq {
@@ -120,17 +120,18 @@ impl Records {
             scope: scope.clone(),
             events: Vec::new(),
             end: None,
+            due: None,
         });
         let recorded =
             (seq + 1..).zip(events).map(|(seq, event)| RecordedEvent { seq, at: *now, event: event.clone() });
         deployment.events.extend(recorded);
         deployment.end = end;
-        if deployment.end.is_some() {
-            self.open.remove(id);
-        } else {
-            self.open.insert(*id);
-        }
         let seq = deployment.seq();
+        if let Some(before) = deployment.due {
+            self.due.remove(&(before, *id));
+        }
+        deployment.due = due.or_else(|| deployment.end.is_none().then_some(*now));
+        self.due.extend(deployment.due.map(|due| (due, *id)));
         self.scopes.entry(scope.clone()).or_default().deployments.insert(*id);
         Ok(Committed { seq, lease: leased })
     }

@@ -2,8 +2,8 @@ use super::{AppEnv, AppJobs, AppPreview, Parts};
 use crate::{
     AppFile, AppId, AppRecord, AppState, AuditEntry, AuditRecord, Changes, DeploymentEnd, DeploymentId,
     DeploymentRecord, DeploymentSource, DeploymentSummary, Digest, EnvRevision, Environment, Error, ErrorKind,
-    FilePath, Grant, Limits, NewDeployment, Outcome, Page, Result, Right, Route, Scope, Snapshot, StreamPosition,
-    Written, instruments,
+    FilePath, Grant, Limits, NewDeployment, OperatorChoice, Outcome, Page, Reconciled, Result, Right, Route, Scope,
+    Snapshot, StreamPosition, Written, instruments,
 };
 use std::{future::Future, num::NonZeroU32, sync::Arc};
 use tracing::Instrument as _;
@@ -144,6 +144,37 @@ impl AppHandle {
         self.measured("rollback", call).await
     }
 
+    /// Answers the question of one of its deployments, which then goes on. Needs `Operate`.
+    pub async fn answer(&self, id: DeploymentId, choice: OperatorChoice) -> Result<()> {
+        let call = async {
+            let record = self.record_of(id).await?;
+            let scope = self.permit_change(record.scope().environment, Right::Operate).await?;
+            self.audited(&scope, "deploy.answered", format!("{choice:?} to {id}")).await?;
+            self.parts.deployments.answer(id, self.grant.actor(), choice).await
+        };
+        self.measured("answer", call).await
+    }
+
+    /// Whether what the targets serve is what the route names. Changes nothing. Needs `Develop`.
+    pub async fn reconcile(&self, environment: Environment) -> Result<Reconciled> {
+        let call = async {
+            let scope = self.permit(environment, Right::Develop)?;
+            self.parts.deployments.reconcile(&scope).await
+        };
+        self.measured("reconcile", call).await
+    }
+
+    /// Makes the target that the route names serve what the route names, where [`reconcile`](Self::reconcile) found that
+    /// it does not. Needs `Operate`.
+    pub async fn restore(&self, environment: Environment) -> Result<()> {
+        let call = async {
+            let scope = self.permit_change(environment, Right::Operate).await?;
+            self.audited(&scope, "deploy.restored", "as the route says".into()).await?;
+            self.parts.deployments.restore(&scope).await
+        };
+        self.measured("restore", call).await
+    }
+
     /// What is live in `environment`, or `None`. Needs `Develop`.
     pub async fn route(&self, environment: Environment) -> Result<Option<Route>> {
         let call = async {
@@ -234,8 +265,14 @@ impl AppHandle {
             DeploymentSource::Artifact { digest, of } => format!("artifact {digest} of {of}"),
         };
         self.audited(&scope, "deploy.requested", what).await?;
-        let new =
-            NewDeployment { actor: self.grant.actor(), scope: scope.clone(), source, env, limits: Limits::default() };
+        let new = NewDeployment {
+            actor: self.grant.actor(),
+            scope: scope.clone(),
+            source,
+            env,
+            limits: Limits::default(),
+            owner: self.record.owner.clone(),
+        };
         let id = self.parts.deployments.request(new).await?;
         Ok(Deployment { app: self.clone(), id, scope })
     }

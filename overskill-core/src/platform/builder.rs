@@ -250,6 +250,9 @@ impl PlatformBuilder {
                     report.backend = Some(target.info().name.to_string());
                     seams.push(report);
                 }
+                for probe in strategy.probes() {
+                    seams.push(seam("deploy_with", Some(probe.check())).await);
+                }
                 if let Some(notifier) = &strategy.notifier() {
                     seams.push(seam("deploy_with", Some(notifier.check())).await);
                 }

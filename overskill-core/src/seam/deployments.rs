@@ -1,6 +1,6 @@
 use crate::{
     Actor, BackendName, DeploymentId, Digest, Effect, EnvRevision, ErrorKind, Fence, Handle, Limits, Page, Readiness,
-    Result, Scope, Staged, StreamPosition, Timestamp, WorkerName,
+    Result, Scope, Staged, StreamPosition, SubjectId, Timestamp, WorkerName,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ pub enum DeploymentEvent {
         limits: Limits,
         /// The targets to try, in order.
         targets: Vec<BackendName>,
+        /// Whose app it is: who waits in one line with it when there is a queue.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        owner: Option<SubjectId>,
     },
     /// The build began.
     BuildStarted {
@@ -96,6 +99,13 @@ pub enum DeploymentEvent {
         /// The target.
         target: BackendName,
     },
+    /// No target can take it now, for none is well or has budget left: it waits in a line.
+    Waiting {
+        /// Why.
+        reason: String,
+        /// When to look again at the latest.
+        until: Timestamp,
+    },
     /// A gate looked at it.
     Gated {
         /// The target.
@@ -104,6 +114,15 @@ pub enum DeploymentEvent {
         gate: String,
         /// Why it failed; `None` if it passed.
         failure: Option<String>,
+    },
+    /// It does badly, so the target is about to be asked to serve the one before again.
+    RollingBack {
+        /// The target.
+        target: BackendName,
+        /// What is to be live again.
+        to: DeploymentId,
+        /// Under which fence.
+        fence: Fence,
     },
     /// The route is about to name it.
     Routing {
@@ -114,6 +133,8 @@ pub enum DeploymentEvent {
     },
     /// A person has to decide.
     AwaitingOperator {
+        /// What the question is about.
+        about: Doubt,
         /// What the question is.
         question: String,
         /// The answers there are.
@@ -185,6 +206,21 @@ impl From<&crate::Error> for Failure {
         let kind: ErrorKind = e.kind();
         Self { kind: kind.to_string(), message: e.to_string(), effect_unknown: e.effect() == Effect::Unknown }
     }
+}
+
+/// What a person is asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Doubt {
+    /// Whether it may go live at all. Approve: yes.
+    Permission,
+    /// Whether this target runs it could not be found out. Approve: go on with the next target all the same; retry: ask again.
+    Unsettled(BackendName),
+    /// No target took it. Retry: from the first on.
+    NobodyTook,
+    /// The version before could not be made live again. Retry: once more.
+    NotRolledBack,
 }
 
 /// What a person may answer.
@@ -287,6 +323,8 @@ pub struct Commit {
     pub events: Vec<DeploymentEvent>,
     /// What happens to the lease.
     pub lease: LeaseChange,
+    /// When somebody should look at it next. `None`: at once while it has not ended, never again once it has.
+    pub due: Option<Timestamp>,
     /// When. A store uses the later of this and its own clock, if it has one.
     pub now: Timestamp,
 }
@@ -300,7 +338,14 @@ impl Commit {
         events: impl IntoIterator<Item = DeploymentEvent>,
         now: Timestamp,
     ) -> Self {
-        Self { id, scope, expected_seq, events: events.into_iter().collect(), lease: LeaseChange::None, now }
+        Self { id, scope, expected_seq, events: events.into_iter().collect(), lease: LeaseChange::None, due: None, now }
+    }
+
+    /// Says when somebody should look at it next: a question has a deadline, a place in a line comes up, what may have been
+    /// left behind is to be swept.
+    pub fn due(mut self, due: Option<Timestamp>) -> Self {
+        self.due = due;
+        self
     }
 
     /// Says what happens to the lease.
@@ -368,7 +413,11 @@ pub trait DeploymentStore: Debug + Send + Sync + 'static {
     /// Who may change the scope at `now`; `None` when nobody holds it.
     async fn lease(&self, scope: &Scope, now: Timestamp) -> Result<Option<DeployLease>>;
 
-    /// Deployments that have not ended and that nobody drives at `now`, oldest first, at most `limit`.
+    /// Deployments that nobody drives at `now` and that somebody should look at, at most `limit`, those first that have been
+    /// due longest.
+    ///
+    /// Due is what its last commit [said](Commit::due): without a word of it, a deployment that has not ended is due since
+    /// that commit, and one that has ended is not.
     async fn pending(&self, now: Timestamp, limit: NonZeroU32) -> Result<Vec<DeploymentSummary>>;
 
     /// Deployments of a scope, newest first, at most `limit`, older than `before`.

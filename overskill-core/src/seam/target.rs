@@ -1,6 +1,6 @@
 use crate::{
-    Artifact, BackendName, DeploymentId, Digest, EnvRevision, EnvSnapshot, Error, ErrorKind, Fence, Progress,
-    PublicUrl, Readiness, Result, Scope,
+    Artifact, BackendName, DeploymentId, Digest, EnvRevision, EnvSnapshot, Error, ErrorKind, Fence, PlatformFacts,
+    Progress, PublicUrl, Readiness, Result, Scope,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,8 @@ pub struct TargetInfo {
     pub honours_env: bool,
     /// Whether it enforces [`Limits`].
     pub honours_limits: bool,
+    /// What its platform is good at and costs.
+    pub facts: PlatformFacts,
 }
 
 /// Whether a target refuses an old fence.
@@ -65,6 +67,7 @@ impl TargetInfo {
             runs_servers: true,
             honours_env: true,
             honours_limits: true,
+            facts: PlatformFacts::default(),
         }
     }
 

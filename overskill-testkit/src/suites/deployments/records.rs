@@ -11,7 +11,7 @@ use crate::{
 };
 use overskill_core::{
     Actor, AttemptOutcome, BackendName, DeploymentEnd, DeploymentEvent as E, DeploymentId, DeploymentSource,
-    DeploymentSummary, Digest, EnvRevision, ErrorKind, Failure, Fence, Handle, Incarnation, LeaseChange, Limits,
+    DeploymentSummary, Digest, Doubt, EnvRevision, ErrorKind, Failure, Fence, Handle, Incarnation, LeaseChange, Limits,
     OperatorChoice, PublicUrl, Staged, StreamPosition, Timestamp, WorkerName,
 };
 use std::num::NonZeroU32;
@@ -45,6 +45,7 @@ fn every_event(other: DeploymentId, now: Timestamp) -> Result<Vec<E>, overskill_
             env: EnvRevision(position),
             limits,
             targets: vec![target.clone(), BackendName::parse("second")?],
+            owner: Some("grace@example".parse()?),
         },
         E::BuildStarted { position },
         E::Built { digest: Digest::of(b"built"), bytes: 1 << 40, files: 12 },
@@ -63,8 +64,11 @@ fn every_event(other: DeploymentId, now: Timestamp) -> Result<Vec<E>, overskill_
         E::Unsettled { target: target.clone() },
         E::Gated { target: target.clone(), gate: "live".into(), failure: Some(text.into()) },
         E::Gated { target: target.clone(), gate: "staged".into(), failure: None },
+        E::Waiting { reason: text.into(), until: now.plus(secs(60)) },
+        E::RollingBack { target: target.clone(), to: other, fence },
         E::Routing { target: target.clone(), fence },
         E::AwaitingOperator {
+            about: Doubt::Unsettled(target.clone()),
             question: text.into(),
             choices: vec![OperatorChoice::Approve, OperatorChoice::Retry, OperatorChoice::Abort],
             deadline: now.plus(secs(3_600)),

@@ -57,6 +57,7 @@ pub(super) fn requested() -> DeploymentEvent {
         env: EnvRevision(position),
         limits: Limits::default(),
         targets: vec![BackendName::parse("kit-target").expect("a legal name")],
+        owner: None,
     }
 }
 

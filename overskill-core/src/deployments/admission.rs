@@ -1,0 +1,333 @@
+//! Whether a target may be asked now: breakers, pauses, hourly budgets, and the line of those who wait.
+
+use crate::{BackendName, Consequence, DeploymentId, DeploymentTarget, Effect, Error, ErrorKind, Retry, Timestamp};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    num::NonZeroU32,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+/// What this process knows of its targets, shared by all deployments.
+///
+/// A breaker counts failures in a row, of whichever apps. A target that asks to slow down is paused for as long as it asks:
+/// that is no failure. An hourly budget is kept in every window of an hour. Other processes count for themselves: give each
+/// its part of a budget.
+#[derive(Debug)]
+pub(super) struct Admission {
+    failures: NonZeroU32,
+    pause: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    targets: HashMap<BackendName, Target>,
+    line: Line,
+}
+
+#[derive(Debug, Default)]
+struct Target {
+    failures: u32,
+    /// The breaker is open until then; after that one deployment goes to see.
+    open_until: Option<Timestamp>,
+    /// Somebody went to see; given up for lost at that time.
+    probing_until: Option<Timestamp>,
+    /// It asked to be left alone until then.
+    paused_until: Option<Timestamp>,
+    /// When it was asked, in the last hour.
+    asked: VecDeque<Timestamp>,
+}
+
+/// Why a target may not be asked now, and until when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Busy {
+    pub(super) until: Timestamp,
+    pub(super) reason: String,
+}
+
+const HOUR: Duration = Duration::from_hours(1);
+
+impl Admission {
+    pub(super) fn new((failures, pause): (NonZeroU32, Duration)) -> Self {
+        Self { failures, pause, state: Mutex::default() }
+    }
+
+    /// Counts one ask of a target, if it may be asked now.
+    pub(super) fn enter(&self, target: &dyn DeploymentTarget, now: Timestamp) -> Result<(), Busy> {
+        let info = target.info();
+        let mut state = self.state();
+        let known = state.targets.entry(info.name.clone()).or_default();
+        if let Some(busy) = known.busy(info.deploys_per_hour, now) {
+            return Err(Busy { reason: format!("{}: {}", info.name, busy.reason), ..busy });
+        }
+        if known.open_until.is_some() {
+            known.probing_until = Some(now.plus(self.pause));
+        }
+        if info.deploys_per_hour.is_some() {
+            known.asked.push_back(now);
+        }
+        Ok(())
+    }
+
+    /// When one of the targets may be asked, if none may now.
+    pub(super) fn all_busy(&self, targets: &[Arc<dyn DeploymentTarget>], now: Timestamp) -> Option<Busy> {
+        let mut state = self.state();
+        let mut earliest: Option<Busy> = None;
+        for target in targets {
+            let info = target.info();
+            let known = state.targets.entry(info.name.clone()).or_default();
+            let busy = known.busy(info.deploys_per_hour, now)?;
+            if earliest.as_ref().is_none_or(|earliest| busy.until < earliest.until) {
+                earliest = Some(Busy { reason: format!("{}: {}", info.name, busy.reason), ..busy });
+            }
+        }
+        earliest
+    }
+
+    /// What an ask told of the target's health.
+    pub(super) fn learned(&self, target: &BackendName, error: Option<&Error>, now: Timestamp) {
+        let mut state = self.state();
+        let known = state.targets.entry(target.clone()).or_default();
+        let Some(error) = error else {
+            (known.failures, known.open_until, known.probing_until) = (0, None, None);
+            return;
+        };
+        if error.kind() == ErrorKind::RateLimited && error.effect() == Effect::None {
+            let asked = if let Retry::After(wait) = error.retry() { wait } else { self.pause };
+            known.paused_until = known.paused_until.max(Some(now.plus(asked)));
+            known.probing_until = None;
+            return;
+        }
+        if matches!(error.consequence(), Consequence::StopDeployment | Consequence::NextTarget) {
+            // It answered: it is well, whatever it thinks of this app.
+            (known.failures, known.open_until, known.probing_until) = (0, None, None);
+            return;
+        }
+        known.failures += 1;
+        if known.failures >= self.failures.get() || known.probing_until.is_some() {
+            known.open_until = Some(now.plus(self.pause));
+            known.probing_until = None;
+        }
+    }
+
+    /// Puts a deployment in the line.
+    pub(super) fn wait(&self, owner: &str, id: DeploymentId) {
+        self.state().line.push(owner, id);
+    }
+
+    /// Whether it is this one's turn: nobody waits, or it is the next. It leaves the line then.
+    pub(super) fn turn(&self, owner: &str, id: DeploymentId) -> bool {
+        let mut state = self.state();
+        if state.line.is_empty() || state.line.next() == Some(id) {
+            state.line.remove(owner, id);
+            return true;
+        }
+        false
+    }
+
+    /// It does not wait any more.
+    pub(super) fn leave(&self, owner: &str, id: DeploymentId) {
+        self.state().line.remove(owner, id);
+    }
+
+    /// Who is next, in order, at most `limit`; they stay in the line.
+    pub(super) fn upcoming(&self, limit: usize) -> Vec<DeploymentId> {
+        self.state().line.order(limit)
+    }
+
+    /// How long whoever joins the line need not be looked at: the longer the line, the longer.
+    pub(super) fn time_in_line(&self) -> Duration {
+        let waiting = self.state().line.waiting.len();
+        Duration::from_secs(u64::try_from(waiting / 4).unwrap_or(u64::MAX).clamp(1, 600))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of the admission panics")
+    }
+}
+
+impl Target {
+    fn busy(&mut self, per_hour: Option<NonZeroU32>, now: Timestamp) -> Option<Busy> {
+        let busy = |until: Timestamp, reason: &str| Some(Busy { until, reason: reason.to_owned() });
+        if let Some(until) = self.probing_until.filter(|until| *until > now) {
+            return busy(until, "it failed too often, and one deployment is there to see whether it is well again");
+        }
+        if let Some(until) = self.open_until.filter(|until| *until > now) {
+            return busy(until, "it failed too often in a row and is left alone");
+        }
+        if let Some(until) = self.paused_until.filter(|until| *until > now) {
+            return busy(until, "it asked to be left alone");
+        }
+        let limit = per_hour?.get() as usize;
+        while self.asked.front().is_some_and(|asked| asked.plus(HOUR) <= now) {
+            self.asked.pop_front();
+        }
+        let oldest = self.asked.front().filter(|_| self.asked.len() >= limit)?;
+        busy(oldest.plus(HOUR), &format!("its budget of {limit} deploys an hour is spent"))
+    }
+}
+
+/// Those who wait: one owner after the other has a turn, so that one with a thousand apps delays the others by one.
+#[derive(Debug, Default)]
+struct Line {
+    /// Owners by the turn they have next.
+    turns: BTreeMap<u64, String>,
+    owners: HashMap<String, Owner>,
+    waiting: HashSet<DeploymentId>,
+    next_turn: u64,
+}
+
+#[derive(Debug)]
+struct Owner {
+    turn: u64,
+    waiting: VecDeque<DeploymentId>,
+}
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn push(&mut self, owner: &str, id: DeploymentId) {
+        if !self.waiting.insert(id) {
+            return;
+        }
+        if let Some(known) = self.owners.get_mut(owner) {
+            known.waiting.push_back(id);
+            return;
+        }
+        let turn = self.next_turn;
+        self.next_turn += 1;
+        self.turns.insert(turn, owner.to_owned());
+        self.owners.insert(owner.to_owned(), Owner { turn, waiting: VecDeque::from([id]) });
+    }
+
+    fn next(&self) -> Option<DeploymentId> {
+        let owner = self.turns.values().next()?;
+        self.owners.get(owner)?.waiting.front().copied()
+    }
+
+    /// Takes one out. If it was its owner's turn, the turn is used up.
+    fn remove(&mut self, owner: &str, id: DeploymentId) {
+        if !self.waiting.remove(&id) {
+            return;
+        }
+        let Some(known) = self.owners.get_mut(owner) else { return };
+        let Some(place) = known.waiting.iter().position(|waiting| *waiting == id) else { return };
+        known.waiting.remove(place);
+        self.turns.remove(&known.turn);
+        if known.waiting.is_empty() {
+            self.owners.remove(owner);
+        } else {
+            known.turn = self.next_turn;
+            self.next_turn += 1;
+            self.turns.insert(known.turn, owner.to_owned());
+        }
+    }
+
+    /// Round after round, each owner's next.
+    fn order(&self, limit: usize) -> Vec<DeploymentId> {
+        let rounds = self.owners.values().map(|owner| owner.waiting.len()).max().unwrap_or(0);
+        let mut order = Vec::new();
+        for round in 0..rounds {
+            for owner in self.turns.values() {
+                if order.len() == limit {
+                    return order;
+                }
+                order.extend(self.owners.get(owner).and_then(|owner| owner.waiting.get(round)));
+            }
+        }
+        order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{IdsExt, SeededIds, TargetInfo, memory::MemoryTarget};
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::EPOCH.plus(Duration::from_secs(seconds))
+    }
+
+    fn target(per_hour: u32) -> MemoryTarget {
+        let mut info = TargetInfo::new("edge".try_into().unwrap(), "memory");
+        info.deploys_per_hour = NonZeroU32::new(per_hour);
+        MemoryTarget::with(info)
+    }
+
+    fn admission() -> Admission {
+        Admission::new((NonZeroU32::new(2).unwrap(), Duration::from_secs(30)))
+    }
+
+    fn ids(n: usize) -> Vec<DeploymentId> {
+        let ids = SeededIds::new(1);
+        (0..n).map(|_| DeploymentId::from_uuid(ids.uuid_v7(at(1)))).collect()
+    }
+
+    #[test]
+    fn a_budget_holds_in_every_window_of_an_hour() {
+        let (admission, target) = (admission(), target(3));
+        let enter = |seconds| admission.enter(&target, at(seconds)).map_err(|busy| busy.until);
+        assert_eq!([enter(0), enter(1_800), enter(3_599)], [Ok(()); 3]);
+        assert_eq!(enter(3_599), Err(at(3_600)));
+        assert_eq!(enter(3_600), Ok(()), "the first is an hour ago");
+        assert_eq!(enter(3_601), Err(at(5_400)));
+    }
+
+    #[test]
+    fn after_failures_in_a_row_one_goes_to_see() {
+        let (admission, target) = (admission(), target(0));
+        let name = target.info().name;
+        let down = Error::new(ErrorKind::Unavailable, "down");
+        admission.learned(&name, Some(&down), at(0));
+        assert!(admission.enter(&target, at(0)).is_ok());
+        admission.learned(&name, Some(&down), at(1));
+        assert_eq!(admission.enter(&target, at(2)).unwrap_err().until, at(31));
+        assert!(admission.enter(&target, at(31)).is_ok(), "one goes to see");
+        assert_eq!(admission.enter(&target, at(32)).unwrap_err().until, at(61), "one alone");
+        admission.learned(&name, Some(&down), at(33));
+        assert_eq!(admission.enter(&target, at(34)).unwrap_err().until, at(63));
+        assert!(admission.enter(&target, at(63)).is_ok());
+        admission.learned(&name, None, at(64));
+        assert!(admission.enter(&target, at(64)).is_ok());
+    }
+
+    #[test]
+    fn who_asks_to_slow_down_is_paused_and_not_broken() {
+        let (admission, target) = (admission(), target(0));
+        let slow = Error::new(ErrorKind::RateLimited, "slow").retry_as(Retry::After(Duration::from_secs(600)));
+        admission.learned(&target.info().name, Some(&slow), at(0));
+        assert_eq!(admission.enter(&target, at(599)).unwrap_err().until, at(600));
+        assert!(admission.enter(&target, at(600)).is_ok());
+    }
+
+    #[test]
+    fn an_app_that_is_refused_says_nothing_against_the_target() {
+        let (admission, target) = (admission(), target(0));
+        for _ in 0..9 {
+            admission.learned(&target.info().name, Some(&Error::invalid("bad app")), at(0));
+        }
+        assert!(admission.enter(&target, at(0)).is_ok());
+    }
+
+    #[test]
+    fn owners_take_turns() {
+        let (admission, ids) = (admission(), ids(6));
+        for id in &ids[..4] {
+            admission.wait("many", *id);
+        }
+        admission.wait("few", ids[4]);
+        admission.wait("few", ids[4]);
+        admission.wait("other", ids[5]);
+        assert_eq!(admission.upcoming(99).len(), 6);
+        assert_eq!(admission.upcoming(9), [ids[0], ids[4], ids[5], ids[1], ids[2], ids[3]]);
+        assert!(!admission.turn("few", ids[4]), "not yet");
+        assert!(admission.turn("many", ids[0]));
+        assert_eq!(admission.upcoming(3), [ids[4], ids[5], ids[1]]);
+        admission.leave("few", ids[4]);
+        assert!(admission.turn("other", ids[5]));
+        assert_eq!(admission.upcoming(99), ids[1..4]);
+    }
+}

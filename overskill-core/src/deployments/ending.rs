@@ -1,0 +1,275 @@
+//! How a drive stops: at an end, with a question, in the line, or after a rollback.
+
+use super::{
+    DeploymentRecord, Deployments, Failback, Outcome,
+    admission::Busy,
+    attempt::{Drove, set_route},
+    journal::Journal,
+    record::leftovers,
+    service::{PAGE, owner, unreadable, word},
+};
+use crate::{
+    BackendName, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentTarget, Doubt, Effect, Error,
+    ErrorKind, Fence, Handle, Notice, OperatorChoice, Progress, Removal, Result, Route, Scope, TargetStatus, Timestamp,
+    instruments, timeout,
+};
+use std::sync::Arc;
+
+impl Deployments {
+    /// Records the end, with when what it may have left behind is to be swept.
+    pub(super) async fn end(
+        &self,
+        record: &DeploymentRecord,
+        mut journal: Journal,
+        end: DeploymentEnd,
+        progress: &Progress,
+    ) -> Result<Outcome> {
+        let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
+        if !journal.is_leased() {
+            journal.take(self.highest_fence(scope).await?).await?;
+        }
+        journal.note(DeploymentEvent::Ended { end: end.clone() });
+        let events = record.events().iter().map(|e| &e.event).chain(journal.history());
+        let now = parts.clock.now();
+        let sweep = (!leftovers(events).is_empty()).then(|| now.plus(parts.strategy.late_arrivals));
+        let failback = match (&end, parts.strategy.failback) {
+            (DeploymentEnd::Active { target, .. }, Failback::After(wait)) if self.fell_back(target) => {
+                Some(now.plus(wait))
+            }
+            _ => None,
+        };
+        journal.release(sweep.into_iter().chain(failback).min()).await?;
+        self.admission.leave(&owner(record), id);
+        metrics::counter!(instruments::DEPLOYMENTS_TOTAL, "outcome" => word(&end)).increment(1);
+        if matches!(end, DeploymentEnd::Active { .. }) {
+            self.retire(scope).await;
+        } else {
+            self.let_go(id).await;
+        }
+        match &end {
+            DeploymentEnd::Active { .. } => progress.complete("Deployed"),
+            DeploymentEnd::Superseded { .. } => progress.complete("A newer deployment took its place"),
+            _ => progress
+                .fail(&Error::new(ErrorKind::Unavailable, "the deployment failed").public("The deployment failed.")),
+        }
+        let (deployment, scope) = (id, scope.clone());
+        self.tell(match &end {
+            DeploymentEnd::Active { target, .. } if self.fell_back(target) => {
+                Some(Notice::FellBack { deployment, scope, target: target.clone() })
+            }
+            DeploymentEnd::Failed { reason } | DeploymentEnd::RolledBack { reason, .. } => {
+                Some(Notice::DeploymentFailed { deployment, scope, reason: reason.clone() })
+            }
+            _ => None,
+        })
+        .await;
+        self.read(id).await?.outcome().ok_or_else(|| unreadable(id))
+    }
+
+    /// Records a question, and tells whoever is to be told.
+    pub(super) async fn ask(
+        &self,
+        record: &DeploymentRecord,
+        mut journal: Journal,
+        about: Doubt,
+        question: String,
+        progress: &Progress,
+    ) -> Result<Outcome> {
+        let (id, strategy) = (record.id(), &self.parts.strategy);
+        let choices = match &about {
+            Doubt::Permission => vec![OperatorChoice::Approve, OperatorChoice::Abort],
+            Doubt::Unsettled(_) => vec![OperatorChoice::Approve, OperatorChoice::Retry, OperatorChoice::Abort],
+            Doubt::NobodyTook | Doubt::NotRolledBack => vec![OperatorChoice::Retry, OperatorChoice::Abort],
+        };
+        let deadline = self.parts.clock.now().plus(strategy.answer_within());
+        journal.note(DeploymentEvent::AwaitingOperator {
+            about,
+            question: question.clone(),
+            choices: choices.clone(),
+            deadline,
+        });
+        journal.release(Some(deadline)).await?;
+        self.admission.leave(&owner(record), id);
+        progress.log("Waiting for an answer");
+        let (deployment, scope) = (id, record.scope().clone());
+        self.tell(Some(Notice::AwaitingOperator {
+            deployment,
+            scope,
+            question: question.clone(),
+            choices: choices.clone(),
+            deadline,
+        }))
+        .await;
+        Ok(Outcome::AwaitingOperator { question, choices, deadline })
+    }
+
+    /// Records that no target can take it now, unless that is known, and puts it in the line.
+    pub(super) async fn wait(
+        &self,
+        record: &DeploymentRecord,
+        mut journal: Journal,
+        busy: Busy,
+        progress: &Progress,
+    ) -> Result<Timestamp> {
+        self.admission.wait(&owner(record), record.id());
+        let known = record.waits_until().filter(|until| *until > self.parts.clock.now());
+        if known.is_none() || journal.is_leased() || journal.has_notes() {
+            progress.log("Waiting for its turn");
+            // In a long line nobody has to look at each of them all the time.
+            let until = busy.until.max(self.parts.clock.now().plus(self.admission.time_in_line()));
+            journal.note(DeploymentEvent::Waiting { reason: busy.reason, until });
+            journal.release(Some(until)).await?;
+        }
+        Ok(busy.until)
+    }
+
+    /// Makes the version before live again. What is not well has the traffic of `target`, and no route.
+    pub(super) async fn roll_back(
+        &self,
+        record: &DeploymentRecord,
+        journal: &mut Journal,
+        target: BackendName,
+        why: String,
+    ) -> Result<Drove> {
+        let (parts, scope) = (&*self.parts, record.scope());
+        let reason = format!("{target}: it is not well: {why}");
+        let Some(before) = parts.routes.get(scope).await? else {
+            return Ok(Drove::Ended(DeploymentEnd::Failed { reason: format!("{reason}; nothing was live before") }));
+        };
+        let to = before.deployment;
+        if before.target != target {
+            // The other target serves it all the time.
+            return Ok(Drove::Ended(DeploymentEnd::RolledBack { to, reason }));
+        }
+        let fence = journal.take(journal.fence()).await?;
+        journal.note(DeploymentEvent::RollingBack { target: target.clone(), to, fence });
+        journal.keep().await?;
+        match self.make_live_again(scope, &before, fence, journal).await {
+            Ok(true) => Ok(Drove::Ended(DeploymentEnd::RolledBack { to, reason })),
+            Ok(false) => Ok(Drove::Ended(DeploymentEnd::Superseded { by: None })),
+            Err(e) => {
+                let question = format!("{reason}; and {to} could not be made live again: {e}");
+                tracing::error!(deployment = %record.id(), error = %e, "a rollback failed");
+                if parts.strategy.ask_within.is_some() {
+                    return Ok(Drove::Asks(Doubt::NotRolledBack, question));
+                }
+                Ok(Drove::Ended(DeploymentEnd::Failed { reason: question }))
+            }
+        }
+    }
+
+    /// Activates what a route names once more, under a new fence, and points the route to it; false when something newer
+    /// was routed meanwhile.
+    pub(super) async fn make_live_again(
+        &self,
+        scope: &Scope,
+        route: &Route,
+        fence: Fence,
+        journal: &mut Journal,
+    ) -> Result<bool> {
+        let parts = &*self.parts;
+        let target = self.target(&route.target)?;
+        let record = self.read(route.deployment).await?;
+        let digest = record.digest().ok_or_else(|| unreadable(route.deployment))?;
+        let artifact = parts.bundles.get(scope, digest).await?;
+        let artifact = artifact.ok_or_else(|| Error::not_found("its artifact is not kept any more"))?;
+        let env = record.env().ok_or_else(|| unreadable(route.deployment))?;
+        let env = Arc::new(parts.env.get(scope, env).await?);
+        let request =
+            DeployRequest::new(route.deployment, scope.clone(), artifact, env).under(fence).limits(record.limits());
+        let mut tries = 0;
+        let handle = loop {
+            tries += 1;
+            journal.keep().await?;
+            match self.activate_once(&*target, &request, fence).await {
+                Ok(handle) => break handle,
+                Err(e) if tries < parts.strategy.tries_per_target.get() && e.kind() != ErrorKind::Conflict => {
+                    tracing::warn!(deployment = %route.deployment, error = %e, "a version could not be made live again");
+                    parts.clock.sleep(parts.strategy.first_wait).await;
+                }
+                Err(e) => return Err(e),
+            }
+        };
+        journal.keep().await?;
+        let again = Route::new(route.target.clone(), route.deployment, handle, fence);
+        set_route(&*parts.routes, scope, &again).await
+    }
+
+    async fn activate_once(
+        &self,
+        target: &dyn DeploymentTarget,
+        request: &DeployRequest,
+        fence: Fence,
+    ) -> Result<Handle> {
+        let (clock, limit) = (&*self.parts.clock, self.parts.strategy.attempt_timeout);
+        let staged = timeout(clock, limit, target.stage(request)).await?;
+        match timeout(clock, limit, target.activate(request, &staged, fence)).await {
+            Err(e) if e.effect() == Effect::Unknown => {
+                match timeout(clock, limit, target.status(request.scope(), request.id(), fence)).await {
+                    Ok(TargetStatus::Landed(handle)) => Ok(handle),
+                    _ => Err(e),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// Lets go of the oldest version that is one too many.
+    async fn retire(&self, scope: &Scope) {
+        let retire = async {
+            let parts = &*self.parts;
+            let live = parts.routes.get(scope).await?.map(|route| route.deployment);
+            let (mut before, mut kept, mut looked) = (None, 0, 0);
+            loop {
+                let page = parts.store.list(scope, before, PAGE).await?;
+                for summary in page.items {
+                    looked += 1;
+                    let Some(DeploymentEnd::Active { target, .. }) = &summary.end else { continue };
+                    kept += 1;
+                    if kept <= parts.strategy.keep.get() || live == Some(summary.id) {
+                        continue;
+                    }
+                    parts.bundles.release(summary.id, parts.clock.now()).await?;
+                    if let Ok(target) = self.target(target) {
+                        let remove = target.remove(scope, Removal::Only(summary.id));
+                        timeout(&*parts.clock, parts.strategy.attempt_timeout, remove).await?;
+                    }
+                    return Ok(());
+                }
+                before = page.next;
+                // Failures do not crowd out what is kept for ever: after so many, the rest waits for a better day.
+                if before.is_none() || looked > 16 * parts.strategy.keep.get() {
+                    return Ok::<_, Error>(());
+                }
+            }
+        };
+        if let Err(e) = retire.await {
+            tracing::warn!(%scope, error = %e, "an old version is kept for nothing");
+        }
+    }
+
+    /// Whether that is not the target that is asked first.
+    fn fell_back(&self, target: &BackendName) -> bool {
+        self.parts.strategy.names().first() != Some(target)
+    }
+
+    pub(super) fn target(&self, name: &BackendName) -> Result<Arc<dyn DeploymentTarget>> {
+        let found = self.parts.strategy.targets().iter().find(|target| target.info().name == *name);
+        found.cloned().ok_or_else(|| Error::not_found("the strategy has no such target any more").with("target", name))
+    }
+
+    async fn tell(&self, notice: Option<Notice>) {
+        if let (Some(notice), Some(notifier)) = (notice, &self.parts.strategy.notifier) {
+            // That nobody could be told changes nothing of what happened.
+            let told = timeout(&*self.parts.clock, self.parts.strategy.attempt_timeout, notifier.notify(&notice)).await;
+            if let Err(e) = told {
+                tracing::warn!(error = %e, "a notice could not be delivered");
+            }
+        }
+    }
+
+    /// Whether a deployment of this scope other than `not` is live on `target` under a route.
+    pub(super) async fn routed_elsewhere(&self, scope: &Scope, not: DeploymentId) -> Result<Option<Route>> {
+        Ok(self.parts.routes.get(scope).await?.filter(|route| route.deployment != not))
+    }
+}
