@@ -44,6 +44,8 @@ struct Target {
 pub(super) struct Busy {
     pub(super) until: Timestamp,
     pub(super) reason: String,
+    /// It is well, and has no budget left: that comes back by itself, so it is worth any wait.
+    pub(super) well: bool,
 }
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -149,7 +151,7 @@ impl Admission {
 
 impl Target {
     fn busy(&mut self, per_hour: Option<NonZeroU32>, now: Timestamp) -> Option<Busy> {
-        let busy = |until: Timestamp, reason: &str| Some(Busy { until, reason: reason.to_owned() });
+        let busy = |until: Timestamp, reason: &str| Some(Busy { until, reason: reason.to_owned(), well: false });
         if let Some(until) = self.probing_until.filter(|until| *until > now) {
             return busy(until, "it failed too often, and one deployment is there to see whether it is well again");
         }
@@ -164,7 +166,8 @@ impl Target {
             self.asked.pop_front();
         }
         let oldest = self.asked.front().filter(|_| self.asked.len() >= limit)?;
-        busy(oldest.plus(HOUR), &format!("its budget of {limit} deploys an hour is spent"))
+        let reason = format!("its budget of {limit} deploys an hour is spent");
+        Some(Busy { until: oldest.plus(HOUR), reason, well: true })
     }
 }
 

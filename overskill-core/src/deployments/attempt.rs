@@ -20,6 +20,8 @@ pub(super) struct Attempts<'a> {
     pub(super) fence: Fence,
     /// The activation that the record says began and does not say how it ended: whoever drove it before crashed.
     pub(super) open: Option<(BackendName, Fence)>,
+    /// Whether it still waits for targets that are down.
+    pub(super) patient: bool,
 }
 
 /// How a drive ended.
@@ -85,25 +87,19 @@ impl Attempts<'_> {
                     self.journal.note(DeploymentEvent::Unsettled { target: name.clone() });
                     if self.strategy.fallback == Fallback::Cautious {
                         let reason = format!("{name}: it stays unknown whether it runs this version: {e}");
-                        return Ok(self.doubt(Doubt::Unsettled(name), reason));
+                        return Ok(self.strategy.doubt(Doubt::Unsettled(name), reason));
                     }
                     last = Some((name, e));
                 }
             }
         }
-        // One that may be asked later may take it yet.
         Ok(match (busy, last) {
-            (Some(busy), _) => Drove::Waits(busy),
-            (None, Some((name, e))) => {
-                self.doubt(Doubt::NobodyTook, format!("no target took it; the last was {name}: {e}"))
-            }
+            // One that may be asked later may take it yet.
+            (Some(busy), _) if busy.well || self.patient => Drove::Waits(busy),
+            (_, Some((name, e))) => self.strategy.nobody_took(format!("{name}: {e}")),
+            (Some(busy), None) => self.strategy.nobody_took(busy.reason),
             (None, None) => failed("no target of the strategy suits this app".into()),
         })
-    }
-
-    /// A question, if there is somebody to ask; else the end.
-    fn doubt(&self, about: Doubt, reason: String) -> Drove {
-        if self.strategy.ask_within.is_some() { Drove::Asks(about, reason) } else { failed(reason) }
     }
 
     /// Asks what became of an activation that a crash left open. If it landed, its target is asked first now, so that it is

@@ -195,6 +195,14 @@ impl DeploymentRecord {
         answers
     }
 
+    /// When it was asked for last: at first, or by an operator who wants it tried again.
+    pub(super) fn asked_at(&self) -> Option<Timestamp> {
+        let asked = |e: &&RecordedEvent| {
+            matches!(e.event, DeploymentEvent::Requested { .. } | DeploymentEvent::OperatorAnswered { .. })
+        };
+        self.events.iter().rev().find(asked).map(|e| e.at)
+    }
+
     /// Until when it waits for a target, if that is the last that is known of it.
     pub fn waits_until(&self) -> Option<Timestamp> {
         match self.events.last().map(|e| &e.event) {

@@ -136,7 +136,7 @@ impl Deployments {
                         for next in self.admission.upcoming(1).into_iter().filter(|next| *next != id) {
                             self.drive_free(next).await;
                         }
-                        until.since(self.parts.clock.now()).clamp(LEAST_WAIT, LONGEST_WAIT)
+                        until.since(self.parts.clock.now()).clamp(LEAST_WAIT, LONGEST_IN_LINE)
                     }
                     // Somebody else was quicker, or took over.
                     Err(e) if e.kind() == ErrorKind::Conflict => Duration::from_millis(50),
@@ -314,14 +314,17 @@ impl Deployments {
         let mut targets = parts.strategy.targets_for(&AppFacts::of(&artifact));
         targets.retain(|target| !given_up(target));
         let open = record.open_activation();
+        let asked = record.asked_at().unwrap_or(Timestamp::EPOCH);
+        let patient = parts.clock.now().since(asked) < parts.strategy.patience;
         if open.is_none() {
             // What a crash left open is settled at once; everything else keeps its place in the line.
             let now = parts.clock.now();
             if let Some(busy) = self.admission.all_busy(&targets, now) {
-                return Ok(Drove::Waits(busy));
+                return Ok(if busy.well || patient { Drove::Waits(busy) } else { parts.strategy.nobody_took(busy.reason) });
             }
             if !self.admission.turn(&owner(record), id) {
-                return Ok(Drove::Waits(Busy { until: now.plus(LONGEST_WAIT), reason: "others are before it".into() }));
+                let (until, reason) = (now.plus(LONGEST_WAIT), "others are before it".into());
+                return Ok(Drove::Waits(Busy { until, reason, well: true }));
             }
         }
         let fence = journal.take(self.highest_fence(scope).await?).await?;
@@ -341,6 +344,7 @@ impl Deployments {
             journal,
             fence,
             open,
+            patient,
         };
         attempts.run().await
     }
@@ -464,6 +468,8 @@ impl Deployments {
 /// Least and longest time between two looks at a deployment that somebody else drives.
 const LEAST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Longest time between two looks of somebody who waits in the line.
+const LONGEST_IN_LINE: Duration = Duration::from_secs(10);
 /// How much longer a lease lasts than a call of a target: for the commits before and after it.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
 pub(super) const PAGE: NonZeroU32 = NonZeroU32::new(16).expect("not zero");

@@ -1,5 +1,5 @@
-use super::{HealthGate, placement::Placed};
-use crate::{BackendName, DeploymentTarget, Environment, Error, Notifier, PlacementPolicy, Result};
+use super::{HealthGate, attempt::Drove, placement::Placed};
+use crate::{BackendName, DeploymentEnd, DeploymentTarget, Doubt, Environment, Error, Notifier, PlacementPolicy, Result};
 use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 /// Where to deploy, in which order, and what to do when that fails. Policy only: the [`Deployments`](crate::Deployments)
@@ -29,6 +29,7 @@ pub struct DeploymentStrategy {
     pub(super) failback: Failback,
     pub(super) breaker: (NonZeroU32, Duration),
     pub(super) late_arrivals: Duration,
+    pub(super) patience: Duration,
     pub(super) keep: NonZeroU32,
     pub(super) placed: Placed,
 }
@@ -72,6 +73,7 @@ impl DeploymentStrategy {
             failback: Failback::default(),
             breaker: (NonZeroU32::new(5).expect("not zero"), Duration::from_secs(30)),
             late_arrivals: Duration::from_mins(10),
+            patience: Duration::from_hours(1),
             keep: NonZeroU32::new(5).expect("not zero"),
             placed: Placed::default(),
         }
@@ -152,6 +154,13 @@ impl DeploymentStrategy {
         self
     }
 
+    /// How long a deployment waits for targets that are down or asked to be left alone; an hour otherwise. One that waits for
+    /// its part of an hourly budget waits as long as it takes.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// How long after its end what a deployment may have left behind is removed; 10 minutes otherwise. It must be longer
     /// than a call of a target may still run after it was given up.
     pub fn late_arrivals(mut self, after: Duration) -> Self {
@@ -186,6 +195,19 @@ impl DeploymentStrategy {
     /// The targets for an app like this, in the order they are asked.
     pub fn targets_for(&self, app: &crate::AppFacts) -> Vec<Arc<dyn DeploymentTarget>> {
         self.placed.order(&self.targets, app)
+    }
+
+    /// A question, if there is somebody to ask; else the end.
+    pub(super) fn doubt(&self, about: Doubt, reason: String) -> Drove {
+        if self.ask_within.is_some() {
+            Drove::Asks(about, reason)
+        } else {
+            Drove::Ended(DeploymentEnd::Failed { reason })
+        }
+    }
+
+    pub(super) fn nobody_took(&self, last: impl std::fmt::Display) -> Drove {
+        self.doubt(Doubt::NobodyTook, format!("no target took it; the last was {last}"))
     }
 
     pub(super) fn asks_before(&self, environment: Environment) -> bool {

@@ -1,0 +1,189 @@
+//! Targets that fail, lie, or come late.
+
+use crate::common::{Late, PRODUCTION, assert_live, deploy, deployed, later, live_on, platform, scope, target, written};
+use overskill_core::{
+    Clock as _, DeploymentEvent, DeploymentStrategy, DeploymentTarget as _, Drift, Effect, ErrorKind, Fallback,
+    Fencing, Outcome, TargetInfo, memory::MemoryTarget,
+};
+use overskill_testkit::faulty::{Calls, Fault, FaultPlan};
+use std::time::Duration;
+
+#[tokio::test]
+async fn a_fault_of_the_target_after_it_committed_is_adopted_and_no_second_target_is_asked() {
+    for kind in [ErrorKind::Timeout, ErrorKind::Unavailable, ErrorKind::Unexpected] {
+        let plan = FaultPlan::new().nth(Calls::of("target", "activate"), 1, Fault::AfterEffect { kind });
+        let (first, second) = (target("first"), target("second"));
+        let test = platform(DeploymentStrategy::prefer(plan.around(first.clone())).then(second.clone())).await;
+        let app = written(&test).await;
+        let d = deploy(&test, &app, "one").await;
+        assert_eq!(live_on(&d.outcome), "first", "{kind}: {}", d.story);
+        assert_live(&test, d.id, &first).await;
+        assert_eq!(second.observe(&scope()).await.unwrap(), []);
+        assert!(d.story.contains("it had landed, adopted"), "{}", d.story);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_wrong_goes_to_no_other_target() {
+    let fault = Fault::BeforeEffect { kind: ErrorKind::Invalid, effect: Effect::None };
+    let plan = FaultPlan::new().always(Calls::of("target", "stage"), fault);
+    let second = target("second");
+    let test = platform(DeploymentStrategy::prefer(plan.around(target("first"))).then(second.clone())).await;
+    let app = written(&test).await;
+    let d = deploy(&test, &app, "one").await;
+    assert!(matches!(d.outcome, Outcome::Failed { .. }), "{}", d.story);
+    assert_eq!(second.observe(&scope()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_the_first_goes_to_the_second() {
+    let mut small = TargetInfo::new("small".try_into().unwrap(), "memory");
+    small.max_artifact_bytes = 10;
+    let second = target("second");
+    let test = platform(DeploymentStrategy::prefer(MemoryTarget::with(small)).then(second.clone())).await;
+    let app = written(&test).await;
+    let d = deploy(&test, &app, "more than ten bytes").await;
+    assert_eq!(live_on(&d.outcome), "second");
+    assert!(d.story.contains("artifact must be at most 10 bytes, but has 19"), "{}", d.story);
+}
+
+/// The first takes the activation long after the second serves: it is never live, and a sweep removes it.
+#[tokio::test]
+async fn a_fallback_that_serves_is_not_disturbed_by_the_first_coming_late() {
+    let (late, second) = (Late::new(target("first"), false), target("second"));
+    let test = platform(DeploymentStrategy::prefer(late.clone()).then(second.clone())).await;
+    let app = written(&test).await;
+    let d = deploy(&test, &app, "one").await;
+    assert_eq!(live_on(&d.outcome), "second", "{}", d.story);
+    late.arrive().await.unwrap();
+    assert_live(&test, d.id, &second).await;
+    assert!(late.inner.serving(&scope()).is_some(), "it is there, and nobody is sent to it");
+    assert_eq!(app.reconcile(PRODUCTION).await.unwrap().strays.len(), 1);
+
+    later(&test, Duration::from_mins(11)).await;
+    assert_eq!(late.inner.observe(&scope()).await.unwrap(), [], "swept");
+    assert_live(&test, d.id, &second).await;
+    let record = app.deployment(d.id).await.unwrap();
+    assert!(matches!(record.events().last().unwrap().event, DeploymentEvent::Swept { .. }), "{}", record.timeline());
+    assert!(record.leftovers().is_empty());
+    // Once is enough.
+    later(&test, Duration::from_hours(1)).await;
+    assert_eq!(app.deployment(d.id).await.unwrap().events().len(), record.events().len());
+}
+
+/// Where old fences are taken, what comes late takes the traffic; a sweep gives it back.
+#[tokio::test]
+async fn where_fences_are_only_observed_a_late_arrival_is_undone_within_one_sweep() {
+    let mut info = TargetInfo::new("first".try_into().unwrap(), "memory");
+    info.fencing = Fencing::Observed;
+    info.keeps_previous = true;
+    let late = Late::new(MemoryTarget::with(info), true);
+    let test = platform(DeploymentStrategy::prefer(late.clone()).then(target("second"))).await;
+    let app = written(&test).await;
+    // The first deployment is superseded while its activation hangs: it is tried again, and lands at the second try.
+    let old = app.deploy(PRODUCTION).await.unwrap();
+    let lost = test.clock.drive(old.outcome()).await.unwrap();
+    assert_eq!(live_on(&lost), "first");
+    let new = deploy(&test, &app, "two").await;
+    assert_eq!(live_on(&new.outcome), "first");
+    late.arrive().await.unwrap();
+    assert_eq!(late.inner.serving(&scope()).unwrap().0, old.id(), "the old one has the traffic");
+    let found = app.reconcile(PRODUCTION).await.unwrap();
+    assert_eq!(found.drift, Drift::Drifted { wanted: new.id, serves: Some(old.id()) });
+    app.restore(PRODUCTION).await.unwrap();
+    assert_live(&test, new.id, &late.inner).await;
+    assert_eq!(app.reconcile(PRODUCTION).await.unwrap().drift, Drift::InSync);
+}
+
+#[tokio::test]
+async fn an_older_activation_that_comes_late_to_an_enforcing_target_is_refused() {
+    let late = Late::new(target("first"), true);
+    let test = platform(DeploymentStrategy::prefer(late.clone())).await;
+    let app = written(&test).await;
+    let old = deploy(&test, &app, "one").await;
+    let new = deploy(&test, &app, "two").await;
+    assert_eq!((live_on(&old.outcome), live_on(&new.outcome)), ("first", "first"));
+    assert_eq!(late.arrive().await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_live(&test, new.id, &late.inner).await;
+}
+
+#[tokio::test]
+async fn a_lease_that_is_lost_midway_ends_the_drive_and_not_the_deployment() {
+    let plan = FaultPlan::new();
+    let edge = target("edge");
+    let test = platform(DeploymentStrategy::prefer(plan.around(edge.clone()))).await;
+    let app = written(&test).await;
+    let plan = plan.clock(std::sync::Arc::new(test.clock.clone()));
+    // The machine sleeps for an hour in the middle of staging: the lease has run out when it wakes.
+    let _plan = plan.nth(Calls::of("target", "stage"), 1, Fault::Delay(Duration::from_secs(9)));
+    let deployment = app.deploy(PRODUCTION).await.unwrap();
+    let outcome = async {
+        let ended = deployment.outcome();
+        futures::pin_mut!(ended);
+        for _ in 0..40 {
+            if let std::task::Poll::Ready(done) = futures::poll!(&mut ended) {
+                return done;
+            }
+            tokio::task::yield_now().await;
+        }
+        test.clock.skew_millis(3_600_000);
+        test.clock.drive(ended).await
+    };
+    let outcome = outcome.await.unwrap();
+    assert_eq!(live_on(&outcome), "edge");
+    let d = deployed(&app, deployment.id(), outcome).await;
+    let drives = d.events.iter().filter(|e| matches!(e, DeploymentEvent::Leased { .. })).count();
+    assert!(drives >= 2, "{}", d.story);
+    assert_live(&test, d.id, &edge).await;
+}
+
+#[tokio::test]
+async fn a_hundred_apps_at_once_do_not_wait_for_each_other() {
+    let edge = target("edge");
+    let test = platform(DeploymentStrategy::prefer(edge.clone())).await;
+    let mut deployments = Vec::new();
+    for n in 0..100 {
+        let app = test.app(&format!("app{n}")).await;
+        app.write([("index.html", format!("app {n}"))]).await.unwrap();
+        deployments.push(app.deploy(PRODUCTION).await.unwrap());
+    }
+    let start = test.clock.monotonic();
+    let outcomes = futures::future::join_all(deployments.iter().map(overskill_core::Deployment::outcome));
+    for outcome in test.clock.drive(outcomes).await {
+        assert_eq!(live_on(&outcome.unwrap()), "edge");
+    }
+    assert!(test.clock.monotonic().saturating_sub(start) < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_written_after_the_target_succeeded_is_caught_up_with() {
+    for commit in 2..6 {
+        let edge = target("edge");
+        let plan = FaultPlan::new().nth(Calls::of("deployments", "commit"), commit, Fault::before());
+        let strategy = DeploymentStrategy::prefer(edge.clone());
+        let test = overskill_testkit::TestPlatform::seeded(7, |builder, memory| {
+            builder.deploy_with(strategy).deployments(plan.around(memory.deployments.clone()))
+        });
+        let test = test.await.unwrap();
+        let app = written(&test).await;
+        let deployment = app.deploy(PRODUCTION).await.unwrap();
+        let _ = test.clock.drive(deployment.outcome()).await; // this drive may fail
+        later(&test, Duration::from_mins(5)).await;
+        let outcome = test.clock.drive(deployment.outcome()).await.unwrap();
+        assert_eq!(live_on(&outcome), "edge", "commit {commit}");
+        assert_live(&test, deployment.id(), &edge).await;
+    }
+}
+
+#[tokio::test]
+async fn an_eager_fallback_names_what_is_unsettled_and_a_cautious_one_fails_without_an_operator() {
+    for (fallback, live) in [(Fallback::Eager, true), (Fallback::Cautious, false)] {
+        let late = Late::new(target("first"), false);
+        let strategy = DeploymentStrategy::prefer(late.clone()).then(target("second")).fall_back(fallback);
+        let test = platform(strategy).await;
+        let app = written(&test).await;
+        let d = deploy(&test, &app, "one").await;
+        assert_eq!(matches!(d.outcome, Outcome::Active { .. }), live, "{}", d.story);
+        assert!(d.events.iter().any(|e| matches!(e, DeploymentEvent::Unsettled { .. })), "{}", d.story);
+    }
+}

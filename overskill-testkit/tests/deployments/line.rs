@@ -1,0 +1,214 @@
+//! Breakers, pauses, budgets, and the line of those who wait.
+
+use crate::common::{PRODUCTION, later, live_on, platform, target, written};
+use overskill_core::{
+    AppHandle, Clock as _, Deployment, DeploymentEvent, DeploymentId, DeploymentStrategy, Effect, Error, ErrorKind,
+    Outcome, Retry, SubjectId, TargetInfo, memory::MemoryTarget,
+};
+use overskill_testkit::{
+    TestPlatform,
+    faulty::{Calls, Fault, FaultPlan},
+};
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
+
+fn limited(name: &str, per_hour: u32) -> MemoryTarget {
+    let mut info = TargetInfo::new(name.try_into().unwrap(), name);
+    info.deploys_per_hour = NonZeroU32::new(per_hour);
+    MemoryTarget::with(info)
+}
+
+async fn app_of(test: &TestPlatform, name: &str) -> AppHandle {
+    let app = test.app(name).await;
+    app.write([("index.html", name.to_owned())]).await.unwrap();
+    app
+}
+
+/// Asks for a deployment of each app, and leaves them to the background.
+async fn stampede(test: &TestPlatform, apps: u32) -> Vec<Deployment> {
+    let mut deployments = Vec::new();
+    for n in 0..apps {
+        deployments.push(app_of(test, &format!("app{n}")).await.deploy(PRODUCTION).await.unwrap());
+    }
+    deployments
+}
+
+async fn live(test: &TestPlatform, deployments: &[Deployment]) -> BTreeMap<String, u32> {
+    let mut live = BTreeMap::new();
+    for deployment in deployments {
+        match deployment.record().await.unwrap().outcome() {
+            Some(Outcome::Active { target, .. }) => *live.entry(target.to_string()).or_default() += 1,
+            None => *live.entry("waits".to_owned()).or_default() += 1,
+            Some(other) => panic!("{other}: {}", deployment.record().await.unwrap().timeline()),
+        }
+    }
+    let _ = test;
+    live
+}
+
+fn counts(of: &[(&str, u32)]) -> BTreeMap<String, u32> {
+    of.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+}
+
+/// The first is down, the second takes ten an hour: the rest waits, and goes live when the first is well again.
+#[tokio::test]
+async fn a_broken_target_sends_no_more_to_the_next_than_its_budget() {
+    let plan = FaultPlan::new().always(Calls::of("target", "stage"), Fault::before());
+    let (first, second) = (target("first"), limited("second", 10));
+    let strategy = DeploymentStrategy::prefer(plan.around(first.clone()))
+        .then(second.clone())
+        .tries_per_target(NonZeroU32::MIN)
+        .breaker(NonZeroU32::new(5).unwrap(), Duration::from_secs(30));
+    let test = platform(strategy).await;
+    let deployments = stampede(&test, 40).await;
+    for _ in 0..20 {
+        later(&test, Duration::from_secs(5)).await;
+    }
+    assert_eq!(live(&test, &deployments).await, counts(&[("second", 10), ("waits", 30)]));
+    let asked = plan.calls(&Calls::of("target", "stage"));
+    assert!(asked < 40, "a broken target was asked {asked} times");
+    plan.pause();
+    for _ in 0..40 {
+        later(&test, Duration::from_secs(5)).await;
+    }
+    assert_eq!(live(&test, &deployments).await, counts(&[("first", 30), ("second", 10)]));
+}
+
+#[tokio::test]
+async fn a_budget_lets_the_rest_through_an_hour_later() {
+    let edge = limited("edge", 5);
+    let test = platform(DeploymentStrategy::prefer(edge.clone())).await;
+    let deployments = stampede(&test, 12).await;
+    for (hour, want) in [(0, 5), (1, 10), (2, 12)] {
+        for _ in 0..60 {
+            later(&test, Duration::from_mins(1)).await;
+        }
+        let live = live(&test, &deployments).await;
+        assert!(live["edge"] <= 5 * (hour + 1), "hour {hour}: {live:?}");
+        if hour > 0 {
+            assert!(live["edge"] >= want.min(5 * hour), "hour {hour}: {live:?}");
+        }
+    }
+    for _ in 0..30 {
+        later(&test, Duration::from_mins(1)).await;
+    }
+    assert_eq!(live(&test, &deployments).await, counts(&[("edge", 12)]));
+}
+
+#[tokio::test]
+async fn a_target_that_asks_to_slow_down_is_left_alone_for_that_long_by_all() {
+    for (wait, asked_in_place) in [(Some(Duration::from_secs(5)), true), (Some(Duration::from_secs(600)), false)] {
+        let edge = Slow::new(target("edge"), wait);
+        let test = platform(DeploymentStrategy::prefer(edge.clone())).await;
+        let app = written(&test).await;
+        let start = test.clock.now();
+        let deployment = app.deploy(PRODUCTION).await.unwrap();
+        let outcome = test.clock.drive(deployment.outcome()).await.unwrap();
+        assert_eq!(live_on(&outcome), "edge");
+        let took = test.clock.now().since(start);
+        assert!(took >= wait.unwrap(), "{took:?}");
+        let waited = deployment.record().await.unwrap();
+        let in_line = waited.events().iter().any(|e| matches!(e.event, DeploymentEvent::Waiting { .. }));
+        assert_eq!(in_line, !asked_in_place, "{}", waited.timeline());
+    }
+}
+
+#[tokio::test]
+async fn one_owner_with_many_apps_delays_another_by_one() {
+    let edge = limited("edge", 1);
+    let test = platform(DeploymentStrategy::prefer(edge.clone())).await;
+    let mut waiting = Vec::new();
+    for (n, owner) in ["many", "many", "many", "many", "few", "other"].into_iter().enumerate() {
+        let name = format!("app{n}");
+        test.app(&name).await;
+        let mut record = app_record(&test, &name).await;
+        record.owner = Some(owner.parse::<SubjectId>().unwrap());
+        test.platform.put_app(test.host(), &record).await.unwrap();
+        waiting.push((owner, app_of_owned(&test, &name).await.deploy(PRODUCTION).await.unwrap()));
+    }
+    let mut order: Vec<(DeploymentId, &str)> = Vec::new();
+    for _ in 0..800 {
+        later(&test, Duration::from_mins(1)).await;
+        for (owner, deployment) in &waiting {
+            let known = order.iter().any(|(id, _)| *id == deployment.id());
+            if !known && deployment.record().await.unwrap().end().is_some() {
+                order.push((deployment.id(), owner));
+            }
+        }
+    }
+    let owners: Vec<_> = order.iter().map(|(_, owner)| *owner).collect();
+    assert_eq!(owners.len(), 6, "all are live in the end");
+    let few = owners.iter().position(|owner| *owner == "few").unwrap();
+    let other = owners.iter().position(|owner| *owner == "other").unwrap();
+    assert!(few <= 3 && other <= 3, "{owners:?}");
+}
+
+async fn app_record(test: &TestPlatform, name: &str) -> overskill_core::AppRecord {
+    use overskill_core::AppDirectory as _;
+    test.memory.apps.get(&name.try_into().unwrap()).await.unwrap().unwrap()
+}
+
+async fn app_of_owned(test: &TestPlatform, name: &str) -> AppHandle {
+    let app = test.platform.open(test.host().clone(), name.try_into().unwrap()).await.unwrap();
+    app.write([("index.html", name.to_owned())]).await.unwrap();
+    app
+}
+
+/// Says once that it is asked too often.
+#[derive(Clone, Debug)]
+struct Slow {
+    inner: MemoryTarget,
+    wait: std::sync::Arc<std::sync::Mutex<Option<Duration>>>,
+}
+
+impl Slow {
+    fn new(inner: MemoryTarget, wait: Option<Duration>) -> Self {
+        Self { inner, wait: std::sync::Arc::new(std::sync::Mutex::new(wait)) }
+    }
+}
+
+#[async_trait::async_trait]
+impl overskill_core::DeploymentTarget for Slow {
+    fn info(&self) -> TargetInfo {
+        self.inner.info()
+    }
+    async fn check(&self) -> overskill_core::Result<overskill_core::Readiness> {
+        self.inner.check().await
+    }
+    async fn stage(&self, request: &overskill_core::DeployRequest) -> overskill_core::Result<overskill_core::Staged> {
+        if let Some(wait) = self.wait.lock().unwrap().take() {
+            return Err(Error::new(ErrorKind::RateLimited, "slow down")
+                .retry_as(Retry::After(wait))
+                .effect_as(Effect::None));
+        }
+        self.inner.stage(request).await
+    }
+    async fn activate(
+        &self,
+        request: &overskill_core::DeployRequest,
+        staged: &overskill_core::Staged,
+        fence: overskill_core::Fence,
+    ) -> overskill_core::Result<overskill_core::Handle> {
+        self.inner.activate(request, staged, fence).await
+    }
+    async fn status(
+        &self,
+        scope: &overskill_core::Scope,
+        id: DeploymentId,
+        fence: overskill_core::Fence,
+    ) -> overskill_core::Result<overskill_core::TargetStatus> {
+        self.inner.status(scope, id, fence).await
+    }
+    async fn observe(
+        &self,
+        scope: &overskill_core::Scope,
+    ) -> overskill_core::Result<Vec<overskill_core::Observed>> {
+        self.inner.observe(scope).await
+    }
+    async fn remove(
+        &self,
+        scope: &overskill_core::Scope,
+        removal: overskill_core::Removal,
+    ) -> overskill_core::Result<()> {
+        self.inner.remove(scope, removal).await
+    }
+}

@@ -1,0 +1,9 @@
+//! Deployments to death: whichever call fails, lies or comes late, one version is live, or a person is asked.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod cases;
+mod common;
+mod line;
+mod operators;
+mod rollbacks;
+mod sweeps;

@@ -1,0 +1,87 @@
+//! What remains to be done after the end.
+
+use crate::common::{PRODUCTION, assert_live, deploy, later, live_on, platform, scope, target, written};
+use overskill_core::{DeploymentStrategy, DeploymentTarget as _, Environment, Failback, RouteTable as _};
+use overskill_testkit::faulty::{Calls, Fault, FaultPlan};
+use std::time::Duration;
+
+#[tokio::test]
+async fn an_app_goes_back_to_the_preferred_target_when_the_strategy_says_so() {
+    let plan = FaultPlan::new();
+    let (first, second) = (target("first"), target("second"));
+    let strategy = DeploymentStrategy::prefer(plan.around(first.clone()))
+        .then(second.clone())
+        .failback(Failback::After(Duration::from_mins(30)));
+    let test = platform(strategy).await;
+    let app = written(&test).await;
+    let plan = plan.always(Calls::of("target", "stage"), Fault::before());
+    let d = deploy(&test, &app, "one").await;
+    assert_eq!(live_on(&d.outcome), "second");
+    plan.pause();
+    later(&test, Duration::from_mins(29)).await;
+    assert_live(&test, d.id, &second).await;
+    for _ in 0..3 {
+        later(&test, Duration::from_mins(2)).await;
+    }
+    let route = test.memory.routes.get(&scope()).await.unwrap().unwrap();
+    assert_eq!(route.target.as_str(), "first");
+    let record = app.deployment(route.deployment).await.unwrap();
+    assert_eq!(record.actor().unwrap().to_string(), "system:failback");
+    assert_eq!(record.digest(), app.deployment(d.id).await.unwrap().digest());
+}
+
+#[tokio::test]
+async fn without_a_word_it_stays_where_it_fell_back_to() {
+    let plan = FaultPlan::new().nth(Calls::of("target", "stage"), 1, Fault::before());
+    let strategy = DeploymentStrategy::prefer(plan.around(target("first")))
+        .then(target("second"))
+        .tries_per_target(std::num::NonZeroU32::MIN);
+    let test = platform(strategy).await;
+    let app = written(&test).await;
+    let d = deploy(&test, &app, "one").await;
+    assert_eq!(live_on(&d.outcome), "second");
+    later(&test, Duration::from_hours(48)).await;
+    assert_eq!(test.memory.routes.get(&scope()).await.unwrap().unwrap().deployment, d.id);
+    // Somebody says it: the same artifact, on the preferred target.
+    let back = app.promote(PRODUCTION, PRODUCTION).await.unwrap();
+    assert_eq!(live_on(&test.clock.drive(back.outcome()).await.unwrap()), "first");
+    let _ = Environment::Staging;
+}
+
+#[tokio::test]
+async fn a_target_that_cannot_be_swept_now_is_swept_later() {
+    let plan = FaultPlan::new();
+    let (first, second) = (target("first"), target("second"));
+    let test = platform(DeploymentStrategy::prefer(plan.around(first.clone())).then(second.clone())).await;
+    let app = written(&test).await;
+    let plan = plan.always(Calls::of("target", "activate"), Fault::before());
+    let d = deploy(&test, &app, "one").await;
+    assert_eq!(live_on(&d.outcome), "second");
+    assert_eq!(first.observe(&scope()).await.unwrap().len(), 1, "it is staged on the first");
+    let plan = plan.always(Calls::of("target", "observe"), Fault::before());
+    later(&test, Duration::from_mins(11)).await;
+    assert_eq!(first.observe(&scope()).await.unwrap().len(), 1, "the first cannot be asked");
+    plan.pause();
+    later(&test, Duration::from_mins(30)).await;
+    assert_eq!(first.observe(&scope()).await.unwrap(), []);
+    assert!(app.deployment(d.id).await.unwrap().leftovers().is_empty());
+}
+
+#[tokio::test]
+async fn a_happy_deployment_leaves_no_chores() {
+    let edge = target("edge");
+    let plan = FaultPlan::new();
+    let strategy = DeploymentStrategy::prefer(edge.clone());
+    let test = overskill_testkit::TestPlatform::seeded(7, |builder, memory| {
+        let builder = builder.deploy_with(strategy).deployments(plan.around(memory.deployments.clone()));
+        builder.routes(plan.around(memory.routes.clone()))
+    });
+    let test = test.await.unwrap();
+    let app = written(&test).await;
+    let d = deploy(&test, &app, "one").await;
+    assert_eq!(live_on(&d.outcome), "edge");
+    assert_eq!(plan.calls(&Calls::of("deployments", "commit")), 4, "{}", d.story);
+    assert_eq!(plan.calls(&Calls::of("routes", "set")), 1);
+    later(&test, Duration::from_hours(48)).await;
+    assert_eq!(plan.calls(&Calls::of("deployments", "commit")), 4, "nothing is left to do");
+}
