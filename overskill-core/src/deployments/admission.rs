@@ -48,6 +48,12 @@ pub(super) struct Busy {
     pub(super) well: bool,
 }
 
+impl Busy {
+    pub(super) fn earlier(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        one.into_iter().chain(other).min_by_key(|busy| busy.until)
+    }
+}
+
 const HOUR: Duration = Duration::from_hours(1);
 
 impl Admission {

@@ -77,12 +77,15 @@ impl Attempts<'_> {
                 Asked::Superseded => return Ok(Drove::Ended(DeploymentEnd::Superseded { by: None })),
                 Asked::Stop(e) => return Ok(failed(format!("{name}: {e}"))),
                 Asked::Unwell(why) => return Ok(failed(format!("{name}: it is not well: {why}"))),
-                Asked::Next(e) => last = Some((name, e)),
-                Asked::Busy(other) => {
-                    if busy.as_ref().is_none_or(|earliest| other.until < earliest.until) {
-                        busy = Some(other);
+                Asked::Next(e) => {
+                    // It may take it later, if it only asked to be left alone or fails for everybody.
+                    if e.consequence() == Consequence::RetryThenNext {
+                        let still = self.admission.all_busy(std::slice::from_ref(&target), self.clock.now());
+                        busy = Busy::earlier(busy, still);
                     }
+                    last = Some((name, e));
                 }
+                Asked::Busy(still) => busy = Busy::earlier(busy, Some(still)),
                 Asked::Unsettled(e) => {
                     self.journal.note(DeploymentEvent::Unsettled { target: name.clone() });
                     if self.strategy.fallback == Fallback::Cautious {

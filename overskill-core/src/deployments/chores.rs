@@ -81,7 +81,8 @@ impl Deployments {
             return Ok(None); // somebody deployed since
         }
         let now = parts.clock.now();
-        let due = record.events().last().map_or(now, |e| e.at).plus(wait);
+        let ended = record.events().iter().find(|e| matches!(e.event, DeploymentEvent::Ended { .. }));
+        let due = ended.map_or(now, |e| e.at).plus(wait);
         if due > now {
             return Ok(Some(due));
         }

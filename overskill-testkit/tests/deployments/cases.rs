@@ -2,11 +2,15 @@
 
 use crate::common::{Late, PRODUCTION, assert_live, deploy, deployed, later, live_on, platform, scope, target, written};
 use overskill_core::{
-    Clock as _, DeploymentEvent, DeploymentStrategy, DeploymentTarget as _, Drift, Effect, ErrorKind, Fallback,
-    Fencing, Outcome, TargetInfo, memory::MemoryTarget,
+    Clock as _, DeploymentEvent, DeploymentStrategy, DeploymentTarget as _, Drift, Effect, ErrorKind, Fallback, Fencing,
+    Outcome, SeededIds, TargetInfo, TestClock,
+    memory::{MemoryBackends, MemoryTarget},
 };
-use overskill_testkit::faulty::{Calls, Fault, FaultPlan};
-use std::time::Duration;
+use overskill_testkit::{
+    TestPlatform,
+    faulty::{Calls, Fault, FaultPlan},
+};
+use std::{sync::Arc, time::Duration};
 
 #[tokio::test]
 async fn a_fault_of_the_target_after_it_committed_is_adopted_and_no_second_target_is_asked() {
@@ -109,13 +113,14 @@ async fn an_older_activation_that_comes_late_to_an_enforcing_target_is_refused()
 
 #[tokio::test]
 async fn a_lease_that_is_lost_midway_ends_the_drive_and_not_the_deployment() {
-    let plan = FaultPlan::new();
+    let clock = TestClock::new();
+    let slow = Fault::Delay(Duration::from_secs(9));
+    let plan = FaultPlan::new().clock(Arc::new(clock.clone())).nth(Calls::of("target", "stage"), 1, slow);
     let edge = target("edge");
-    let test = platform(DeploymentStrategy::prefer(plan.around(edge.clone()))).await;
+    let memory = MemoryBackends::with(Arc::new(clock.clone()), Arc::new(SeededIds::new(7)));
+    let strategy = DeploymentStrategy::prefer(plan.around(edge.clone())).attempt_timeout(Duration::from_secs(10));
+    let test = TestPlatform::over(clock, memory, |builder, _| builder.deploy_with(strategy)).await.unwrap();
     let app = written(&test).await;
-    let plan = plan.clock(std::sync::Arc::new(test.clock.clone()));
-    // The machine sleeps for an hour in the middle of staging: the lease has run out when it wakes.
-    let _plan = plan.nth(Calls::of("target", "stage"), 1, Fault::Delay(Duration::from_secs(9)));
     let deployment = app.deploy(PRODUCTION).await.unwrap();
     let outcome = async {
         let ended = deployment.outcome();
@@ -126,6 +131,7 @@ async fn a_lease_that_is_lost_midway_ends_the_drive_and_not_the_deployment() {
             }
             tokio::task::yield_now().await;
         }
+        // The machine sleeps for an hour in the middle of staging: the lease has run out when it wakes.
         test.clock.skew_millis(3_600_000);
         test.clock.drive(ended).await
     };

@@ -96,7 +96,7 @@ async fn a_rollback_that_fails_is_a_question_and_can_be_tried_again() {
     let good = deploy(&test, &app, "one").await;
     probe.otherwise(sick());
     // The activation of the bad version passes; those of the rollback do not.
-    let plan = plan.from_nth(Calls::of("target", "activate"), 3, Fault::before());
+    let plan = plan.from_nth(Calls::of("target", "activate"), 2, Fault::before());
     let d = deploy(&test, &app, "two").await;
     let record = app.deployment(d.id).await.unwrap();
     assert_eq!(*record.question().unwrap().0, Doubt::NotRolledBack, "{}", d.story);
