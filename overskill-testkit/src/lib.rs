@@ -66,7 +66,7 @@ pub mod suites;
 #[cfg(feature = "tokens")]
 pub mod tokens;
 
-pub(crate) use check::{PassThrough, poll_times, race, settle};
+pub(crate) use check::{PassThrough, outlast, poll_times, race, settle};
 pub use fixture::{Fixture, Names};
 pub use keys::TestKeys;
 pub use overskill_core::TestClock;

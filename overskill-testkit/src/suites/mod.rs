@@ -54,7 +54,7 @@ macro_rules! suite {
                     $($(#[test]
                     fn $case() {
                         let suite = &$crate::suites::$module::$VERSION;
-                        $crate::__macro::test_case(suite, stringify!($case), EXCEPTIONS, async { ($d fixture).await });
+                        $crate::__macro::test_case(suite, stringify!($case), EXCEPTIONS, || async { ($d fixture).await });
                     })+)+
                 }
             };
