@@ -288,7 +288,8 @@ impl EnvStore for Env {
                 if self.busy.swap(true, Ordering::Relaxed) {
                     return Ok(0);
                 }
-                super::pause().await;
+                // Not a pause: on a busy machine one may be over before anybody looks.
+                tokio::task::yield_now().await;
                 let done = self.inner.reseal(scope).await;
                 self.busy.store(false, Ordering::Relaxed);
                 done
