@@ -7,12 +7,14 @@
 //!
 //! ```
 //! # mod example {
-//! use overskill_core::memory::MemoryRoutes;
+//! use overskill_core::{RouteTable, memory::MemoryRoutes};
 //! use overskill_testkit::RouteTableFixture;
 //! use std::sync::Arc;
 //!
 //! async fn fixture() -> RouteTableFixture {
-//!     RouteTableFixture::new(Arc::new(MemoryRoutes::new()))
+//!     let routes: Arc<dyn RouteTable> = Arc::new(MemoryRoutes::new());
+//!     let again = routes.clone(); // a real one opens its file or database again
+//!     RouteTableFixture::new(routes).reopen(move || std::future::ready(again.clone()))
 //! }
 //!
 //! overskill_testkit::route_table_conformance!(v1, fixture());

@@ -15,11 +15,12 @@ use std::{fmt::Write as _, future::Future, time::Instant};
 /// ```
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
 /// use overskill_core::memory::MemoryRoutes;
-/// use overskill_testkit::{RouteTableFixture, report, suites::routes};
+/// use overskill_testkit::{Exception, RouteTableFixture, report, suites::routes};
 /// use std::sync::Arc;
 ///
 /// let fixture = async || RouteTableFixture::new(Arc::new(MemoryRoutes::new()));
-/// let report = report::run(&routes::V1, "memory", &[], fixture).await;
+/// let known = [Exception { case: "routes_survive_a_restart", reason: "nothing of it outlives its process" }];
+/// let report = report::run(&routes::V1, "memory", &known, fixture).await;
 /// assert!(report.conforms(), "{}", report.to_markdown());
 /// # });
 /// ```
