@@ -3,3 +3,7 @@
 mod module;
 
 pub use module::{Binding, Glob, Hot, Import, ImportKind, Module, Style, StyleReference, StyleReferenceKind};
+
+/// Compiles files to modules.
+#[derive(Clone, Debug, Default)]
+pub struct Compiler {}

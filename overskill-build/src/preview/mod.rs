@@ -1,5 +1,9 @@
 //! One app's preview, compiled: what a host serves, and what it tells those who look.
 
+mod app;
+mod engine;
 mod types;
 
+pub use app::AppPreview;
+pub use engine::PreviewEngine;
 pub use types::{CatchUp, HotMessage, PageRequest, PageResponse};
