@@ -1,9 +1,11 @@
 //! One app's preview, compiled: what a host serves, and what it tells those who look.
 
 mod app;
+mod client;
 mod engine;
 mod types;
 
 pub use app::AppPreview;
+pub use client::{ClientFile, REFRESH_PREAMBLE, client_file};
 pub use engine::PreviewEngine;
 pub use types::{CatchUp, HotMessage, PageRequest, PageResponse};
