@@ -1,6 +1,6 @@
 use overskill_core::{
-    ApiUpstream, AppDirectory, BackendName, Clock, Error, Ids, ParseError, PublicUrl, Result, Scope, SystemClock,
-    SystemIds,
+    ApiUpstream, AppDirectory, AppTokens, BackendName, Clock, DiscardProgress, Error, Ids, ParseError, ProgressSink,
+    PublicUrl, Result, Scope, SystemClock, SystemIds,
 };
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -19,6 +19,8 @@ pub struct LocalOptions {
     pub(crate) max_body_bytes: usize,
     pub(crate) name: BackendName,
     pub(crate) upstream: Option<Arc<dyn ApiUpstream>>,
+    pub(crate) app_tokens: Option<Arc<dyn AppTokens>>,
+    pub(crate) progress: Arc<dyn ProgressSink>,
     pub(crate) directory: Option<Arc<dyn AppDirectory>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
@@ -47,6 +49,8 @@ impl LocalOptions {
             max_body_bytes: 1024 * 1024,
             name: BackendName::parse("local").expect("a legal name"),
             upstream: None,
+            app_tokens: None,
+            progress: Arc::new(DiscardProgress),
             directory: None,
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
@@ -125,6 +129,19 @@ impl LocalOptions {
     /// Where apps' `/api/*` goes; to the embedded [`EntityApi`](crate::EntityApi) otherwise.
     pub fn upstream(mut self, upstream: impl ApiUpstream) -> Self {
         self.upstream = Some(Arc::new(upstream));
+        self
+    }
+
+    /// What makes the tokens that go along to the upstream; the folder's own key otherwise, which only the embedded upstream
+    /// knows.
+    pub fn app_tokens(mut self, tokens: impl AppTokens) -> Self {
+        self.app_tokens = Some(Arc::new(tokens));
+        self
+    }
+
+    /// Where it is told how far opening a preview has come.
+    pub fn progress(mut self, progress: impl ProgressSink) -> Self {
+        self.progress = Arc::new(progress);
         self
     }
 

@@ -5,7 +5,7 @@ use crate::disk;
 use overskill_core::{Effect, Error, ErrorKind, Readiness, Result, Scope, Timestamp};
 use serde_json::{Map, Value, json};
 use sqlx::{
-    AssertSqlSafe, QueryBuilder, Row as _, Sqlite, SqlitePool,
+    QueryBuilder, Row as _, Sqlite, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 use std::{path::Path, sync::Arc, time::Duration};
@@ -48,9 +48,6 @@ PRAGMA user_version = 1;
 
 /// The schema's version that this library writes.
 const VERSION: i64 = 1;
-
-/// A record's columns, in the order that [`record`] reads them.
-const COLUMNS: &str = "row, id, fields, created_ms, updated_ms";
 
 impl Store {
     pub(super) async fn open(file: &Path) -> Result<Self> {
@@ -220,7 +217,7 @@ impl Store {
 
 /// The records of an entity that were not deleted; conditions are to be added.
 fn select(scope: &Scope, entity: &str) -> QueryBuilder<Sqlite> {
-    let mut select = QueryBuilder::new(AssertSqlSafe(format!("SELECT {COLUMNS} FROM entities WHERE app = ")));
+    let mut select = QueryBuilder::new("SELECT row, id, fields, created_ms, updated_ms FROM entities WHERE app = ");
     select.push_bind(scope.app.to_string()).push(" AND environment = ").push_bind(scope.environment.as_str());
     select.push(" AND entity = ").push_bind(entity.to_owned()).push(" AND deleted_ms IS NULL");
     select
@@ -233,7 +230,7 @@ fn push_filter(select: &mut QueryBuilder<Sqlite>, name: &str, value: &str) {
         return;
     }
     let field = path(name);
-    let mut kind = |select: &mut QueryBuilder<Sqlite>, text: &'static str| {
+    let kind = |select: &mut QueryBuilder<Sqlite>, text: &'static str| {
         select.push("json_type(fields, ").push_bind(field.clone()).push(") = ").push(text);
     };
     select.push(" AND (fields ->> ").push_bind(field.clone()).push(" = ").push_bind(value.to_owned());

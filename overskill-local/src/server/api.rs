@@ -3,7 +3,7 @@
 use super::{Shared, guard, pages};
 use axum::{
     body::{Body, to_bytes},
-    http::{HeaderName, HeaderValue, Request, Response, StatusCode, header},
+    http::{HeaderName, HeaderValue, Response, StatusCode, header, request::Parts},
 };
 use overskill_core::{ApiMethod, ApiRequest, ApiResponse, ErrorKind, FilePath, Retry, Scope};
 
@@ -33,8 +33,7 @@ const NOT_PASSED_ON: [&str; 17] = [
 ];
 
 /// Passes a call on. Of the request's headers only the media type goes along: no cookie, no token of anybody's.
-pub(super) async fn answer(shared: &Shared, scope: &Scope, request: Request<Body>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
+pub(super) async fn answer(shared: &Shared, scope: &Scope, parts: Parts, body: Body) -> Response<Body> {
     if guard::is_from_elsewhere(&parts.headers) {
         let message = "Only the app's own pages may call its API: open the app at its own address.";
         return pages::json_problem(StatusCode::FORBIDDEN, message);

@@ -3,7 +3,7 @@
 use super::{Shared, guard, pages};
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header},
+    http::{HeaderValue, Method, Response, StatusCode, header, request::Parts},
 };
 use overskill_core::{Digest, FilePath, Result, Scope};
 
@@ -11,10 +11,9 @@ use overskill_core::{Digest, FilePath, Result, Scope};
 pub(super) async fn answer(
     shared: &Shared,
     scope: &Scope,
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
+    parts: &Parts,
 ) -> Result<Response<Body>> {
+    let Parts { method, uri, headers, .. } = parts;
     let page = guard::wants_page(headers);
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut refused = pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Use GET or HEAD: this app has static files only.");
@@ -25,7 +24,7 @@ pub(super) async fn answer(
         return Ok(pages::plain(StatusCode::BAD_REQUEST, "The path is not valid: it must be percent-encoded text."));
     };
     let Some(served) = shared.target.serve(scope, path, page).await? else {
-        return Ok(nothing(shared, scope, page).await?);
+        return nothing(shared, scope, page).await;
     };
     let tag = etag(served.digest);
     let seen = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
