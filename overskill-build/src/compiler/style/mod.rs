@@ -17,6 +17,9 @@ use std::{
     sync::{Arc, RwLock},
 };
 
+/// The stack that the deepest style sheet needs: measured, a level takes up to 16 KiB.
+pub(super) const STACK_BYTES: usize = scan::MAX_DEPTH * (32 << 10);
+
 /// Compiles a style sheet. Its text stays as it is, but for that of a CSS module.
 pub(super) fn compile(path: &str, source: &str) -> Result<Module, Problem> {
     let source = source.trim_start_matches('\u{feff}');
