@@ -69,6 +69,7 @@ fn is_there(files: &BTreeMap<FilePath, AppFile>, target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use overskill_build::compiler::CompilerOptions;
 
     fn settled(there: &[&str], changed: &[(&str, Option<&str>)]) -> bool {
         let path = |p: &str| FilePath::parse(p).unwrap();
@@ -84,7 +85,7 @@ mod tests {
             };
             pending.insert(path(at), change);
         }
-        is_settled(&Compiler::default(), &files, &pending)
+        is_settled(&Compiler::new(CompilerOptions::development()), &files, &pending)
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use overskill_build::{
-    compiler::Compiler,
+    compiler::{Compiler, CompilerOptions},
     packages::{DependencyResolver, PackageRequest, Prepared},
     preview::PreviewEngine,
 };
@@ -42,7 +42,7 @@ impl DependencyResolver for NoPackages {
 
 pub fn engine() -> PreviewEngine {
     static ENGINE: OnceLock<PreviewEngine> = OnceLock::new();
-    ENGINE.get_or_init(|| PreviewEngine::new(Compiler::default(), NoPackages)).clone()
+    ENGINE.get_or_init(|| PreviewEngine::new(Compiler::new(CompilerOptions::development()), NoPackages)).clone()
 }
 
 /// A server that runs.
