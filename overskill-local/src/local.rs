@@ -6,7 +6,7 @@ use crate::{
 };
 use overskill_build::preview::PreviewEngine;
 use overskill_core::{
-    ApiUpstream, AppTokens, Error, ErrorKind, KeyId, LocalKeys, LocalTokens, PublicUrl, Result, Secret,
+    ApiUpstream, AppTokens, Error, ErrorKind, KeyId, LocalKeys, LocalTokens, PublicUrl, Result, RootKey, Secret,
 };
 use std::{
     fmt,
@@ -27,7 +27,7 @@ use tokio::{net::TcpListener, sync::watch};
 /// | `deployments/` | what is deployed, and the versions before |
 /// | `previews/` | which previews are open; not their sources |
 /// | `entities.db` | apps' data, if no other upstream is set |
-/// | `signing.key`, `socket.key` | what tokens are signed with and made of; only their owner may read them |
+/// | `signing.key`, `socket.key`, `root.key` | what tokens are signed with and made of, and what seals secrets; only their owner may read them |
 ///
 /// The server is a future that the caller runs: nothing is answered until [`serve`](Self::serve) is awaited or spawned.
 /// Addresses are known, and connections wait, from the start.
@@ -38,6 +38,7 @@ struct Inner {
     shared: Arc<Shared>,
     api: Option<EntityApi>,
     tokens: LocalTokens,
+    root_key: RootKey,
     address: SocketAddr,
     listener: Mutex<Option<TcpListener>>,
     drain: Duration,
@@ -52,12 +53,13 @@ impl LocalBackends {
         options.admit()?;
         let folder = folder.as_ref().to_owned();
         let ids = options.ids.clone();
-        let (folder, signing, socket_key) = disk::blocking(move || {
+        let (folder, signing, socket_key, root_key) = disk::blocking(move || {
             let folder = OwnFolder::open(&folder)?;
             let fresh = || Ok(LocalKeys::generate(key_id())?.to_pkcs8());
             let signing = disk::kept(&folder.path().join("signing.key"), fresh)?;
             let socket_key = disk::kept_secret(&folder.path().join("socket.key"), &*ids)?;
-            Ok((folder, signing, socket_key))
+            let root_key = disk::kept_secret(&folder.path().join("root.key"), &*ids)?;
+            Ok((folder, signing, socket_key, RootKey::parse(root_key.expose())?))
         })
         .await?;
         let tokens = LocalTokens::new(keys(&signing, folder.path())?);
@@ -103,7 +105,7 @@ impl LocalBackends {
             closing: watch::channel(false).0,
         };
         let (shared, listener) = (Arc::new(shared), Mutex::new(Some(listener)));
-        Ok(Self(Arc::new(Inner { shared, api, tokens, address, listener, drain: options.drain, folder })))
+        Ok(Self(Arc::new(Inner { shared, api, tokens, root_key, address, listener, drain: options.drain, folder })))
     }
 
     /// Where live previews run.
@@ -124,6 +126,11 @@ impl LocalBackends {
     /// What makes tokens with this folder's key; the same after a restart.
     pub fn tokens(&self) -> &LocalTokens {
         &self.0.tokens
+    }
+
+    /// What seals secrets of this folder: for a [`LocalKeyProvider`](overskill_core::LocalKeyProvider).
+    pub fn root_key(&self) -> &RootKey {
+        &self.0.root_key
     }
 
     /// The page that lists the apps.

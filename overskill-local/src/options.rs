@@ -108,6 +108,11 @@ impl LocalOptions {
         Ok(self)
     }
 
+    /// The origins that may show previews in a frame.
+    pub fn embedders(&self) -> Vec<String> {
+        self.embedders.clone()
+    }
+
     /// How long requests that are under way may still take after shutdown began; 10 seconds otherwise.
     pub fn drain(mut self, limit: Duration) -> Self {
         self.drain = limit;
