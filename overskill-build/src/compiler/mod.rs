@@ -15,12 +15,16 @@
 //! ```
 
 mod cache;
+mod data;
 mod kinds;
+mod lines;
 mod link;
 mod module;
 mod options;
 mod script;
+mod style;
 
+pub use kinds::address;
 pub use link::{Linked, link, link_style};
 pub use module::{Binding, Glob, Hot, Import, ImportKind, Module, Style, StyleReference, StyleReferenceKind};
 pub use options::{CompilerOptions, Mode, Query};
@@ -88,7 +92,8 @@ impl Compiler {
     /// Compiles a file, or gives what was made of the same file before. Callers that ask for the same thing at the same
     /// time wait for one computation.
     ///
-    /// Of a style sheet the module has no code: [`Module::style`] is all there is, and whoever serves it wraps it.
+    /// Of a style sheet, [`Module::style`] is what matters: whoever serves it wraps it. Only a CSS module (`.module.css`) has
+    /// code: its exports, and the imports of what it composes from other files.
     pub fn compile(&self, path: &FilePath, file: &AppFile, query: Query) -> Compiled {
         let key = Key { path: path.clone(), digest: file.digest(), query, options: self.options.clone() };
         self.cache.get_or_compute(key, || self.compile_now(path, file, query))

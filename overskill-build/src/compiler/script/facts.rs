@@ -1,13 +1,10 @@
 //! What a module says about others and about its surroundings, collected from its transformed syntax tree, with marks put in
 //! the places that linking fills.
 
-use super::{
-    Lines,
-    marks::{Mark, Marks},
-};
+use super::marks::{Mark, Marks};
 use crate::{
     Location, Problem, ProblemKind,
-    compiler::{Binding, Glob, Hot, Mode},
+    compiler::{Binding, Glob, Hot, Mode, lines::Lines},
 };
 use oxc::{
     allocator::{Allocator, TakeIn},

@@ -6,8 +6,8 @@ mod marks;
 
 pub(super) use oxc::syntax::identifier::is_identifier_name;
 
-use super::{CompilerOptions, Mode, Module};
-use crate::{Location, Problem, ProblemKind};
+use super::{CompilerOptions, Mode, Module, lines::Lines};
+use crate::{Problem, ProblemKind};
 use facts::Facts;
 use oxc::{
     allocator::Allocator,
@@ -138,31 +138,6 @@ fn first_problem(source: &str, diagnostics: &[OxcDiagnostic]) -> Option<Problem>
         Some(label) => problem.at_offset(source, label.offset() as usize),
         None => problem,
     })
-}
-
-/// Where the lines of a source begin, so that places are found without counting from its start.
-pub(super) struct Lines<'s> {
-    source: &'s str,
-    starts: Vec<usize>,
-}
-
-impl<'s> Lines<'s> {
-    pub(super) fn of(source: &'s str) -> Self {
-        let newlines = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(index, _)| index + 1);
-        Self { source, starts: std::iter::once(0).chain(newlines).collect() }
-    }
-
-    pub(super) fn at(&self, offset: usize) -> Location {
-        let offset = self.source.floor_char_boundary(offset);
-        let line = self.starts.partition_point(|start| *start <= offset);
-        let before = &self.source[self.starts[line - 1]..offset];
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Location { line: number(line), column: number(before.encode_utf16().count() + 1) }
-    }
-
-    pub(super) fn source(&self) -> &'s str {
-        self.source
-    }
 }
 
 #[cfg(test)]
