@@ -47,9 +47,9 @@ impl Sort {
     pub(super) fn of(path: &str) -> Self {
         let name = path.rsplit('/').next().unwrap_or(path);
         match name.rsplit_once('.').map_or("", |(_, ext)| ext).to_ascii_lowercase().as_str() {
-            "css" => Self::Style,
+            "css" | "pcss" | "postcss" => Self::Style,
             "js" | "mjs" | "cjs" | "jsx" | "ts" | "mts" | "cts" | "tsx" | "json" | "json5" | "vue" | "svelte" | "astro"
-            | "mdx" | "scss" | "sass" | "less" | "styl" | "stylus" | "pcss" | "postcss" | "sss" | "graphql" | "gql" => {
+            | "mdx" | "scss" | "sass" | "less" | "styl" | "stylus" | "graphql" | "gql" => {
                 Self::Script
             }
             _ => Self::Asset,
@@ -60,7 +60,7 @@ impl Sort {
 /// Whether an import of the file needs no `?import` to be told from a request for the file itself.
 pub(super) fn is_plain_import(path: &str) -> bool {
     let ext = path.rsplit_once('.').map_or("", |(_, ext)| ext).to_ascii_lowercase();
-    matches!(ext.as_str(), "js" | "mjs" | "cjs" | "jsx" | "ts" | "mts" | "cts" | "tsx" | "css")
+    matches!(ext.as_str(), "js" | "mjs" | "cjs" | "jsx" | "ts" | "mts" | "cts" | "tsx" | "css" | "pcss" | "postcss")
 }
 
 const INLINE: &str = "?html-proxy&index=";
@@ -185,7 +185,7 @@ pub(super) fn scan(sources: Sources<'_>, path: &FilePath, ask: Ask) -> Result<Sc
     let file = source(sources.files, path.as_str())
         .ok_or_else(|| Problem::new(ProblemKind::Entry, format!("{path} is not among the app's files")).in_file(path.clone()))?;
     match (ask, Sort::of(path.as_str())) {
-        (Ask::Url | Ask::Init, _) | (Ask::Plain, Sort::Asset) => Ok(Scan::default()),
+        (Ask::Url | Ask::Init, _) => Ok(Scan::default()),
         (Ask::Worker, _) => Ok(Scan {
             found: vec![Found { target: Ok(Target::File(path.clone(), Ask::Plain)), how: How::Import }],
             ..Scan::default()
