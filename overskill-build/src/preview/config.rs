@@ -80,6 +80,17 @@ impl Config {
         config
     }
 
+    /// Whether imports of an app with the same files lead to the same places.
+    pub(super) fn resolves_like(&self, other: &Self) -> bool {
+        self.paths_like(other) && self.dependencies == other.dependencies
+    }
+
+    /// Whether paths and aliases are the same.
+    pub(super) fn paths_like(&self, other: &Self) -> bool {
+        (&self.aliases, &self.paths, &self.base_urls, &self.imports, self.at_alias)
+            == (&other.aliases, &other.paths, &other.base_urls, &other.imports, other.at_alias)
+    }
+
     fn note(&mut self, path: &str) {
         self.read.extend(FilePath::parse(path));
     }
@@ -282,12 +293,18 @@ mod tests {
     #[test]
     fn paths_come_from_the_root_its_references_and_what_they_extend() {
         let config = Config::read(&files(&[
-            ("tsconfig.json", r#"{ "files": [], "references": [{ "path": "./tsconfig.app.json" }, { "path": "lib" }], }"#),
+            (
+                "tsconfig.json",
+                r#"{ "files": [], "references": [{ "path": "./tsconfig.app.json" }, { "path": "lib" }], }"#,
+            ),
             (
                 "tsconfig.app.json",
                 r#"{ "extends": "./base/tsconfig.base", /* note */ "compilerOptions": { "paths": { "@/*": ["./src/*"], "~one": ["src/one.ts"], }, } }"#,
             ),
-            ("base/tsconfig.base.json", r#"{ "compilerOptions": { "baseUrl": ".", "paths": { "@/*": ["no/*"], "base/*": ["b/*"] } } }"#),
+            (
+                "base/tsconfig.base.json",
+                r#"{ "compilerOptions": { "baseUrl": ".", "paths": { "@/*": ["no/*"], "base/*": ["b/*"] } } }"#,
+            ),
             ("lib/tsconfig.json", r#"{ "compilerOptions": { "baseUrl": "..", "paths": { "@/ui/*": ["lib/ui/*"] } } }"#),
         ]));
         assert_eq!(targets(&config, "@/a/b"), Some(vec!["src/a/b".into()]));
@@ -313,7 +330,10 @@ mod tests {
     fn files_that_extend_each_other_end() {
         let config = Config::read(&files(&[
             ("tsconfig.json", r#"{ "extends": "./other.json", "references": [{ "path": "." }] }"#),
-            ("other.json", r#"{ "extends": "./tsconfig.json", "compilerOptions": { "paths": { "x": ["../../out"] } } }"#),
+            (
+                "other.json",
+                r#"{ "extends": "./tsconfig.json", "compilerOptions": { "paths": { "x": ["../../out"] } } }"#,
+            ),
         ]));
         assert_eq!(targets(&config, "x"), Some(vec![]), "a target outside the app is none");
     }
@@ -332,7 +352,9 @@ mod tests {
         ] {
             assert_eq!(written(text), at, "{text}");
         }
-        let two = written("resolve: { alias: { '@': path.resolve(__dirname, 'src'), shared: '/shared' } }, server: { x: 'y' }");
+        let two = written(
+            "resolve: { alias: { '@': path.resolve(__dirname, 'src'), shared: '/shared' } }, server: { x: 'y' }",
+        );
         assert_eq!(two, [at[0].clone(), ("shared".to_owned(), "shared".to_owned())]);
         assert_eq!(written("resolve: { alias: someFunction() }"), []);
     }

@@ -49,7 +49,8 @@ impl PageEnv {
                 None => {}
             }
         }
-        let mut values: BTreeMap<String, String> = all.into_iter().filter(|(key, _)| key.starts_with("VITE_")).collect();
+        let mut values: BTreeMap<String, String> =
+            all.into_iter().filter(|(key, _)| key.starts_with("VITE_")).collect();
         for (key, value) in &env.values {
             if let Some(value) = value {
                 values.insert(key.clone(), value.clone());
@@ -121,7 +122,8 @@ fn parse(text: &str, values: &mut BTreeMap<String, String>) {
         let (value, used) = match quoted {
             Some((quote, length)) => {
                 let inner = &rest[begin + 1..begin + 1 + length];
-                let inner = if quote == '"' { inner.replace("\\n", "\n").replace("\\r", "\r") } else { inner.to_owned() };
+                let inner =
+                    if quote == '"' { inner.replace("\\n", "\n").replace("\\r", "\r") } else { inner.to_owned() };
                 let after = begin + length + 2;
                 (
                     if quote == '\'' { inner } else { expand(&inner, values) },
@@ -210,17 +212,35 @@ mod tests {
 
     #[test]
     fn pages_see_vite_variables_only_and_no_sealed_ones() {
-        let files = files(&[(".env", "VITE_A=file\nVITE_B=file\nSECRET=file"), (".env.development", "VITE_B=dev"), (".env.production", "VITE_A=prod")]);
+        let files = files(&[
+            (".env", "VITE_A=file\nVITE_B=file\nSECRET=file"),
+            (".env.development", "VITE_B=dev"),
+            (".env.production", "VITE_A=prod"),
+        ]);
         let env = PageEnv::of(
             &files,
-            &Variables::of(&env(1, &[("VITE_A", EnvValue::plain("set")), ("KEY", EnvValue::plain("no")), ("VITE_S", EnvValue::sealed("hush"))])),
+            &Variables::of(&env(
+                1,
+                &[
+                    ("VITE_A", EnvValue::plain("set")),
+                    ("KEY", EnvValue::plain("no")),
+                    ("VITE_S", EnvValue::sealed("hush")),
+                ],
+            )),
         );
         assert_eq!(
             env.module(),
             "export default {\"BASE_URL\":\"/\",\"DEV\":true,\"MODE\":\"development\",\"PROD\":false,\"SSR\":false,\"VITE_A\":\"set\",\"VITE_B\":\"dev\"};\n"
         );
-        assert_eq!((env.in_page("VITE_B"), env.in_page("KEY"), env.in_page("MODE")), (Some("dev"), None, Some("development")));
-        assert!(env.problems.len() == 1 && env.problems[0].message.contains("VITE_S") && !format!("{env:?}").contains("hush"));
+        assert_eq!(
+            (env.in_page("VITE_B"), env.in_page("KEY"), env.in_page("MODE")),
+            (Some("dev"), None, Some("development"))
+        );
+        assert!(
+            env.problems.len() == 1
+                && env.problems[0].message.contains("VITE_S")
+                && !format!("{env:?}").contains("hush")
+        );
     }
 
     proptest! {

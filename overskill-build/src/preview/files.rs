@@ -1,8 +1,9 @@
 //! An app's files, as compactly as tens of thousands of idle apps need.
 
+use super::config::Config;
 use overskill_core::{AppFile, Change, Changes, Digest, FilePath, Snapshot};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, Weak},
 };
 
@@ -81,22 +82,47 @@ impl Files {
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     paths: Mutex<HashSet<FilePath>>,
-    files: Mutex<Held>,
+    files: Mutex<Held<AppFile>>,
+    configs: Mutex<Held<Config>>,
+    entries: Mutex<Held<BTreeSet<String>>>,
 }
 
-#[derive(Debug, Default)]
-struct Held {
-    by_digest: HashMap<Digest, Weak<AppFile>>,
+#[derive(Debug)]
+struct Held<T> {
+    by_digest: HashMap<Digest, Weak<T>>,
     sweep_at: usize,
+}
+
+impl<T> Default for Held<T> {
+    fn default() -> Self {
+        Self { by_digest: HashMap::new(), sweep_at: 0 }
+    }
+}
+
+impl<T> Held<T> {
+    const FIRST_SWEEP: usize = 4096;
+
+    fn share(&mut self, digest: Digest, make: impl FnOnce() -> T) -> Arc<T> {
+        if let Some(shared) = self.by_digest.get(&digest).and_then(Weak::upgrade) {
+            return shared;
+        }
+        if self.by_digest.len() >= self.sweep_at.max(Self::FIRST_SWEEP) {
+            self.by_digest.retain(|_, weak| weak.strong_count() > 0);
+            self.sweep_at = self.by_digest.len() * 2;
+        }
+        let shared = Arc::new(make());
+        self.by_digest.insert(digest, Arc::downgrade(&shared));
+        shared
+    }
 }
 
 impl Pool {
     /// As many paths as fit some 10 MB; then it begins anew, and what is in use stays with who uses it.
     const MOST_PATHS: usize = 65_536;
-    const FIRST_SWEEP: usize = 4096;
 
     fn share(&self, path: &FilePath, file: &AppFile) -> (FilePath, Arc<AppFile>) {
-        (self.path(path), self.file(file))
+        let mut files = self.files.lock().expect("nothing panics under this lock");
+        (self.path(path), files.share(file.digest(), || file.clone()))
     }
 
     pub(super) fn path(&self, path: &FilePath) -> FilePath {
@@ -111,18 +137,14 @@ impl Pool {
         path.clone()
     }
 
-    fn file(&self, file: &AppFile) -> Arc<AppFile> {
-        let mut held = self.files.lock().expect("nothing panics under this lock");
-        if let Some(shared) = held.by_digest.get(&file.digest()).and_then(Weak::upgrade) {
-            return shared;
-        }
-        if held.by_digest.len() >= held.sweep_at.max(Self::FIRST_SWEEP) {
-            held.by_digest.retain(|_, weak| weak.strong_count() > 0);
-            held.sweep_at = held.by_digest.len() * 2;
-        }
-        let shared = Arc::new(file.clone());
-        held.by_digest.insert(file.digest(), Arc::downgrade(&shared));
-        shared
+    pub(super) fn config(&self, config: Config) -> Arc<Config> {
+        let digest = Digest::of(format!("{config:?}").as_bytes());
+        self.configs.lock().expect("nothing panics under this lock").share(digest, || config)
+    }
+
+    pub(super) fn entries(&self, entries: BTreeSet<String>) -> Arc<BTreeSet<String>> {
+        let digest = Digest::of_parts(entries.iter().map(String::as_bytes));
+        self.entries.lock().expect("nothing panics under this lock").share(digest, || entries)
     }
 }
 
@@ -141,7 +163,8 @@ mod tests {
     fn equal_files_of_two_apps_are_held_once() {
         let pool = Pool::default();
         let list = |text: &str| BTreeMap::from([(FilePath::parse("a.ts").unwrap(), AppFile::new(text.to_owned()))]);
-        let (one, two, three) = (files(&pool, &list("same")), files(&pool, &list("same")), files(&pool, &list("other")));
+        let (one, two, three) =
+            (files(&pool, &list("same")), files(&pool, &list("same")), files(&pool, &list("other")));
         let held = |files: &Files| files.get("a.ts").unwrap().1.clone();
         assert!(Arc::ptr_eq(&held(&one), &held(&two)) && !Arc::ptr_eq(&held(&one), &held(&three)));
         assert!(three.retained_bytes() > one.retained_bytes());

@@ -51,7 +51,9 @@ pub(super) fn matches(sources: Sources<'_>, importer: &str, call: &Glob) -> Resu
         if negated { unwanted.push(full) } else { wanted.push((full, relative)) }
     }
     let usable = |path: &str| {
-        path != importer && !path.contains(['?', '#', '%']) && !path.split('/').any(|s| s.starts_with('.') || s == "node_modules")
+        path != importer
+            && !path.contains(['?', '#', '%'])
+            && !path.split('/').any(|s| s.starts_with('.') || s == "node_modules")
     };
     let found = sources.files.iter().filter(|(path, _)| usable(path.as_str())).filter_map(|(path, _)| {
         let (_, relative) = wanted.iter().find(|(pattern, _)| fast_glob::glob_match(pattern, path.as_str()))?;
@@ -70,7 +72,8 @@ pub(super) fn object(call: &Glob, number: usize, matches: &[(String, String)]) -
         let (key, address) = (quoted(key), quoted(address));
         let value = if call.eager {
             let local = format!("__overskill_glob{number}_{index}");
-            let what = name.map_or_else(|| format!("* as {local}"), |name| format!("{{ {} as {local} }}", quoted(name)));
+            let what =
+                name.map_or_else(|| format!("* as {local}"), |name| format!("{{ {} as {local} }}", quoted(name)));
             write!(imports, "\nimport {what} from {address};").expect("a string takes all");
             local
         } else {

@@ -190,7 +190,8 @@ impl<'a> Builder<'a> {
         let (path, ask) = (self.nodes[index].path.clone(), self.nodes[index].ask);
         let old = self.old.get(&(path.as_str(), ask)).copied();
         if let (Some(before), Some(old)) = (self.before, old) {
-            let same = before.files.digest(path.as_str()).is_some_and(|d| self.sources.files.digest(path.as_str()) == Some(d));
+            let same =
+                before.files.digest(path.as_str()).is_some_and(|d| self.sources.files.digest(path.as_str()) == Some(d));
             if same && before.resolves_alike && !self.troubled.contains(&path) {
                 return self.take_over(index, before.graph, old);
             }

@@ -128,7 +128,9 @@ mod tests {
         assert_eq!(missed(&history, 9).unwrap(), Vec::<String>::new());
         assert_eq!((missed(&history, 4), missed(&history, 10)), (None, None));
         let other = StreamPosition::new(Incarnation::from_u64(2), 9);
-        assert!(matches!(history.since(other), CatchUp::Reload(m) if m.position == Some(at(9)) && m.text.contains("full-reload")));
+        assert!(
+            matches!(history.since(other), CatchUp::Reload(m) if m.position == Some(at(9)) && m.text.contains("full-reload"))
+        );
     }
 
     #[test]

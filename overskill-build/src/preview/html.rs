@@ -167,7 +167,8 @@ impl Page {
     ) {
         let (mut at, end) = (range.start, range.end);
         while let Some(open) = html[at..end].find('%').map(|open| at + open) {
-            let name_end = html[open + 1..end].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(|n| open + 1 + n);
+            let name_end =
+                html[open + 1..end].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(|n| open + 1 + n);
             let found = name_end.filter(|close| html[*close..end].starts_with('%'));
             match found.and_then(|close| Some((close, variable(&html[open + 1..close])?))) {
                 Some((close, value)) => {
@@ -289,7 +290,9 @@ mod tests {
         ] {
             assert_eq!(kinds(html), [], "{html}");
         }
-        assert!(write("<!-- <head> --><p title='<head>'><html><head x=y><b>", Tag::Same).contains("<head x=y>[HEAD]<b>"));
+        assert!(
+            write("<!-- <head> --><p title='<head>'><html><head x=y><b>", Tag::Same).contains("<head x=y>[HEAD]<b>")
+        );
     }
 
     #[test]
@@ -313,13 +316,22 @@ mod tests {
         let html = "<script type=module>let a = 1</script>!";
         assert_eq!(write(html, at()), "[HEAD]<script src=\"/a.ts?import&amp;t=1\" type=\"module\"></script>!");
         let html = "<link rel=stylesheet href=/a.css />!";
-        assert_eq!(write(html, Tag::AsScript("/a.css".into())), "[HEAD]<script type=\"module\" src=\"/a.css\"></script>!");
+        assert_eq!(
+            write(html, Tag::AsScript("/a.css".into())),
+            "[HEAD]<script type=\"module\" src=\"/a.css\"></script>!"
+        );
     }
 
     #[test]
     fn variables_are_put_in_and_cannot_break_out() {
-        assert_eq!(write("<p a=\"%VITE_T%\">100%%VITE_T% %NO% %", Tag::Same), "[HEAD]<p a=\"&lt;i&gt;&quot;&amp;\">100%&lt;i&gt;&quot;&amp; %NO% %");
-        assert_eq!(write("<script>let a = '%VITE_S%'</script>", Tag::Same), "[HEAD]<script>let a = '<\\/script><b>'</script>");
+        assert_eq!(
+            write("<p a=\"%VITE_T%\">100%%VITE_T% %NO% %", Tag::Same),
+            "[HEAD]<p a=\"&lt;i&gt;&quot;&amp;\">100%&lt;i&gt;&quot;&amp; %NO% %"
+        );
+        assert_eq!(
+            write("<script>let a = '%VITE_S%'</script>", Tag::Same),
+            "[HEAD]<script>let a = '<\\/script><b>'</script>"
+        );
     }
 
     proptest! {

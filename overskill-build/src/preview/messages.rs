@@ -121,6 +121,8 @@ mod tests {
         let to = StreamPosition::new(Incarnation::from_u64(31), 4);
         let sent = together(vec![json!({ "type": "a" }), json!({ "type": "b" })], Some(to));
         assert_eq!((sent[0].position, sent[1].position), (None, Some(to)));
-        assert!(!sent[0].text.contains("position") && sent[1].text.contains(r#""position":{"incarnation":"1f","seq":4}"#));
+        assert!(
+            !sent[0].text.contains("position") && sent[1].text.contains(r#""position":{"incarnation":"1f","seq":4}"#)
+        );
     }
 }

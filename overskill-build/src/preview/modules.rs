@@ -1,11 +1,10 @@
 //! What a page gets for a module: its code with addresses in it, and what ties it to the page's client.
 
 use super::{
-    REFRESH_MODULE, glob,
+    glob,
     resolve::{Ask, Target},
     scan::{self, Sort},
-    style,
-    tailwind,
+    style, tailwind,
     view::View,
 };
 use crate::{
@@ -122,8 +121,7 @@ fn linked(view: &View, path: &FilePath, module: &Module) -> String {
     let (mut tail, mut number) = (String::new(), 0);
     let mut code = link(module, &mut |import| import_of(view, path, import), &mut |call| {
         let found = glob::matches(view.sources(), path.as_str(), call).unwrap_or_default();
-        let addresses: Vec<_> =
-            found.into_iter().map(|it| (it.key, view.address(&it.path, it.ask, false))).collect();
+        let addresses: Vec<_> = found.into_iter().map(|it| (it.key, view.address(&it.path, it.ask, false))).collect();
         let (object, imports) = glob::object(call, number, &addresses);
         number += 1;
         tail.push_str(&imports);
@@ -163,7 +161,7 @@ fn import_of(view: &View, path: &FilePath, import: &Import) -> Linked {
 fn refresh(path: &FilePath, accepts: bool, code: &mut String) {
     let id = Value::from(format!("/{path}"));
     code.push_str(&format!(
-        "\nimport * as __overskill_refresh from \"{REFRESH_MODULE}\";
+        "\nimport * as __overskill_refresh from \"/@overskill/refresh.js\";
 function $RefreshReg$(type, id) {{ return __overskill_refresh.register(type, {id} + \" \" + id); }}
 function $RefreshSig$() {{ return __overskill_refresh.createSignatureFunctionForTransform(); }}
 "

@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn what_nobody_may_fetch() {
-        for private in [".env", "sub/.env.local", "package.json", "a/Package.JSON", ".git/config", "bun.lockb", "a.pem"] {
+        for private in [".env", "sub/.env.local", "package.json", "a/Package.JSON", ".git/config", "bun.lockb", "a.pem"]
+        {
             assert!(is_private(private), "{private}");
         }
         for open in ["src/App.tsx", "a.env.ts", "packages.json"] {
@@ -152,7 +153,10 @@ mod tests {
     #[test]
     fn parameters() {
         let params = Params::of(Some("import&t=5&raw"));
-        assert_eq!((params.get("t"), params.has("import"), params.has("raw"), params.has("r")), (Some("5"), true, true, false));
+        assert_eq!(
+            (params.get("t"), params.has("import"), params.has("raw"), params.has("r")),
+            (Some("5"), true, true, false)
+        );
     }
 
     proptest! {

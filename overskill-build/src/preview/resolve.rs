@@ -139,8 +139,7 @@ pub(super) fn resolve(files: &Files, config: &Config, importer: &str, specifier:
             .unwrap_or_else(|| Err(missing(files, specifier, &tried)));
     }
     if path.starts_with('#') {
-        return imported(files, config, path, ask, &mut tried)
-            .unwrap_or_else(|| Err(no_import(specifier, &tried)));
+        return imported(files, config, path, ask, &mut tried).unwrap_or_else(|| Err(no_import(specifier, &tried)));
     }
     for (alias, to) in &config.aliases {
         let rest = path.strip_prefix(alias.as_str()).filter(|rest| rest.is_empty() || rest.starts_with('/'));
@@ -155,7 +154,9 @@ pub(super) fn resolve(files: &Files, config: &Config, importer: &str, specifier:
             }
         }
     }
-    if config.at_alias && let Some(rest) = path.strip_prefix("@/") {
+    if config.at_alias
+        && let Some(rest) = path.strip_prefix("@/")
+    {
         if let Some(target) = found_file(files, "src", rest, ask, &mut tried) {
             return target;
         }
@@ -202,10 +203,9 @@ fn bare(
         return Err(missing(files, specifier, tried));
     }
     if path.starts_with("@/") || path.starts_with("~/") {
-        return Err(Unresolved::missing(format!("`{}` is an alias that nothing defines", short(specifier))).help(format!(
-            "add `\"paths\": {{ \"{}*\": [\"./src/*\"] }}` to `compilerOptions` in tsconfig.json",
-            &path[..2]
-        )));
+        return Err(Unresolved::missing(format!("`{}` is an alias that nothing defines", short(specifier))).help(
+            format!("add `\"paths\": {{ \"{}*\": [\"./src/*\"] }}` to `compilerOptions` in tsconfig.json", &path[..2]),
+        ));
     }
     let Some(name) = package_name(path) else {
         return Err(Unresolved::missing(format!("`{}` is no name of a package and no path", short(specifier)))
@@ -223,7 +223,8 @@ pub(super) fn package_name(specifier: &str) -> Option<&str> {
     let end = if specifier.starts_with('@') { ends.nth(1) } else { ends.next() };
     let name = &specifier[..end.unwrap_or(specifier.len())];
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~' | '@' | '/');
-    let complete = !name.starts_with('@') || name.split_once('/').is_some_and(|(scope, rest)| scope.len() > 1 && !rest.is_empty());
+    let complete =
+        !name.starts_with('@') || name.split_once('/').is_some_and(|(scope, rest)| scope.len() > 1 && !rest.is_empty());
     (complete && !name.starts_with('.') && name.chars().all(legal)).then_some(name)
 }
 
@@ -277,7 +278,9 @@ fn found_file(
     let mut candidates = Vec::with_capacity(16);
     if !folder_only && !base.is_empty() {
         candidates.push(base.clone());
-        for (written, meant) in [(".js", &[".ts", ".tsx"][..]), (".jsx", &[".tsx"]), (".mjs", &[".mts"]), (".cjs", &[".cts"])] {
+        for (written, meant) in
+            [(".js", &[".ts", ".tsx"][..]), (".jsx", &[".tsx"]), (".mjs", &[".mts"]), (".cjs", &[".cts"])]
+        {
             if let Some(stem) = base.strip_suffix(written) {
                 candidates.extend(meant.iter().map(|meant| format!("{stem}{meant}")));
             }
@@ -344,10 +347,46 @@ fn builtin(name: &str) -> Unresolved {
 
 fn is_builtin(name: &str) -> bool {
     const BUILTINS: [&str; 40] = [
-        "assert", "async_hooks", "buffer", "child_process", "cluster", "console", "constants", "crypto", "dgram",
-        "diagnostics_channel", "dns", "domain", "events", "fs", "http", "http2", "https", "inspector", "module", "net",
-        "os", "path", "perf_hooks", "process", "punycode", "querystring", "readline", "repl", "stream",
-        "string_decoder", "timers", "tls", "tty", "url", "util", "v8", "vm", "wasi", "worker_threads", "zlib",
+        "assert",
+        "async_hooks",
+        "buffer",
+        "child_process",
+        "cluster",
+        "console",
+        "constants",
+        "crypto",
+        "dgram",
+        "diagnostics_channel",
+        "dns",
+        "domain",
+        "events",
+        "fs",
+        "http",
+        "http2",
+        "https",
+        "inspector",
+        "module",
+        "net",
+        "os",
+        "path",
+        "perf_hooks",
+        "process",
+        "punycode",
+        "querystring",
+        "readline",
+        "repl",
+        "stream",
+        "string_decoder",
+        "timers",
+        "tls",
+        "tty",
+        "url",
+        "util",
+        "v8",
+        "vm",
+        "wasi",
+        "worker_threads",
+        "zlib",
     ];
     BUILTINS.contains(&name)
 }
@@ -359,8 +398,14 @@ mod tests {
 
     fn app() -> Files {
         files(&[
-            ("package.json", r##"{ "dependencies": { "events": "3" }, "imports": { "#lib/*": "./src/lib/*", "#r": "react" } }"##),
-            ("tsconfig.json", r#"{ "compilerOptions": { "baseUrl": ".", "paths": { "@/*": ["./src/*"], "gone/*": ["./no/*"] } } }"#),
+            (
+                "package.json",
+                r##"{ "dependencies": { "events": "3" }, "imports": { "#lib/*": "./src/lib/*", "#r": "react" } }"##,
+            ),
+            (
+                "tsconfig.json",
+                r#"{ "compilerOptions": { "baseUrl": ".", "paths": { "@/*": ["./src/*"], "gone/*": ["./no/*"] } } }"#,
+            ),
             ("src/App.tsx", ""),
             ("src/App.css", ""),
             ("src/lib/util.ts", ""),
@@ -383,7 +428,9 @@ mod tests {
         match at(specifier) {
             Ok(Target::File(path, ask)) => format!("{path}{}", ask.name().map_or(String::new(), |q| format!("?{q}"))),
             Ok(Target::Public(path, _)) => format!("public:{path}"),
-            Ok(Target::Package(name, ask)) => format!("npm:{name}{}", ask.name().map_or(String::new(), |q| format!("?{q}"))),
+            Ok(Target::Package(name, ask)) => {
+                format!("npm:{name}{}", ask.name().map_or(String::new(), |q| format!("?{q}")))
+            }
             Ok(Target::Address(url)) => url,
             Err(error) => format!("! {}", error.message),
         }
@@ -452,17 +499,21 @@ mod tests {
         let config = Config::default();
         let to = |specifier| resolve_in_style(&files, &config, "a/x.css", specifier).unwrap();
         let file = |path| Target::File(FilePath::parse(path).unwrap(), Ask::Plain);
-        assert_eq!((to("base.css"), to("base"), to("./base")), (file("a/base.css"), file("a/base.css"), file("a/base.css")));
-        assert_eq!((to("pic.png"), to("~swiper/css")), (file("a/pic.png"), Target::Package("swiper/css".into(), Ask::Plain)));
+        assert_eq!(
+            (to("base.css"), to("base"), to("./base")),
+            (file("a/base.css"), file("a/base.css"), file("a/base.css"))
+        );
+        assert_eq!(
+            (to("pic.png"), to("~swiper/css")),
+            (file("a/pic.png"), Target::Package("swiper/css".into(), Ask::Plain))
+        );
         assert_eq!(to("data:x"), Target::Address("data:x".into()));
     }
 
     #[test]
     fn an_alias_that_only_vite_defines() {
-        let files = files(&[
-            ("vite.config.ts", "export default { resolve: { alias: makeAliases('@') } }"),
-            ("src/a.ts", ""),
-        ]);
+        let files =
+            files(&[("vite.config.ts", "export default { resolve: { alias: makeAliases('@') } }"), ("src/a.ts", "")]);
         let target = resolve(&files, &Config::read(&files), "src/b.ts", "@/a");
         assert_eq!(target, Ok(Target::File(FilePath::parse("src/a.ts").unwrap(), Ask::Plain)));
         let files = super::super::testing::files(&[("src/a.ts", "")]);

@@ -6,6 +6,8 @@ use super::{
     graph::{How, Sources},
     html::{LoadKind, Page},
     resolve::{Ask, Target, Unresolved, resolve, resolve_in_style},
+    tailwind::{self, TailwindForm, TailwindNeedKind, TailwindStyle},
+    view::tailwind_major,
 };
 use crate::{
     Location, Problem, ProblemKind,
@@ -48,10 +50,8 @@ impl Sort {
         let name = path.rsplit('/').next().unwrap_or(path);
         match name.rsplit_once('.').map_or("", |(_, ext)| ext).to_ascii_lowercase().as_str() {
             "css" | "pcss" | "postcss" => Self::Style,
-            "js" | "mjs" | "cjs" | "jsx" | "ts" | "mts" | "cts" | "tsx" | "json" | "json5" | "vue" | "svelte" | "astro"
-            | "mdx" | "scss" | "sass" | "less" | "styl" | "stylus" | "graphql" | "gql" => {
-                Self::Script
-            }
+            "js" | "mjs" | "cjs" | "jsx" | "ts" | "mts" | "cts" | "tsx" | "json" | "json5" | "vue" | "svelte"
+            | "astro" | "mdx" | "scss" | "sass" | "less" | "styl" | "stylus" | "graphql" | "gql" => Self::Script,
             _ => Self::Asset,
         }
     }
@@ -63,6 +63,8 @@ pub(super) fn is_plain_import(path: &str) -> bool {
     matches!(ext.as_str(), "js" | "mjs" | "cjs" | "jsx" | "ts" | "mts" | "cts" | "tsx" | "css" | "pcss" | "postcss")
 }
 
+/// How many things a sheet may name before the rest is left to the page.
+const MOST_FOUND: usize = 1000;
 const INLINE: &str = "?html-proxy&index=";
 
 /// The path of an inline script of a page; it is a module of its own.
@@ -89,9 +91,10 @@ pub(super) fn exists(files: &Files, path: &FilePath) -> bool {
 
 /// The pages of an app: HTML files that are not in a folder.
 pub(super) fn pages(files: &Files) -> impl Iterator<Item = (&FilePath, &str)> {
-    files.iter().filter(|(path, _)| !path.as_str().contains('/') && path.as_str().ends_with(".html")).filter_map(
-        |(path, file)| Some((path, str::from_utf8(file.contents()).ok()?)),
-    )
+    files
+        .iter()
+        .filter(|(path, _)| !path.as_str().contains('/') && path.as_str().ends_with(".html"))
+        .filter_map(|(path, file)| Some((path, str::from_utf8(file.contents()).ok()?)))
 }
 
 /// What a page's tag leads to.
@@ -121,7 +124,9 @@ pub(super) fn roots(sources: Sources<'_>) -> Vec<(FilePath, Ask)> {
         for load_ in Page::read(html).loads {
             match load(sources, page.as_str(), &load_.kind) {
                 // A sheet that Tailwind has to see is loaded by a script.
-                Some(Ok(Target::File(path, Ask::Linked))) if is_tailwind(sources, &path) => roots.push((path, Ask::Plain)),
+                Some(Ok(Target::File(path, Ask::Linked))) if is_tailwind(sources, &path) => {
+                    roots.push((path, Ask::Plain))
+                }
                 Some(Ok(Target::File(path, ask))) => roots.push((path, ask)),
                 _ => {}
             }
@@ -134,15 +139,19 @@ pub(super) fn roots(sources: Sources<'_>) -> Vec<(FilePath, Ask)> {
 pub(super) fn page_problems(sources: Sources<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     match sources.files.get("index.html") {
-        None => problems.push(
-            Problem::new(ProblemKind::Entry, "there is no index.html, so there is no page to show")
-                .help("add an index.html with `<script type=\"module\" src=\"/src/main.tsx\"></script>` to the app's root"),
-        ),
+        None => {
+            problems.push(Problem::new(ProblemKind::Entry, "there is no index.html, so there is no page to show").help(
+                "add an index.html with `<script type=\"module\" src=\"/src/main.tsx\"></script>` to the app's root",
+            ))
+        }
         Some((path, file)) => match str::from_utf8(file.contents()) {
             Err(error) => problems.push(
-                Problem::new(ProblemKind::Entry, format!("index.html is not UTF-8 from byte {} on", error.valid_up_to()))
-                    .help("save it as UTF-8")
-                    .in_file(path.clone()),
+                Problem::new(
+                    ProblemKind::Entry,
+                    format!("index.html is not UTF-8 from byte {} on", error.valid_up_to()),
+                )
+                .help("save it as UTF-8")
+                .in_file(path.clone()),
             ),
             Ok(html) if !Page::read(html).loads.iter().any(|load| !matches!(load.kind, LoadKind::Style(_))) => {
                 problems.push(
@@ -182,8 +191,9 @@ pub(super) fn is_tailwind(sources: Sources<'_>, path: &FilePath) -> bool {
 
 /// Compiles a module and tells where its imports lead.
 pub(super) fn scan(sources: Sources<'_>, path: &FilePath, ask: Ask) -> Result<Scan, Arc<Problem>> {
-    let file = source(sources.files, path.as_str())
-        .ok_or_else(|| Problem::new(ProblemKind::Entry, format!("{path} is not among the app's files")).in_file(path.clone()))?;
+    let file = source(sources.files, path.as_str()).ok_or_else(|| {
+        Problem::new(ProblemKind::Entry, format!("{path} is not among the app's files")).in_file(path.clone())
+    })?;
     match (ask, Sort::of(path.as_str())) {
         (Ask::Url | Ask::Init, _) => Ok(Scan::default()),
         (Ask::Worker, _) => Ok(Scan {
@@ -217,10 +227,22 @@ fn scan_script(sources: Sources<'_>, path: &FilePath, module: &Module, file: &Ap
         let how = if import.kind == ImportKind::Accept { How::Accept } else { How::Import };
         scan.found.push(Found { target, how });
     }
+    if tailwind_config(sources.files) == Some(path) {
+        for specifier in tailwind::config_requires(text) {
+            let target = resolve(sources.files, sources.config, path.as_str(), &specifier);
+            if let Err(error) = &target {
+                let at = Location::of(text, text.find(&specifier).unwrap_or_default());
+                scan.findings.push((unresolved(error, text, at), true));
+            }
+            scan.found.push(Found { target, how: How::Import });
+        }
+    }
     for call in &module.globs {
         match glob::matches(sources, path.as_str(), call) {
             Ok(matches) => scan.found.extend(
-                matches.into_iter().map(|found| Found { target: Ok(Target::File(found.path, found.ask)), how: How::Import }),
+                matches
+                    .into_iter()
+                    .map(|found| Found { target: Ok(Target::File(found.path, found.ask)), how: How::Import }),
             ),
             Err(error) => scan.findings.push((unresolved(&error, text, call.at), true)),
         }
@@ -268,10 +290,31 @@ fn scan_style(sources: Sources<'_>, path: &FilePath, ask: Ask, module: &Module, 
             Some(target) => scan.found.push(Found { target, how: How::Import }),
         }
     }
-    if style.tailwind && let Some(config) = tailwind_config(sources.files) {
-        scan.found.push(Found { target: Ok(Target::File(config.clone(), Ask::Plain)), how: How::Import });
+    if style.tailwind {
+        tailwind_needs(sources, path, &style.css, text, &mut scan);
     }
     scan
+}
+
+/// What Tailwind takes from a sheet: its configuration and plugins. What its imports name is found where they are scanned.
+fn tailwind_needs(sources: Sources<'_>, path: &FilePath, css: &str, text: &str, scan: &mut Scan) {
+    if TailwindForm::is_three(css, tailwind_major(sources.files)) {
+        let config = tailwind_config(sources.files).map(|config| Ok(Target::File(config.clone(), Ask::Plain)));
+        scan.found.extend(config.map(|target| Found { target, how: How::Import }));
+    }
+    let mut sheet = TailwindStyle::new(path, css, TailwindForm::Four);
+    while let Some(need) = sheet.next_need().filter(|_| scan.found.len() < MOST_FOUND) {
+        // Imports are references of the sheet like in any other.
+        if need.kind != TailwindNeedKind::Script {
+            continue;
+        }
+        let target = resolve(sources.files, sources.config, path.as_str(), &need.specifier);
+        if let Err(error) = &target {
+            let at = Location::of(text, text.find(&need.specifier).unwrap_or_default());
+            scan.findings.push((unresolved(error, text, at), true));
+        }
+        scan.found.push(Found { target, how: How::Import });
+    }
 }
 
 /// Where a reference of a style sheet leads; `None` if it stays as it is.

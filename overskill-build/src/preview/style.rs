@@ -29,7 +29,7 @@ pub(super) fn module(view: &View, path: &FilePath) -> Result<String, Arc<Problem
     let mut outside = Vec::new();
     let css = inlined(view, path, &compiled, &mut vec![path.clone()], &mut outside);
     let css = format!("{}{css}", outside.concat());
-    Ok(format!("{}\n{}", hot_line(path), bringing(&format!("/{path}"), &css, style.classes.as_deref())))
+    Ok(format!("{}\n{}", hot_line(path), bringing(&format!("/{path}"), &css, style.classes.as_deref(), true)))
 }
 
 /// The text of a style sheet, with what it takes in.
@@ -43,10 +43,7 @@ pub(super) fn text(view: &View, path: &FilePath) -> Result<String, Arc<Problem>>
 /// The module that brings a package's style sheet into the page.
 pub(super) fn of_package(view: &View, digest: Digest, file: &str, contents: &AppFile) -> String {
     let css = package_text(view, digest, file, contents);
-    bringing(&package_address(digest, file), &css, None).replace("import.meta.hot.accept();\n", "").replace(
-        "import.meta.hot.prune(",
-        "import.meta.hot?.prune(",
-    )
+    bringing(&package_address(digest, file), &css, None, false)
 }
 
 /// The text of a package's style sheet, with addresses that lead to the package's files wherever it stands.
@@ -83,12 +80,15 @@ fn compile(view: &View, path: &FilePath) -> Result<Arc<Module>, Arc<Problem>> {
     view.compiler.compile(path, &file, Query::None)
 }
 
-fn bringing(id: &str, css: &str, classes: Option<&[(String, String)]>) -> String {
+fn bringing(id: &str, css: &str, classes: Option<&[(String, String)]>, hot: bool) -> String {
     let (id, css) = (Value::from(id), Value::from(css));
     let mut module = format!(
         "import {{ updateStyle as __overskill_update, removeStyle as __overskill_remove }} from \"/@overskill/client.js\";\n\
          __overskill_update({id}, {css});\n"
     );
+    if !hot {
+        return module;
+    }
     match classes {
         None => module.push_str("import.meta.hot.accept();\n"),
         Some(classes) => {
@@ -249,7 +249,7 @@ fn call<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
 
 /// The form in which Tailwind takes a sheet.
 pub(super) fn tailwind_form(view: &View, css: &str) -> TailwindForm {
-    if !TailwindForm::is_three(css, view.tailwind_major()) {
+    if !TailwindForm::is_three(css, super::view::tailwind_major(&view.files)) {
         return TailwindForm::Four;
     }
     TailwindForm::Three { config: scan::tailwind_config(&view.files).map(|path| view.address(path, Ask::Plain, false)) }
@@ -280,10 +280,8 @@ fn tailwind(view: &View, path: &FilePath, module: &Module) -> String {
                         }
                         None => sheet.failed(&need, format!("`{name}` is no style sheet of a package")),
                     },
-                    Ok(Target::Public(..) | Target::Address(_)) => sheet.failed(
-                        &need,
-                        format!("`{}` cannot be taken into a style sheet of Tailwind", need.specifier),
-                    ),
+                    Ok(Target::Public(..) | Target::Address(_)) => sheet
+                        .failed(&need, format!("`{}` cannot be taken into a style sheet of Tailwind", need.specifier)),
                     Err(error) => sheet.failed(&need, error.message),
                 }
             }

@@ -239,8 +239,10 @@ mod tests {
 
     #[test]
     fn as_vite_was_recorded() {
-        let app = ["main.tsx > app.tsx* index.css*", "app.tsx* > child.tsx* a.module.css d.json", "child.tsx* > util.ts"];
-        let one = |taken: &str, renewed: &[&str]| (vec![taken.to_owned()], renewed.iter().map(|s| (*s).to_owned()).collect());
+        let app =
+            ["main.tsx > app.tsx* index.css*", "app.tsx* > child.tsx* a.module.css d.json", "child.tsx* > util.ts"];
+        let one =
+            |taken: &str, renewed: &[&str]| (vec![taken.to_owned()], renewed.iter().map(|s| (*s).to_owned()).collect());
         assert_eq!(update(&app, "child.tsx"), one("child.tsx<child.tsx", &["child.tsx"]));
         assert_eq!(update(&app, "index.css"), one("index.css<index.css", &["index.css"]));
         assert_eq!(update(&app, "a.module.css"), one("app.tsx<app.tsx", &["app.tsx", "a.module.css"]));

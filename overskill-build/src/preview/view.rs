@@ -58,21 +58,12 @@ pub(super) struct Packages {
 
 impl View {
     pub(super) fn sources(&self) -> Sources<'_> {
-        Sources {
-            files: &self.files,
-            config: &self.config,
-            compiler: &self.compiler,
-            pool: &self.shared.pool,
-        }
+        Sources { files: &self.files, config: &self.config, compiler: &self.compiler, pool: &self.shared.pool }
     }
 
     /// Whether Tailwind runs in the page.
     pub(super) fn has_tailwind(&self) -> bool {
         uses_tailwind(self.sources(), &self.graph)
-    }
-
-    pub(super) fn tailwind_major(&self) -> Option<u32> {
-        tailwind_major(&self.files)
     }
 
     /// Where a module is loaded from. `file` is for what loads the file itself, not a module made of it.
@@ -214,7 +205,8 @@ fn unprepared(error: &crate::Error) -> Problem {
 /// What is wrong with the modules of `graph`: what it found itself, and packages that cannot be had.
 pub(super) fn findings(sources: Sources<'_>, graph: &Graph, packages: &Packages) -> Vec<Finding> {
     let mut findings = graph.findings.clone();
-    let failed: HashMap<u32, Problem> = (0..).zip(&graph.packages).filter_map(|(index, name)| Some((index, packages.problem(name)?))).collect();
+    let failed: HashMap<u32, Problem> =
+        (0..).zip(&graph.packages).filter_map(|(index, name)| Some((index, packages.problem(name)?))).collect();
     for node in graph.nodes.iter().filter(|_| !failed.is_empty()) {
         let mut of_node: Vec<_> = node.deps.iter().filter(|edge| edge.how == How::Package).collect();
         of_node.sort_by_key(|edge| edge.to);
@@ -235,7 +227,8 @@ fn placed(sources: Sources<'_>, path: &FilePath, ask: Ask, name: &str, problem: 
     let (Some(file), Sort::Script) = (scan::source(sources.files, path.as_str()), Sort::of(path.as_str())) else {
         return problem;
     };
-    let Ok(module) = sources.compiler.compile(path, &file, if ask == Ask::Raw { Query::Raw } else { Query::None }) else {
+    let Ok(module) = sources.compiler.compile(path, &file, if ask == Ask::Raw { Query::Raw } else { Query::None })
+    else {
         return problem;
     };
     let is_it = |target: Target| matches!(target, Target::Package(other, _) if other == name);
