@@ -5,7 +5,7 @@ mod support;
 
 use bytes::Bytes;
 use overskill_core::{Error, FilePath, Result, Scope};
-use overskill_testkit::{DeploymentTargetFixture, TargetOutside};
+use overskill_testkit::{DeploymentTargetFixture, PreviewHostFixture, PreviewOutside, TargetOutside};
 use std::sync::Arc;
 use support::Running;
 
@@ -27,3 +27,16 @@ async fn target() -> DeploymentTargetFixture {
 }
 
 overskill_testkit::deployment_target_conformance!(v1, target());
+
+async fn previews() -> PreviewHostFixture {
+    let running = Arc::new(Running::start().await);
+    let (host, outside) = (running.backends.previews(), running.clone());
+    let outside = PreviewOutside::new().serving(move |scope, path: FilePath| {
+        // Files of `public/` are served at the root.
+        let path = path.as_str().strip_prefix("public/").unwrap_or(path.as_str()).to_owned();
+        fetch(outside.clone(), scope, path)
+    });
+    PreviewHostFixture::with(Arc::new(host), outside).keep(running)
+}
+
+overskill_testkit::preview_host_conformance!(v1, previews());
