@@ -146,8 +146,10 @@ impl App {
         String::from_utf8(response.body.to_vec()).unwrap()
     }
 
-    pub fn page(&self, path: &str) -> PageResponse {
+    pub fn page(&self, address: &str) -> PageResponse {
+        let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
         let mut request = PageRequest::get(path);
+        request.query = query.map(str::to_owned);
         request.accept = Some("text/html,*/*".to_owned());
         self.preview.respond(&request)
     }

@@ -139,7 +139,8 @@ async fn what_imports_a_broken_file_waits_for_it() {
         .await;
     assert!(sent.len() == 2 && sent[0] == "update js:/src/index.css" && sent[1].starts_with("error "), "{sent:?}");
     // An entry that changed waits, too: a page that runs is not given up for one that cannot.
-    assert!(app.edit("src/main.tsx", "import './App';\n").await.iter().all(|message| message.starts_with("error")));
+    let sent = app.edit("src/main.tsx", "import './App';\n").await;
+    assert!(sent.iter().all(|message| message.starts_with("error")), "{sent:?}");
     let sent = app.edit("src/New.tsx", "export const New = () => <b/>;").await;
     assert_eq!(sent, ["full-reload *"]);
 }
@@ -150,7 +151,7 @@ async fn deleted_and_renamed_files() {
     let sent = app.write(&[("src/loud.ts", None)]).await;
     assert!(sent.len() == 1 && sent[0].starts_with("error `./loud` is not found"), "{sent:?}");
     let sent = app.write(&[("src/loud.tsx", Some("export const loud = (s: string) => s;"))]).await;
-    assert_eq!(sent, ["update js:/src/Label.tsx"]);
+    assert_eq!(sent, ["update js:/src/Label.tsx", "prune /src/loud.ts"]);
     assert!(app.text("/src/Label.tsx?t=3").contains("/src/loud.tsx\""));
     let label = todo()[5].1.replace("./loud", "./quiet");
     let sent = app
