@@ -116,9 +116,14 @@ fn too_deep(source: &str, jsx: bool) -> Option<Problem> {
     let bytes = source.as_bytes();
     let mut open = vec![Level { close: 0, outside: 0, angles: 0, elements: 0, run: 0 }];
     let (mut at, mut after_opening, mut open_now) = (0, false, [0_usize; 256]);
+    let mut significant = 0;
     while let Some(&byte) = bytes.get(at) {
         let start = at;
         let was_opening = after_opening;
+        let last = significant;
+        if !byte.is_ascii_whitespace() {
+            significant = byte;
+        }
         after_opening &= byte.is_ascii_whitespace();
         let next = bytes.get(start + 1).copied().unwrap_or_default();
         at += 1;
@@ -152,9 +157,7 @@ fn too_deep(source: &str, jsx: bool) -> Option<Problem> {
                 }
             }
             // Where a statement may end without `;`.
-            b'\n' if !was_opening && bytes[..start].trim_ascii_end().last().is_some_and(|byte| ends_operand(*byte)) => {
-                here.run = 0;
-            }
+            b'\n' if !was_opening && ends_operand(last) => here.run = 0,
             b';' | b',' => (here.run, here.angles) = (0, 0),
             b'<' if jsx && next == b'/' => here.elements = here.elements.saturating_sub(1),
             b'<' => {
