@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use crate::args::BenchOptions;
 use crate::process::{self, Failure};
+use crate::setup;
 use crate::workspace::Workspace;
 
 const PACKAGE: &str = "overskill-benches";
@@ -13,7 +14,7 @@ pub(crate) fn run(workspace: &Workspace, options: &BenchOptions) -> Result<(), F
     for name in choose(workspace.benchmarks()?, options.name.as_deref())? {
         let mut bench = process::cargo(workspace.root());
         bench.args(["run", "--quiet", "--release", "--package", PACKAGE]);
-        bench.args(["--bin", &name, "--"]);
+        bench.args(["--bin", &name, "--"]).envs(setup::npm_registry(workspace));
         if options.quick {
             bench.arg("--quick");
         }

@@ -60,6 +60,7 @@ fn nextest(workspace: &Workspace) -> Result<Outcome, Failure> {
     if let Some(folder) = setup::postgres(workspace) {
         nextest.env("OVERSKILL_POSTGRES_BIN", folder);
     }
+    nextest.envs(setup::npm_registry(workspace));
     run(&mut nextest)
 }
 
@@ -74,6 +75,7 @@ fn browser(workspace: &Workspace) -> Result<Outcome, Failure> {
     let chromium = setup::chromium().ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup` first"))?;
     let mut node = process::program("node", workspace.root());
     node.args(["--test", "--test-reporter=spec"]).args(workspace.browser_suites()?).env("OVERSKILL_CHROMIUM", chromium);
+    node.envs(setup::npm_registry(workspace));
     run(&mut node)
 }
 

@@ -11,11 +11,13 @@ use crate::steps::{Outcome, Step};
 use crate::workspace::Workspace;
 
 /// The crates whose public API is promised to others, with their folders.
-const PUBLISHED: [(&str, &str); 5] = [
+const PUBLISHED: [(&str, &str); 7] = [
     ("overskill", "."),
     ("overskill-core", "overskill-core"),
     ("overskill-http", "overskill-http"),
     ("overskill-sql", "overskill-sql"),
+    ("overskill-build", "overskill-build"),
+    ("overskill-local", "overskill-local"),
     ("overskill-testkit", "overskill-testkit"),
 ];
 

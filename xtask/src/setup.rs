@@ -45,6 +45,18 @@ pub(crate) fn postgres(workspace: &Workspace) -> Option<PathBuf> {
         .find(|folder| ["initdb", "postgres"].iter().all(|it| folder.join(it).is_file()))
 }
 
+/// Where this machine's npm takes packages from, as the variable that our own package code reads; nothing when the variable
+/// is set already. Our code asks no npm: it runs where there is none.
+pub(crate) fn npm_registry(workspace: &Workspace) -> Option<(&'static str, String)> {
+    const VARIABLE: &str = "NPM_CONFIG_REGISTRY";
+    if std::env::var_os(VARIABLE).is_some() {
+        return None;
+    }
+    let answer = process::quiet_output(process::program("npm", workspace.root()).args(["config", "get", "registry"]))?;
+    let registry = answer.trim();
+    registry.starts_with("http").then(|| (VARIABLE, registry.to_owned()))
+}
+
 /// Runs `npm ci` unless what is there came from the same lock file.
 fn install_npm_tools(workspace: &Workspace) -> Result<(), Failure> {
     let folder = workspace.npm_tools();

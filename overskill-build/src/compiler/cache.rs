@@ -131,8 +131,8 @@ mod tests {
         }
     }
 
-    fn module(bytes: usize) -> Compiled {
-        Ok(Arc::new(Module { code: "x".repeat(bytes), ..Module::default() }))
+    fn module(bytes: usize) -> Arc<Module> {
+        Arc::new(Module { code: "x".repeat(bytes), ..Module::default() })
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
             let mut computed = false;
             drop(cache.get_or_compute(key(name), || {
                 computed = true;
-                module(30_000)
+                Ok(module(30_000))
             }));
             computed
         };
@@ -151,7 +151,7 @@ mod tests {
         assert!(get("d"), "new");
         assert!(!get("a") && get("b"), "b was used longest ago");
         assert!(cache.bytes() <= 100_000, "{}", cache.bytes());
-        assert!(matches!(cache.get_or_compute(key("huge"), || module(200_000)), Ok(m) if m.code.len() == 200_000));
+        assert!(matches!(cache.get_or_compute(key("huge"), || Ok(module(200_000))), Ok(m) if m.code.len() == 200_000));
         assert!(cache.bytes() <= 100_000, "{}", cache.bytes());
     }
 
@@ -165,7 +165,7 @@ mod tests {
                         let compiled = cache.get_or_compute(key(&format!("f{n}")), || {
                             computations.fetch_add(1, Ordering::Relaxed);
                             std::thread::yield_now();
-                            module(n)
+                            Ok(module(n))
                         });
                         assert_eq!(compiled.unwrap().code.len(), n);
                     }
@@ -182,8 +182,12 @@ mod tests {
             vec![key("a"), Key { query: Query::Raw, ..key("a") }, Key { digest: Digest::of(b"x"), ..key("a") }];
         keys.push(Key { options: Arc::new(CompilerOptions::production()), ..key("a") });
         for (n, key) in keys.iter().enumerate() {
-            assert_eq!(cache.get_or_compute(key.clone(), || module(n)).unwrap().code.len(), n);
+            assert_eq!(cache.get_or_compute(key.clone(), || Ok(module(n))).unwrap().code.len(), n);
         }
-        assert_eq!(cache.get_or_compute(key("a"), || module(99)).unwrap().code.len(), 0, "equal options are one key");
+        assert_eq!(
+            cache.get_or_compute(key("a"), || Ok(module(99))).unwrap().code.len(),
+            0,
+            "equal options are one key"
+        );
     }
 }

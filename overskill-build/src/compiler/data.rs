@@ -4,8 +4,14 @@ use super::{Import, ImportKind, Module, kinds::address, link::quote, script::is_
 use crate::{Location, Problem, ProblemKind};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use overskill_core::FilePath;
-use serde::de::IgnoredAny;
-use std::{collections::BTreeMap, fmt::Write as _};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write as _},
+};
 
 /// A module whose only export is `value`.
 pub(super) fn default_export(value: &str) -> Module {
@@ -22,8 +28,8 @@ pub(super) fn json(text: &str) -> Result<Module, Problem> {
     const BIG_BYTES: usize = 10 << 10;
     let text = text.trim_start_matches('\u{feff}').trim();
     let names: Vec<String> = if text.starts_with('{') {
-        let members: BTreeMap<String, IgnoredAny> = parsed(text)?;
-        members.into_keys().filter(|name| is_identifier_name(name) && !RESERVED.contains(&&**name)).collect()
+        let Members(names) = parsed(text)?;
+        names.into_iter().filter(|name| is_identifier_name(name) && !RESERVED.contains(&&**name)).collect()
     } else {
         parsed::<IgnoredAny>(text)?;
         Vec::new()
@@ -40,14 +46,38 @@ pub(super) fn json(text: &str) -> Result<Module, Problem> {
     Ok(Module { code, exports: Some(exports), ..Module::default() })
 }
 
-fn parsed<'t, T: serde::Deserialize<'t>>(text: &'t str) -> Result<T, Problem> {
+/// The names of an object's members.
+struct Members(BTreeSet<String>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self(BTreeSet::new()))
+    }
+}
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some((name, _)) = map.next_entry::<String, IgnoredAny>()? {
+            self.0.insert(name);
+        }
+        Ok(self)
+    }
+}
+
+fn parsed<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, Problem> {
     serde_json::from_str(text).map_err(|error| {
         let line_start = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
         let message = error.to_string();
         let message = message.split(" at line ").next().unwrap_or_default();
         let offset = line_start + error.column().saturating_sub(1);
         let problem = Problem::new(ProblemKind::Syntax, format!("not valid JSON: {message}")).at_offset(text, offset);
-        let comment = text[line_start..].lines().next().is_some_and(|line| line.trim_start().starts_with("//"));
+        let comment = text.as_bytes().get(offset) == Some(&b'/');
         if comment { problem.help("JSON knows no comments") } else { problem }
     })
 }

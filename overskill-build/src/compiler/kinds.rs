@@ -1,7 +1,7 @@
 //! What a file is by its name and query, and what is made of it.
 
 use super::{
-    Compiler, CompilerOptions, Module, Query, data,
+    Compiler, CompilerOptions, Module, Query, data, depth,
     link::quote,
     script::{self, Dialect},
     style,
@@ -32,12 +32,13 @@ pub(super) fn compile(
             limit(path, file, "file that is imported with `?raw`", Compiler::MAX_INLINE_BYTES)?;
             Ok(data::default_export(&quote(text(file)?)))
         }
-        (Query::Url, _) => Ok(data::default_export(&quote(&address(path)))),
+        (Query::Url, _) | (Query::None, Ok(Kind::Asset)) => Ok(data::default_export(&quote(&address(path)))),
         (Query::Worker, Ok(Kind::Script(_))) => Ok(data::worker(path)),
         (Query::Init, Ok(Kind::Wasm)) => Ok(data::wasm(path)),
         (Query::None | Query::Inline, Ok(Kind::Style)) => {
             limit(path, file, "style sheet", Compiler::MAX_TEXT_BYTES)?;
-            style::compile(path.as_str(), text(file)?)
+            let source = text(file)?;
+            stacker::maybe_grow(style::STACK_BYTES, style::STACK_BYTES, || style::compile(path.as_str(), source))
         }
         (Query::Inline, Ok(Kind::Asset | Kind::Wasm | Kind::Json) | Err(_)) => {
             limit(path, file, "file that is imported with `?inline`", Compiler::MAX_INLINE_BYTES)?;
@@ -45,13 +46,14 @@ pub(super) fn compile(
         }
         (Query::None, Ok(Kind::Script(dialect))) => {
             limit(path, file, "script", Compiler::MAX_SCRIPT_BYTES)?;
-            script::compile(path.as_str(), text(file)?, dialect, options)
+            let source = text(file)?;
+            let stack_bytes = depth::stack_bytes(source, dialect != Dialect::TypeScript)?;
+            stacker::maybe_grow(stack_bytes, stack_bytes, || script::compile(path.as_str(), source, dialect, options))
         }
         (Query::None, Ok(Kind::Json)) => {
             limit(path, file, "JSON file", Compiler::MAX_TEXT_BYTES)?;
             data::json(text(file)?)
         }
-        (Query::None, Ok(Kind::Asset)) => Ok(data::default_export(&quote(&address(path)))),
         (Query::None, Ok(Kind::Wasm)) => Err(unsupported("`.wasm` files cannot be imported as they are")
             .help("import it with `?init` for a function that instantiates it, or with `?url`")),
         (Query::None, Err(problem)) => Err(problem),

@@ -16,6 +16,7 @@
 
 mod cache;
 mod data;
+mod depth;
 mod kinds;
 mod lines;
 mod link;

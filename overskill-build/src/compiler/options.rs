@@ -4,6 +4,7 @@ use crate::{Problem, ProblemKind};
 use serde_json::Value;
 
 /// How files are compiled.
+#[expect(clippy::struct_excessive_bools, reason = "they are tsconfig.json's own settings")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct CompilerOptions {

@@ -1,7 +1,10 @@
 //! What a module says about others and about its surroundings, collected from its transformed syntax tree, with marks put in
 //! the places that linking fills.
 
-use super::marks::{Mark, Marks};
+use super::{
+    literals::{glob_option, helper, is_classic_worker, is_glob_path, is_meta, literal, pairs, pattern},
+    marks::{Mark, Marks},
+};
 use crate::{
     Location, Problem, ProblemKind,
     compiler::{Binding, Glob, Hot, Mode, lines::Lines},
@@ -10,9 +13,9 @@ use oxc::{
     allocator::{Allocator, TakeIn},
     ast::{
         ast::{
-            Argument, BindingPattern, CallExpression, ChainElement, Class, Declaration, Decorator, ExportSpecifier,
-            Expression, IdentifierReference, ImportDeclaration, ImportDeclarationSpecifier, ImportExpression,
-            NewExpression, ObjectPropertyKind, Program, PropertyKey, Statement, TemplateLiteral, VariableDeclarator,
+            Argument, BindingPattern, CallExpression, ChainElement, Class, Declaration, Decorator, Expression,
+            IdentifierReference, ImportDeclaration, ImportDeclarationSpecifier, ImportExpression, NewExpression,
+            Program, Statement, VariableDeclarator,
         },
         builder::AstBuilder,
     },
@@ -98,6 +101,11 @@ impl<'a, 's> Facts<'a, 's> {
     }
 
     fn warn(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        /// More say no more.
+        const MOST: usize = 20;
+        if self.collected.warnings.len() >= MOST {
+            return;
+        }
         let warning = Problem::new(ProblemKind::Unsupported, message).help(help);
         self.collected.warnings.push(warning.at_offset(self.lines.source(), span.start as usize));
     }
@@ -121,7 +129,9 @@ impl<'a, 's> Facts<'a, 's> {
             Statement::ImportDeclaration(import) => self.import(import, at),
             Statement::ExportFromDeclaration(export) => {
                 let names = pairs(&export.specifiers);
-                names.iter().for_each(|(_, here)| self.export(here));
+                for (_, here) in &names {
+                    self.export(here);
+                }
                 Mark::re_export(&export.source.value, names, at)
             }
             Statement::ExportAllDeclaration(export) => {
@@ -319,6 +329,13 @@ impl<'a, 's> Facts<'a, 's> {
 
     fn url(&mut self, new: &NewExpression<'a>) -> Step<'a> {
         let Expression::Identifier(callee) = &new.callee else { return Step::Walk };
+        if callee.name == "Worker" && is_classic_worker(new) {
+            self.warn(
+                new.span,
+                "this worker runs as a classic script, which cannot import anything",
+                "pass `{ type: 'module' }` as second argument",
+            );
+        }
         let [first, second] = &new.arguments[..] else { return Step::Walk };
         let base = second.as_expression().is_some_and(|base| is_meta(base, "url"));
         if !base || !self.is_global(callee, "URL") {
@@ -506,94 +523,4 @@ impl<'a> VisitMut<'a> for Facts<'a, '_> {
         }
         walk_mut::walk_variable_declarator(self, it);
     }
-}
-
-fn pairs(specifiers: &[ExportSpecifier<'_>]) -> Vec<(String, String)> {
-    specifiers.iter().map(|it| (it.local.name().to_string(), it.exported.name().to_string())).collect()
-}
-
-/// Whether it is `import.meta.name`.
-fn is_meta(expression: &Expression<'_>, name: &str) -> bool {
-    matches!(expression, Expression::StaticMemberExpression(member)
-        if member.property.name == name && matches!(member.object, Expression::ImportMeta(_)))
-}
-
-/// A string that is written out.
-fn literal(expression: &Expression<'_>) -> Option<String> {
-    match expression {
-        Expression::StringLiteral(text) => Some(text.value.to_string()),
-        Expression::TemplateLiteral(template) if template.expressions.is_empty() => {
-            template.quasis.first()?.value.cooked.as_ref().map(ToString::to_string)
-        }
-        _ => None,
-    }
-}
-
-/// The glob of a template that begins with a folder and ends with an extension, as Vite reads it.
-fn pattern(template: &TemplateLiteral<'_>) -> Option<String> {
-    let parts: Option<Vec<&str>> =
-        template.quasis.iter().map(|quasi| quasi.value.cooked.as_ref().map(|text| text.as_str())).collect();
-    let parts = parts?;
-    let (first, last) = (*parts.first()?, *parts.last()?);
-    let folder = first.starts_with("./") || first.starts_with("../") || first.starts_with('/');
-    let extension = last.rsplit_once('.').is_some_and(|(_, extension)| {
-        !extension.is_empty() && extension.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    });
-    let plain = !parts.iter().any(|part| part.contains(['*', '?', '{', '[', '(', '!']));
-    (folder && extension && plain).then(|| parts.join("*"))
-}
-
-fn is_glob_path(pattern: &str) -> bool {
-    !pattern.is_empty() && !pattern.contains("://") && !pattern.contains('\\')
-}
-
-fn glob_option(property: &ObjectPropertyKind<'_>, glob: &mut Glob) -> Result<(), String> {
-    let ObjectPropertyKind::ObjectProperty(property) = property else {
-        return Err("the options of `import.meta.glob` are spread from elsewhere".to_owned());
-    };
-    let name = match &property.key {
-        PropertyKey::StaticIdentifier(name) => name.name.to_string(),
-        PropertyKey::StringLiteral(name) => name.value.to_string(),
-        _ => return Err("an option of `import.meta.glob` has a computed name".to_owned()),
-    };
-    let text = literal(&property.value);
-    match (&*name, &property.value) {
-        ("eager", Expression::BooleanLiteral(eager)) => glob.eager = eager.value,
-        ("exhaustive" | "caseSensitive", Expression::BooleanLiteral(_)) => {}
-        ("import", _) if text.is_some() => glob.import = text,
-        ("query", Expression::ObjectExpression(_)) => {
-            return Err("`query` of `import.meta.glob` as an object is not supported; write it as `'?name'`".to_owned());
-        }
-        ("query", _) if text.is_some() => {
-            let text = text.unwrap_or_default();
-            glob.query = (!text.is_empty()).then(|| if text.starts_with('?') { text } else { format!("?{text}") });
-        }
-        // What it was called before Vite 5.
-        ("as", _) if text.as_deref() == Some("raw") || text.as_deref() == Some("url") => {
-            glob.query = text.map(|text| format!("?{text}"));
-            glob.import.get_or_insert_with(|| "default".to_owned());
-        }
-        _ => return Err(format!("the option `{name}` of `import.meta.glob` is not supported or not a literal")),
-    }
-    Ok(())
-}
-
-/// The helpers of `experimentalDecorators`, as TypeScript writes them.
-fn helper(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "decorate" => {
-            "function(decorators, target, key, desc) { \
-             const c = arguments.length; \
-             let r = c < 3 ? target : desc === null ? desc = Object.getOwnPropertyDescriptor(target, key) : desc; \
-             for (let i = decorators.length - 1; i >= 0; i--) { const d = decorators[i]; \
-             if (d) r = (c < 3 ? d(r) : c > 3 ? d(target, key, r) : d(target, key)) || r; } \
-             if (c > 3 && r) Object.defineProperty(target, key, r); return r; }"
-        }
-        "decorateMetadata" => {
-            "(key, value) => typeof Reflect === \"object\" && typeof Reflect.metadata === \"function\" \
-             ? Reflect.metadata(key, value) : undefined"
-        }
-        "decorateParam" => "(index, decorator) => (target, key) => decorator(target, key, index)",
-        _ => return None,
-    })
 }

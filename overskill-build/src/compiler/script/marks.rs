@@ -31,8 +31,14 @@ pub(super) struct Mark {
 impl Marks {
     /// Marks that do not occur in `source`.
     pub(super) fn for_source(source: &str) -> Self {
-        let prefix = (0_u32..).map(|n| format!("{STEM}{n}_")).find(|prefix| !source.contains(prefix.as_str()));
-        Self { prefix: prefix.expect("a source has finitely many names"), marks: Vec::new() }
+        let mut prefix = format!("{STEM}0_");
+        for n in 1_u64.. {
+            if !source.contains(&prefix) {
+                break;
+            }
+            prefix = format!("{STEM}{n}_");
+        }
+        Self { prefix, marks: Vec::new() }
     }
 
     /// Takes a mark and gives the name that stands for it.
@@ -78,9 +84,11 @@ impl Mark {
     pub(super) fn re_export(specifier: &str, names: Vec<(String, String)>, at: Location) -> Self {
         let pairs: Vec<String> = names
             .iter()
-            .map(|(there, here)| match there == here {
-                true => export_name(there),
-                false => format!("{} as {}", export_name(there), export_name(here)),
+            .map(|(there, here)| {
+                if there == here {
+                    return export_name(there);
+                }
+                format!("{} as {}", export_name(there), export_name(here))
             })
             .collect();
         let before = format!("export {{ {} }} from ", pairs.join(", "));

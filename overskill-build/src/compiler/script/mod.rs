@@ -2,6 +2,7 @@
 
 mod emit;
 mod facts;
+mod literals;
 mod marks;
 
 pub(super) use oxc::syntax::identifier::is_identifier_name;

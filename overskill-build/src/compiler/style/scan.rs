@@ -21,6 +21,9 @@ pub(super) struct Reference {
 /// Where it went wrong, and how.
 pub(super) type Failure = (usize, String);
 
+/// Most brackets within each other.
+pub(super) const MAX_DEPTH: usize = 256;
+
 /// At-rules of Tailwind, 3 and 4.
 const TAILWIND_RULES: [&str; 14] = [
     "tailwind",
@@ -85,9 +88,9 @@ impl Scanner<'_> {
                     self.found.tailwind = true;
                 }
             }
-            b'(' => self.enter(b')', false),
-            b'[' => self.enter(b']', false),
-            b'{' => self.enter(b'}', false),
+            b'(' => self.enter(b')', false)?,
+            b'[' => self.enter(b']', false)?,
+            b'{' => self.enter(b'}', false)?,
             close @ (b')' | b']' | b'}') => match self.open.pop() {
                 Some((_, expected, _)) if expected == close => self.at += 1,
                 Some((opened, expected, _)) => {
@@ -109,10 +112,10 @@ impl Scanner<'_> {
                             self.refer(specifier, StyleReferenceKind::Url, start);
                         }
                     }
-                    "image-set" | "-webkit-image-set" => self.enter(b')', true),
+                    "image-set" | "-webkit-image-set" => self.enter(b')', true)?,
                     function => {
                         self.found.tailwind |= TAILWIND_FUNCTIONS.contains(&function);
-                        self.enter(b')', false);
+                        self.enter(b')', false)?;
                     }
                 }
             }
@@ -121,9 +124,13 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    fn enter(&mut self, close: u8, addresses: bool) {
+    fn enter(&mut self, close: u8, addresses: bool) -> Result<(), Failure> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err((self.at, format!("more than {MAX_DEPTH} brackets within each other")));
+        }
         self.open.push((self.at, close, addresses));
         self.at += 1;
+        Ok(())
     }
 
     /// Notes a reference that ends here, unless it leads out of the app or nowhere.
