@@ -77,7 +77,7 @@ fn parsed<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, Problem> {
         let message = message.split(" at line ").next().unwrap_or_default();
         let offset = line_start + error.column().saturating_sub(1);
         let problem = Problem::new(ProblemKind::Syntax, format!("not valid JSON: {message}")).at_offset(text, offset);
-        let comment = text[line_start..].lines().next().is_some_and(|line| line.trim_start().starts_with("//"));
+        let comment = text.as_bytes().get(offset) == Some(&b'/');
         if comment { problem.help("JSON knows no comments") } else { problem }
     })
 }

@@ -47,7 +47,7 @@ pub(super) fn compile(
         (Query::None, Ok(Kind::Script(dialect))) => {
             limit(path, file, "script", Compiler::MAX_SCRIPT_BYTES)?;
             let source = text(file)?;
-            let stack_bytes = depth::stack_bytes(source)?;
+            let stack_bytes = depth::stack_bytes(source, dialect != Dialect::TypeScript)?;
             stacker::maybe_grow(stack_bytes, stack_bytes, || script::compile(path.as_str(), source, dialect, options))
         }
         (Query::None, Ok(Kind::Json)) => {

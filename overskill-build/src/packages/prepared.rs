@@ -82,6 +82,13 @@ pub struct Prepared {
     pub files: BTreeMap<String, PackageFile>,
 }
 
+impl Prepared {
+    /// Nothing yet, under `digest`: for implementations of [`DependencyResolver`], which fill in the rest.
+    pub fn new(digest: Digest) -> Self {
+        Self { digest, entries: BTreeMap::new(), failed: BTreeMap::new(), lock: None, files: BTreeMap::new() }
+    }
+}
+
 /// What a specifier leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

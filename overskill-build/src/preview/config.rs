@@ -211,13 +211,15 @@ fn aliases(text: &str) -> Vec<(String, String)> {
     });
     let Some(start) = start else { return Vec::new() };
     let mut found = Vec::new();
-    let (mut depth, mut key, mut value) = (0usize, None, Vec::new());
+    let (mut depth, mut calls, mut key, mut value) = (0usize, 0usize, None, Vec::new());
     let mut finding = None;
     for pair in tokens[start + 2..].windows(2) {
         let (token, next) = (&pair[0], &pair[1]);
         match token {
-            Token::Mark('{' | '[' | '(') => depth += 1,
-            Token::Mark('}' | ']' | ')') => depth = depth.saturating_sub(1),
+            Token::Mark('{' | '[') => depth += 1,
+            Token::Mark('}' | ']') => depth = depth.saturating_sub(1),
+            Token::Mark('(') => calls += 1,
+            Token::Mark(')') => calls = calls.saturating_sub(1),
             // `find`'s value waits for `replacement`'s.
             Token::Word(name) | Token::Text(name) if *next == Token::Mark(':') && key.is_none() => {
                 key = Some((*name).to_owned());
@@ -226,7 +228,8 @@ fn aliases(text: &str) -> Vec<(String, String)> {
             Token::Text(part) if key.is_some() => value.push(*part),
             _ => {}
         }
-        let ends = matches!(token, Token::Mark(',')) && depth <= 2 || matches!(token, Token::Mark('}' | ']'));
+        // A comma between the arguments of a call ends nothing.
+        let ends = matches!(token, Token::Mark(',')) && calls == 0 || matches!(token, Token::Mark('}' | ']'));
         if ends && let Some(name) = key.take() {
             let parts = std::mem::take(&mut value);
             match name.as_str() {
@@ -236,7 +239,6 @@ fn aliases(text: &str) -> Vec<(String, String)> {
                 _ => found.extend(join("", &parts.join("/")).map(|path| (name, path))),
             }
         }
-        // A comma between the arguments of a call ends nothing.
         if depth == 0 {
             break;
         }

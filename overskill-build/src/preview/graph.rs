@@ -31,6 +31,8 @@ pub(super) struct Node {
     pub(super) accepts_self: bool,
     pub(super) style: bool,
     pub(super) refresh: bool,
+    /// It was broken ever since it is there: no page runs it.
+    pub(super) unseen: bool,
     /// Tells whether the same contents lead to the same modules.
     pub(super) signature: u64,
     pub(super) deps: Box<[Edge]>,
@@ -170,6 +172,7 @@ impl<'a> Builder<'a> {
             accepts_self: false,
             style: false,
             refresh: false,
+            unseen: false,
             signature: 0,
             deps: Box::default(),
         });
@@ -196,9 +199,14 @@ impl<'a> Builder<'a> {
                 return self.take_over(index, before.graph, old);
             }
         }
+        let seen = self.before.zip(old).is_some_and(|(before, old)| !before.graph.nodes[old].unseen);
         match scan::scan(self.sources, &path, ask) {
-            Ok(scan) => self.put(index, &path, scan),
+            Ok(scan) => {
+                self.nodes[index].unseen = !seen && scan.findings.iter().any(|(_, blocking)| *blocking);
+                self.put(index, &path, scan);
+            }
             Err(problem) => {
+                self.nodes[index].unseen = !seen;
                 self.findings.push(Finding { path, problem: (*problem).clone(), blocking: true });
                 // The page still runs what it was before: what that leads to stays, and what it accepts.
                 if let (Some(before), Some(old)) = (self.before, old) {

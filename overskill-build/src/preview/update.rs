@@ -168,7 +168,7 @@ pub(super) fn is_blocked(now: &Graph, from: &[&Node], is_new: &dyn Fn(&Node) -> 
     while let Some(at) = open.pop() {
         for edge in now.nodes[at].deps.iter().filter(|edge| edge.how == How::Import) {
             let to = &now.nodes[edge.to as usize];
-            if !is_new(to) || !seen.insert(edge.to as usize) {
+            if !(to.unseen || is_new(to)) || !seen.insert(edge.to as usize) {
                 continue;
             }
             if broken.contains(to.path.as_str()) {
@@ -214,6 +214,7 @@ mod tests {
             accepts_self,
             style: name.ends_with(".css"),
             refresh: false,
+            unseen: false,
             signature: 0,
             deps: deps.into(),
         };

@@ -25,7 +25,8 @@ pub(super) fn put_marks_in(printed: String, map: Option<SourceMap<'_>>, marks: M
     let mut marks: Vec<_> = marks.into_iter().map(Some).collect();
     let mut out = Emitted { code: String::new(), source_map: None, imports: Vec::new(), globs: Vec::new() };
     let mut shifts = Vec::new();
-    let (mut done, mut line, mut found) = (0, 0_u32, 0);
+    // Where `done` is in the printed code.
+    let (mut done, mut line, mut column, mut found) = (0, 0_u32, 0, 0);
     out.code.reserve(printed.len() + count * 16);
     for (start, _) in printed.match_indices(&prefix) {
         let rest = &printed[start + prefix.len()..];
@@ -33,12 +34,18 @@ pub(super) fn put_marks_in(printed: String, map: Option<SourceMap<'_>>, marks: M
         let mark = marks.get_mut(digits.parse::<usize>().ok()?)?.take()?;
         found += 1;
         let end = printed.len() - after.len();
-        let newlines = printed[done..start].bytes().filter(|byte| *byte == b'\n').count();
-        line += u32::try_from(newlines).ok()?;
-        let column = utf16(&printed[printed[..start].rfind('\n').map_or(0, |newline| newline + 1)..start]);
-        shifts.push(Shift { line, column, by: i64::from(utf16(&mark.text)) - i64::from(utf16(&printed[start..end])) });
+        let between = &printed[done..start];
+        if let Some(newline) = between.rfind('\n') {
+            line += u32::try_from(between.bytes().filter(|byte| *byte == b'\n').count()).ok()?;
+            column = utf16(&between[newline + 1..]);
+        } else {
+            column += utf16(between);
+        }
+        let width = utf16(&printed[start..end]);
+        shifts.push(Shift { line, column, by: i64::from(utf16(&mark.text)) - i64::from(width) });
+        column += width;
 
-        out.code.push_str(&printed[done..start]);
+        out.code.push_str(between);
         let base = out.code.len();
         out.code.push_str(&mark.text);
         done = end;

@@ -2,7 +2,7 @@
 //! the places that linking fills.
 
 use super::{
-    literals::{glob_option, helper, is_glob_path, is_meta, literal, pairs, pattern},
+    literals::{glob_option, helper, is_classic_worker, is_glob_path, is_meta, literal, pairs, pattern},
     marks::{Mark, Marks},
 };
 use crate::{
@@ -101,6 +101,11 @@ impl<'a, 's> Facts<'a, 's> {
     }
 
     fn warn(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
+        /// More say no more.
+        const MOST: usize = 20;
+        if self.collected.warnings.len() >= MOST {
+            return;
+        }
         let warning = Problem::new(ProblemKind::Unsupported, message).help(help);
         self.collected.warnings.push(warning.at_offset(self.lines.source(), span.start as usize));
     }
@@ -324,6 +329,13 @@ impl<'a, 's> Facts<'a, 's> {
 
     fn url(&mut self, new: &NewExpression<'a>) -> Step<'a> {
         let Expression::Identifier(callee) = &new.callee else { return Step::Walk };
+        if callee.name == "Worker" && is_classic_worker(new) {
+            self.warn(
+                new.span,
+                "this worker runs as a classic script, which cannot import anything",
+                "pass `{ type: 'module' }` as second argument",
+            );
+        }
         let [first, second] = &new.arguments[..] else { return Step::Walk };
         let base = second.as_expression().is_some_and(|base| is_meta(base, "url"));
         if !base || !self.is_global(callee, "URL") {

@@ -2,7 +2,9 @@
 
 use crate::compiler::Glob;
 use oxc::{
-    ast::ast::{ExportSpecifier, Expression, ObjectPropertyKind, PropertyKey, TemplateLiteral},
+    ast::ast::{
+        Argument, ExportSpecifier, Expression, NewExpression, ObjectPropertyKind, PropertyKey, TemplateLiteral,
+    },
     str::Str,
 };
 
@@ -14,6 +16,23 @@ pub(super) fn pairs(specifiers: &[ExportSpecifier<'_>]) -> Vec<(String, String)>
 pub(super) fn is_meta(expression: &Expression<'_>, name: &str) -> bool {
     matches!(expression, Expression::StaticMemberExpression(member)
         if member.property.name == name && matches!(member.object, Expression::ImportMeta(_)))
+}
+
+/// Whether it is `new Worker(new URL(…, import.meta.url), …)` without `type: 'module'`.
+pub(super) fn is_classic_worker(new: &NewExpression<'_>) -> bool {
+    let Some(Expression::NewExpression(url)) = new.arguments.first().and_then(Argument::as_expression) else {
+        return false;
+    };
+    let own = url.arguments.get(1).and_then(Argument::as_expression).is_some_and(|base| is_meta(base, "url"));
+    let module = match new.arguments.get(1).and_then(Argument::as_expression) {
+        None => false,
+        Some(Expression::ObjectExpression(options)) => options.properties.iter().any(|property| match property {
+            ObjectPropertyKind::ObjectProperty(it) => it.key.static_name().is_some_and(|name| name == "type"),
+            ObjectPropertyKind::SpreadProperty(_) => true,
+        }),
+        Some(_) => true,
+    };
+    own && !module
 }
 
 /// A string that is written out.

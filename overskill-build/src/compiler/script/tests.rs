@@ -1,4 +1,5 @@
 use super::*;
+use crate::Location;
 use crate::compiler::{Binding, ImportKind, Linked, link};
 
 fn compiled(path: &str, source: &str) -> Module {
@@ -332,6 +333,11 @@ fn source_maps_lead_back() {
     let map = module.source_map.clone().unwrap();
     assert!(map.contains("\"sources\":[\"a.ts\"]"), "{map}");
     assert_map(source, &module.code, &map, &["beta", "gamma", "delta", "epsilon", "zeta", "import(", "new URL"]);
+    let many = format!("f({});\nexport const omega = 1;\n", "import('./é'), é, ".repeat(2_000));
+    let module = ts(&many);
+    assert_map(&many, &module.code, module.source_map.as_ref().unwrap(), &["omega"]);
+    assert_eq!(module.imports.last().unwrap().at, Location::of(&many, many.rfind("import(").unwrap()));
+    let module = ts(source);
     // Linking moves columns after an address, and never lines.
     let linked = link(&module, &mut |_| Linked::CommonJs("/@npm/x/y.js".into()), &mut |_| unreachable!());
     assert_eq!(linked.lines().count(), module.code.lines().count());

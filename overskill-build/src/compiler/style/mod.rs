@@ -87,10 +87,10 @@ fn css_module(path: &str, source: &str, scanned: &Scan) -> Result<Module, Proble
     let exports = printed.exports.unwrap_or_default();
     let rescanned = scan(&printed.code).map_err(|(_, message)| Problem::new(ProblemKind::Syntax, message))?;
     let lines = Lines::of(source);
-    let references = references(&rescanned, |reference| {
-        let written = scanned.references.iter().find(|it| it.specifier == reference.specifier);
-        written.map_or(Location { line: 1, column: 1 }, |it| lines.at(it.whole.start))
-    });
+    let written: BTreeMap<&str, usize> =
+        scanned.references.iter().rev().map(|it| (it.specifier.as_str(), it.whole.start)).collect();
+    let references =
+        references(&rescanned, |it| lines.at(written.get(it.specifier.as_str()).copied().unwrap_or_default()));
     let classes = classes(&exports);
     let mut module = exporting(&classes, source, &lines);
     module.style = Some(Style {
@@ -141,8 +141,9 @@ fn classes(exports: &CssModuleExports) -> BTreeMap<String, Class> {
 fn exporting(classes: &BTreeMap<String, Class>, source: &str, lines: &Lines<'_>) -> Module {
     let files: BTreeSet<&str> =
         classes.values().flat_map(|class| class.elsewhere.iter().map(|(_, file)| file.as_str())).collect();
+    let files: BTreeMap<&str, usize> = files.into_iter().zip(0..).collect();
     let mut module = Module::default();
-    for (n, file) in files.iter().enumerate() {
+    for (file, n) in &files {
         let start = module.code.len();
         let local = format!("__overskill_composed{n}");
         let before = format!("import {local} from ");
@@ -160,8 +161,8 @@ fn exporting(classes: &BTreeMap<String, Class>, source: &str, lines: &Lines<'_>)
     for (name, class) in classes {
         let mut value = quote(&class.own);
         for (there, file) in &class.elsewhere {
-            let n = files.iter().position(|it| it == file).unwrap_or_default();
-            write!(value, " + \" \" + __overskill_composed{n}[{}]", quote(there)).expect("a string takes all");
+            write!(value, " + \" \" + __overskill_composed{}[{}]", files[file.as_str()], quote(there))
+                .expect("a string takes all");
         }
         write!(module.code, "\n\t{}: {value},", quote(name)).expect("a string takes all");
     }
