@@ -75,8 +75,12 @@ impl Problem {
     }
 
     /// Says where in `source`, by byte offset, and draws the lines around it.
-    pub fn at_offset(mut self, source: &str, offset: usize) -> Self {
-        let at = Location::of(source, offset);
+    pub fn at_offset(self, source: &str, offset: usize) -> Self {
+        self.at(source, Location::of(source, offset))
+    }
+
+    /// Says where in `source`, and draws the lines around it.
+    pub fn at(mut self, source: &str, at: Location) -> Self {
         self.frame = Some(frame(source, at));
         self.at = Some(at);
         self

@@ -23,6 +23,22 @@ pub trait DependencyResolver: Debug + Send + Sync + 'static {
     async fn prepare(&self, request: &PackageRequest) -> Result<Arc<Prepared>>;
 }
 
+macro_rules! forward {
+    ($($Pointer:ident),*) => {$(
+        #[async_trait]
+        impl<R: DependencyResolver + ?Sized> DependencyResolver for $Pointer<R> {
+            async fn check(&self) -> Result<Readiness> {
+                (**self).check().await
+            }
+
+            async fn prepare(&self, request: &PackageRequest) -> Result<Arc<Prepared>> {
+                (**self).prepare(request).await
+            }
+        }
+    )*};
+}
+forward!(Arc, Box);
+
 /// What an app imports from packages.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -64,6 +80,13 @@ pub struct Prepared {
     pub lock: Option<Bytes>,
     /// The files, by the name under which entries and files name each other.
     pub files: BTreeMap<String, PackageFile>,
+}
+
+impl Prepared {
+    /// Nothing yet, under `digest`: for implementations of [`DependencyResolver`], which fill in the rest.
+    pub fn new(digest: Digest) -> Self {
+        Self { digest, entries: BTreeMap::new(), failed: BTreeMap::new(), lock: None, files: BTreeMap::new() }
+    }
 }
 
 /// What a specifier leads to.

@@ -1,0 +1,209 @@
+//! Unpacking a package's tarball, which anybody may have made.
+
+use super::trouble::{Trouble, local};
+use crate::ProblemKind;
+use flate2::bufread::MultiGzDecoder;
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::{self, Read, Write as _},
+    path::Path,
+};
+
+/// How large a package may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UnpackLimits {
+    /// Unpacked, in bytes.
+    pub(crate) bytes: u64,
+    /// Files.
+    pub(crate) files: u32,
+    /// Folders above a file.
+    pub(crate) depth: usize,
+    /// How many times larger than the tarball; a first MiB is free.
+    pub(crate) ratio: u64,
+}
+
+/// Longest path within a package, in bytes.
+const PATH_BYTES: usize = 1024;
+/// Longest extended header, in bytes: it holds little but a path.
+const HEADER_BYTES: u64 = 64 * 1024;
+
+/// Unpacks `tarball` into `into`, an empty folder that nobody else writes to, and gives the number of bytes that its
+/// files have.
+///
+/// Only regular files come out of it. Anything that could lead elsewhere (a `..`, an absolute path, a link, a device)
+/// damns the whole package: no honest tool packs those. Files that no browser loads (source maps, type declarations)
+/// count, but are not written.
+pub(crate) fn unpack(tarball: &[u8], into: &Path, limits: &UnpackLimits) -> Result<u64, Trouble> {
+    let packed = tarball.len() as u64;
+    let most = limits.bytes.min(packed.saturating_mul(limits.ratio).saturating_add(1 << 20));
+    // Headers and padding come on top of the files.
+    let most_read = most.saturating_add(u64::from(limits.files).saturating_mul(1536)).saturating_add(1 << 16);
+    let mut archive = tar::Archive::new(Meter { inner: MultiGzDecoder::new(tarball), left: most_read });
+    let mut long_name: Option<Vec<u8>> = None;
+    let (mut bytes, mut files) = (0_u64, 0_u32);
+    let mut folders = HashSet::new();
+    for entry in archive.entries().map_err(damaged)?.raw(true) {
+        let mut entry = entry.map_err(damaged)?;
+        let kind = entry.header().entry_type();
+        let size = entry.header().entry_size().map_err(damaged)?;
+        if kind.is_pax_global_extensions() || kind.is_pax_local_extensions() || kind.is_gnu_longname() {
+            let data = small(&mut entry, size)?;
+            if kind.is_gnu_longname() {
+                long_name = Some(data.strip_suffix(b"\0").unwrap_or(&data).to_vec());
+            } else if kind.is_pax_local_extensions() {
+                long_name = pax_path(&data)?.or(long_name);
+            }
+            continue;
+        }
+        let name = long_name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
+        if kind.is_dir() {
+            inner_path(&name, limits.depth)?;
+            continue;
+        }
+        if !(kind.is_file() || kind.is_contiguous()) {
+            let shown = String::from_utf8_lossy(&name).escape_debug().to_string();
+            return Err(refuse(format!("`{shown}` in it is not a regular file but a link, a device or the like")));
+        }
+        let Some(path) = inner_path(&name, limits.depth)? else { continue };
+        files += 1;
+        bytes = bytes.saturating_add(size);
+        if files > limits.files {
+            return Err(too_large(format!("it has more than {} files", limits.files)));
+        }
+        if bytes > most {
+            return Err(too_large(format!("it is more than {most} bytes when unpacked ({packed} bytes packed)")));
+        }
+        if !is_wanted(&path) {
+            continue;
+        }
+        let file = into.join(&path);
+        if let Some(folder) = file.parent().filter(|it| !folders.contains(*it)) {
+            fs::create_dir_all(folder).map_err(|e| clash_or(e, &path))?;
+            folders.insert(folder.to_owned());
+        }
+        // A name that occurs twice, or differs in case where the disk does not tell: the last wins, as with npm.
+        let mut file = File::create(file).map_err(|e| clash_or(e, &path))?;
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let read = entry.read(&mut buffer).map_err(damaged)?;
+            if read == 0 {
+                break;
+            }
+            file.write_all(&buffer[..read]).map_err(local("write a package's file"))?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// One file of a tarball, by its path within the package.
+pub(crate) fn read_one(tarball: &[u8], wanted: &str, most_bytes: u64) -> Result<Option<Vec<u8>>, Trouble> {
+    let meter = Meter { inner: MultiGzDecoder::new(tarball), left: most_bytes.saturating_add(1 << 20) };
+    let mut archive = tar::Archive::new(meter);
+    for entry in archive.entries().map_err(damaged)?.raw(true) {
+        let mut entry = entry.map_err(damaged)?;
+        let here = inner_path(&entry.path_bytes(), usize::MAX)?;
+        if entry.header().entry_type().is_file() && here.as_deref() == Some(wanted) {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).map_err(damaged)?;
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
+}
+
+/// The path within the package: without the first folder, which is `package` mostly; `None` for that folder itself.
+fn inner_path(name: &[u8], depth: usize) -> Result<Option<String>, Trouble> {
+    let shown = || String::from_utf8_lossy(&name[..name.len().min(200)]).escape_debug().to_string();
+    let Ok(text) = std::str::from_utf8(name) else {
+        return Err(refuse(format!("the name `{}` in it is not UTF-8", shown())));
+    };
+    if text.starts_with('/') || text.chars().any(|c| c.is_control() || c == '\\') {
+        return Err(refuse(format!("the name `{}` in it is absolute, or holds a backslash or control character", shown())));
+    }
+    if text.len() > PATH_BYTES {
+        return Err(too_large(format!("a name in it is longer than {PATH_BYTES} bytes: `{}…`", shown())));
+    }
+    let mut segments: Vec<&str> = text.split('/').filter(|it| !matches!(*it, "" | ".")).collect();
+    if segments.contains(&"..") {
+        return Err(refuse(format!("the name `{}` in it leads out of the package", shown())));
+    }
+    if segments.len() < 2 {
+        return Ok(None);
+    }
+    segments.remove(0);
+    if segments.len() > depth {
+        return Err(too_large(format!("`{}` in it is more than {depth} folders deep", shown())));
+    }
+    Ok(Some(segments.join("/")))
+}
+
+/// Whether a browser could come to load it.
+fn is_wanted(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    ![".map", ".d.ts", ".d.mts", ".d.cts", ".flow"].iter().any(|suffix| path.ends_with(suffix))
+}
+
+fn small(entry: &mut impl Read, size: u64) -> Result<Vec<u8>, Trouble> {
+    if size > HEADER_BYTES {
+        return Err(too_large(format!("an extended header in it is larger than {HEADER_BYTES} bytes")));
+    }
+    let mut data = Vec::new();
+    entry.read_to_end(&mut data).map_err(damaged)?;
+    Ok(data)
+}
+
+/// The path that an extended header gives to the next file.
+fn pax_path(data: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
+    let mut path = None;
+    for record in tar::PaxExtensions::new(data) {
+        let record = record.map_err(damaged)?;
+        match record.key_bytes() {
+            b"path" => path = Some(record.value_bytes().to_vec()),
+            // Both change where the next header is; only files beyond 8 GiB need the first.
+            b"size" | b"GNU.sparse.major" => return Err(refuse("it overrides sizes in extended headers")),
+            _ => {}
+        }
+    }
+    Ok(path)
+}
+
+/// Ends in an error once more was read than allowed.
+struct Meter<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Meter<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.left = self
+            .left
+            .checked_sub(read as u64)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::FileTooLarge, "it unpacks to more than is allowed"))?;
+        Ok(read)
+    }
+}
+
+fn damaged(e: io::Error) -> Trouble {
+    if e.kind() == io::ErrorKind::FileTooLarge {
+        return too_large("it unpacks to more than is allowed");
+    }
+    refuse(format!("its tarball cannot be read: {e}"))
+}
+
+fn clash_or(e: io::Error, path: &str) -> Trouble {
+    use io::ErrorKind::{AlreadyExists, InvalidFilename, IsADirectory, NotADirectory};
+    if matches!(e.kind(), AlreadyExists | IsADirectory | NotADirectory | InvalidFilename) {
+        return refuse(format!("`{}` in it is both a file and a folder, or no name for a file", path.escape_debug()));
+    }
+    local("write a package's file")(e)
+}
+
+fn refuse(why: impl Into<String>) -> Trouble {
+    Trouble::problem(ProblemKind::Package, why)
+}
+
+fn too_large(why: impl Into<String>) -> Trouble {
+    Trouble::problem(ProblemKind::Limit, why)
+}
