@@ -1,11 +1,10 @@
 // npm packages for tests in the browser, and what Tailwind 3 itself makes of a style sheet.
 
-import { build } from "esbuild";
+import { build, transform } from "esbuild";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { transform } from "esbuild";
 
 const require = createRequire(import.meta.url);
 const here = new URL(".", import.meta.url).pathname;
@@ -67,8 +66,8 @@ export async function jsx(source, file) {
   return code;
 }
 
-/** The text of a file of a package. @param {string} specifier */
-export const text = (specifier) => readFile(require.resolve(specifier), "utf8");
+/** The text of a package's file. @param {string} path with the package's name first */
+export const text = (path) => readFile(new URL(`node_modules/${path}`, import.meta.url), "utf8");
 
 /**
  * What Tailwind 3 makes of a style sheet.
