@@ -2,7 +2,7 @@
 //
 // Tailwind 3 knows no cascade layers: its `@layer` only says where rules go. So what the compiler makes is taken out of its
 // layers again, in the order that Tailwind 3 has: base, components, utilities, the rest, utilities with variants.
-// What differs nevertheless is listed in this crate's README.
+// What differs nevertheless is listed in docs/tailwind-3.md.
 
 import { PREFLIGHT, THEME, THEME_SHEET } from "./tailwind-v3-defaults.js";
 

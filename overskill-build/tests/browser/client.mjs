@@ -264,13 +264,14 @@ test("the overlay shows texts as texts, and goes when it is mended", async () =>
   server.hot("/a.js", "import.meta.hot.accept();");
   const { reloaded } = await open(entry("/a.js"));
   const err = { message: `Bad ${EVIL}`, id: `src/${EVIL}.tsx`, frame: `> 1 | ${EVIL}`, help: EVIL, stack: EVIL, loc: { file: `src/${EVIL}.tsx`, line: 3, column: 7 } };
-  server.say({ type: "error", err });
+  server.say({ type: "error", err, more: 2 });
   const overlay = page.locator("overskill-error");
   await overlay.waitFor();
   assert.equal(await overlay.locator(".message").textContent(), `Bad ${EVIL}`);
   assert.equal(await overlay.locator(".place").textContent(), `src/${EVIL}.tsx:3:7`);
   assert.equal(await overlay.locator(".frame").textContent(), `> 1 | ${EVIL}`);
   assert.equal(await overlay.locator(".help").textContent(), EVIL);
+  assert.equal(await overlay.locator(".more").textContent(), "and 2 more problems");
   assert.equal(await overlay.locator("img, script").count(), 0);
   assert.equal(await page.evaluate("window.attacked"), undefined);
   await page.keyboard.press("Escape");
@@ -290,7 +291,7 @@ test("a page that could not start shows why, and starts once it is mended", asyn
   const overlay = page.locator("overskill-error");
   await overlay.waitFor();
   assert.match(String(await overlay.locator(".message").textContent()), /missing/);
-  assert.match(String(await overlay.locator(".place").textContent()), /^\/main\.js:1:10$/);
+  assert.match(String(await overlay.locator(".place").textContent()), /^main\.js:1:10$/);
   server.script("/dep.js", "export const missing = 'mended';");
   server.page("/", entry("/main.js"));
   server.update("/main.js");
@@ -320,6 +321,6 @@ test("a module that cannot be loaded is named, and the parent page is told where
     },
     "what the parent hears",
   );
-  assert.deepEqual(heard.map((it) => [it.type, it.file]), [["preview-error", "/lazy.js"], ["preview-error", "/a.js"]]);
+  assert.deepEqual(heard.map((it) => [it.type, it.file]), [["preview-error", "lazy.js"], ["preview-error", "a.js"]]);
   assert.match(heard[1].message, /in the app/);
 });

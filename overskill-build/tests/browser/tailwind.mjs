@@ -153,7 +153,7 @@ const LOOK = `(() => {
   });
 })()`;
 
-/** Said in other words with the same meaning, or listed as a difference in the README. */
+/** Said in other words with the same meaning, or listed as a difference in docs/tailwind-3.md. */
 const OTHERWISE = new Set([
   "transform", "translate", "scale", "rotate", // 4 has a property for each; `box` compares where things stand
   "perspective-origin", "transform-origin",
