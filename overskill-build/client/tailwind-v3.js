@@ -71,6 +71,7 @@ ${after}`
  * @param {any} config the project's configuration
  */
 export function resources(config) {
+  if (config.prefix) throw new Error(`a prefix (${JSON.stringify(config.prefix)}) is not possible in a preview: remove it from the configuration`);
   /** @type {Record<string, string>} */
   const opacities = {};
   for (let percent = 0; percent <= 100; percent += 5) opacities[percent] = String(percent / 100);
@@ -103,7 +104,7 @@ export function resources(config) {
 export function finish(css) {
   /** @type {Record<string, string>} */
   const parts = { imports: "", properties: "", "overskill-before": "", theme: "", base: "", components: "", utilities: "", rest: "", variants: "" };
-  for (const { head, body, text } of statements(css)) {
+  for (const { head, body, text } of statements(withoutComments(css))) {
     const layer = /^@layer\s+([\w-]+)$/.exec(head)?.[1];
     if (head.startsWith("@import")) parts.imports += text;
     else if (layer === "utilities" && body !== undefined) {

@@ -256,6 +256,26 @@ test("a sheet that is wrong is shown in the overlay, and the one before stays", 
   assert.equal(await overlay.count(), 0);
 });
 
+test("in the form of Tailwind 3, a sheet may use utilities without having them, and a prefix is refused", async () => {
+  const imports = `import * as v3 from "/@overskill/tailwind-v3.js";`;
+  sheet(
+    "p { padding: 3px } .card { @apply bg-brand p-4 md:flex; color: theme(colors.red.500) }",
+    `{ v3, config: { default: { theme: { extend: { colors: { brand: "rgb(1 2 3)" } } } } } }`,
+    imports,
+  );
+  server.page("/", `<p class="card underline">x</p><script type="module" src="/src/index.css"></script>`);
+  await page.goto(server.origin());
+  await ready();
+  const looks = async () => [await computed("p", "background-color"), await computed("p", "padding-left"), await computed("p", "display"), await computed("p", "color")];
+  assert.deepEqual(await looks(), ["rgb(1, 2, 3)", "16px", "flex", "rgb(239, 68, 68)"]);
+  assert.equal(await computed("p", "text-decoration-line"), "none");
+
+  sheet("@tailwind utilities;", `{ v3, config: { default: { prefix: "tw-" } } }`, imports);
+  server.update("/src/index.css");
+  await page.locator("overskill-error").waitFor();
+  assert.match(String(await page.locator("overskill-error .message").textContent()), /prefix \("tw-"\) is not possible/);
+});
+
 test("Tailwind 4: theme, plugins, configuration, imports of sheets and of packages", async () => {
   const css = `@import "tailwindcss"; @import "tw-animate-css"; @import "./buttons.css";
     @plugin "@tailwindcss/typography"; @plugin "@tailwindcss/forms" { strategy: "class"; } @config "../tailwind.config.js";
