@@ -139,7 +139,7 @@ let handled = Promise.resolve();
 /** Messages of sockets before this one are not looked at: they come again. */
 let firstSocket = 0;
 let reloading = false;
-/** Whether the page's own modules could not start, so that there is nothing to update. */
+/** Whether some of the page's own modules could not start. */
 let startFailed = false;
 
 /** @param {string | Position | undefined} given @returns {Position | undefined} */
@@ -197,7 +197,8 @@ async function handle(message) {
 async function update(message) {
   const updates = message.updates ?? [];
   await notify("vite:beforeUpdate", message);
-  if (startFailed) return reload();
+  // What never ran to its end cannot take an update: now it may.
+  if (startFailed && updates.some((it) => it.type === "js-update" && !acceptances.get(it.path)?.length)) return reload();
   overlay?.clear();
   const ready = await Promise.all(updates.map((it) => (it.type === "js-update" ? fetchModule(it) : swapLinks(it))));
   for (const apply of ready) apply?.();
@@ -365,8 +366,9 @@ addEventListener(
       setTimeout(() => overlay?.isShown() || report(loadFailure(target.src)), 500);
     } else if (event instanceof ErrorEvent) {
       const { message, filename, lineno: line, colno: column, error } = event;
-      // Before the page is there, or with modules that do not fit together, nothing will run: else it is the app's affair.
-      if (started && !(error instanceof SyntaxError)) {
+      // Before the page is there, or with modules that do not fit together, things may not run: else it is the app's affair.
+      const ours = error && URL.canParse(filename) && new URL(filename).origin === location.origin;
+      if (!ours || (started && !(error instanceof SyntaxError))) {
         const file = pathOf(filename).replace(/^\//, "");
         return tellParent({ type: "preview-error", message, file, line, column, stack: error?.stack });
       }

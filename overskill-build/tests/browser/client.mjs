@@ -299,6 +299,20 @@ test("a page that could not start shows why, and starts once it is mended", asyn
   assert.equal(await overlay.count(), 0);
 });
 
+test("an error while the page starts does not keep what runs from being updated", async () => {
+  server.hot("/a.js", "log.push('one'); import.meta.hot.accept();");
+  server.hot("/b.js", "import.meta.hot.accept; throw new Error('not yet');");
+  const { reloaded } = await open(entry("/a.js") + entry("/b.js"));
+  await page.locator("overskill-error").waitFor();
+  server.hot("/a.js", "log.push('two'); import.meta.hot.accept();");
+  server.update("/a.js");
+  assert.deepEqual(await logged(2), ["one", "two"]);
+  assert.equal(await reloaded(), false);
+  server.hot("/b.js", "log.push('b'); import.meta.hot.accept();");
+  server.update("/b.js");
+  await until(async () => (await log().catch(() => /** @type {string[]} */ ([])))?.includes("b"), "what was mended runs");
+});
+
 test("a module that cannot be loaded is named, and the parent page is told where it may be", async () => {
   server.hot("/a.js", `window.load = () => { import("/lazy.js"); }; window.fail = () => setTimeout(() => { throw new Error("in the app"); });`);
   server.files.set("/parent", {
