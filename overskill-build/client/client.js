@@ -10,7 +10,8 @@ import { openSocket } from "./socket.js";
  * @typedef {{ type: string, path: string, acceptedPath: string, timestamp: number | string,
  *   explicitImportRequired?: boolean, isWithinCircularImport?: boolean, firstInvalidatedBy?: string }} Update
  * @typedef {{ type: string, position?: string | Position, updates?: Update[], path?: string, paths?: string[],
- *   event?: string, data?: unknown, err?: import("./overlay.js").PageError }} Message
+ *   event?: string, data?: unknown, err?: import("./overlay.js").PageError,
+ *   more?: number }} Message
  * @typedef {Record<string, unknown>} Namespace
  * @typedef {(data: any) => unknown} Listener
  * @typedef {{ deps: string[], call: (modules: (Namespace | undefined)[]) => unknown }} Acceptance
@@ -184,7 +185,7 @@ async function handle(message) {
     }
     case "error":
       await notify("vite:error", message);
-      if (message.err) await report(message.err);
+      if (message.err) await report({ ...message.err, more: message.more });
       return;
     case "custom":
       return notify(message.event ?? "", message.data);
@@ -366,7 +367,8 @@ addEventListener(
       const { message, filename, lineno: line, colno: column, error } = event;
       // Before the page is there, or with modules that do not fit together, nothing will run: else it is the app's affair.
       if (started && !(error instanceof SyntaxError)) {
-        return tellParent({ type: "preview-error", message, file: pathOf(filename), line, column, stack: error?.stack });
+        const file = pathOf(filename).replace(/^\//, "");
+        return tellParent({ type: "preview-error", message, file, line, column, stack: error?.stack });
       }
       startFailed ||= !started;
       void report({ message, stack: error?.stack, loc: { file: pathOf(filename), line, column } });

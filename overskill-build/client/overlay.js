@@ -3,9 +3,9 @@
 // Nothing that it shows is taken as markup: every text goes in as text.
 
 /**
- * An error in the form of Vite's `error` message, with what to do about it.
+ * An error in the form of Vite's `error` message, with what to do about it and how many others there are.
  *
- * @typedef {{ message: string, stack?: string, id?: string, frame?: string, plugin?: string, help?: string,
+ * @typedef {{ message: string, stack?: string, id?: string, frame?: string, help?: string, more?: number,
  *   loc?: { file?: string, line?: number, column?: number } }} PageError
  */
 
@@ -19,6 +19,7 @@ const STYLE = `
 .place { margin: 0 0 12px; color: #7cc4ff; overflow-wrap: anywhere; }
 .frame, .stack { margin: 0 0 12px; padding: 12px; border-radius: 6px; overflow: auto; background: #101117; white-space: pre; font: inherit; }
 .stack { color: #9a9aa5; font-size: 12px; max-height: 40vh; }
+.more { margin: 0 0 12px; color: #ff8f8f; }
 .help { margin: 0 0 12px; color: #b9e7a8; white-space: pre-wrap; }
 .note { margin: 0; color: #8a8a95; font-size: 12px; }
 button { float: right; border: 0; background: none; color: #8a8a95; font: inherit; font-size: 18px; cursor: pointer; }
@@ -39,7 +40,7 @@ export function show(error) {
   const nonce = document.getElementById("overskill-preview")?.nonce;
   if (nonce) style.nonce = nonce;
 
-  const { message, file, line, column, frame, help, stack } = plain(error);
+  const { message, file, line, column, frame, help, stack, more } = plain(error);
   const close = element("button", "×");
   close.ariaLabel = "Close";
   close.onclick = clear;
@@ -52,6 +53,7 @@ export function show(error) {
   if (frame) panel.append(element("pre", frame, "frame"));
   if (help) panel.append(element("p", help, "help"));
   if (stack) panel.append(element("pre", stack, "stack"));
+  if (more) panel.append(element("p", more === 1 ? "and one more problem" : `and ${more} more problems`, "more"));
   panel.append(element("p", "Esc or a click outside closes this; it goes by itself once the error is mended.", "note"));
 
   const behind = element("div", undefined, "behind");
@@ -76,18 +78,19 @@ export const isShown = () => host !== undefined;
 
 /** An error's parts, each once, as texts and numbers. @param {PageError} error */
 export function plain(error) {
-  const { message, loc, frame, help, plugin } = error;
+  const { message, loc, frame, help, more } = error;
   // A stack begins with the message in most browsers; once is enough.
   const stack = error.stack?.replace(`${message}\n`, "").replace(/^\w*Error: (?=\s*at )/, "").trim();
   return {
     message: String(message),
-    file: loc?.file ?? error.id,
+    // As the project names its files.
+    file: (loc?.file ?? error.id)?.replace(/^\//, ""),
     line: loc?.line,
     column: loc?.column,
     frame: frame || undefined,
     help: help || undefined,
     stack: stack || undefined,
-    plugin,
+    more: more || undefined,
   };
 }
 

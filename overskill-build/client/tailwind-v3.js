@@ -2,9 +2,9 @@
 //
 // Tailwind 3 knows no cascade layers: its `@layer` only says where rules go. So what the compiler makes is taken out of its
 // layers again, in the order that Tailwind 3 has: base, components, utilities, the rest, utilities with variants.
-// What differs nevertheless is listed in this crate's README.
+// What differs nevertheless is listed in docs/tailwind-3.md.
 
-import { PREFLIGHT, THEME } from "./tailwind-v3-defaults.js";
+import { PREFLIGHT, THEME, THEME_SHEET } from "./tailwind-v3-defaults.js";
 
 /** @typedef {{ head: string, body: string | undefined, text: string }} Statement */
 
@@ -71,15 +71,15 @@ ${after}`
  * @param {any} config the project's configuration
  */
 export function resources(config) {
+  if (config.prefix) throw new Error(`a prefix (${JSON.stringify(config.prefix)}) is not possible in a preview: remove it from the configuration`);
   /** @type {Record<string, string>} */
   const opacities = {};
   for (let percent = 0; percent <= 100; percent += 5) opacities[percent] = String(percent / 100);
   const defaults = {
     theme: {
-      borderColor: (/** @type {any} */ { theme }) => ({
-        ...theme("colors"),
-        DEFAULT: theme("colors.gray.200", "currentColor"),
-      }),
+      ...THEME,
+      // The colours themselves are found without being here.
+      borderColor: (/** @type {any} */ { theme }) => ({ DEFAULT: theme("colors.gray.200", "currentColor") }),
     },
     plugins: [
       (/** @type {any} */ { matchUtilities }) => {
@@ -92,7 +92,7 @@ export function resources(config) {
   };
   return {
     config: { ...config, presets: [defaults, ...(config.presets ?? [])] },
-    sheets: { "overskill:theme": `@import "tailwindcss/theme.css" theme(inline);\n${THEME}` },
+    sheets: { "overskill:theme": `@import "tailwindcss/theme.css" theme(inline);\n${THEME_SHEET}` },
   };
 }
 
@@ -104,14 +104,14 @@ export function resources(config) {
 export function finish(css) {
   /** @type {Record<string, string>} */
   const parts = { imports: "", properties: "", "overskill-before": "", theme: "", base: "", components: "", utilities: "", rest: "", variants: "" };
-  for (const { head, body, text } of statements(css)) {
+  for (const { head, body, text } of statements(withoutComments(css))) {
     const layer = /^@layer\s+([\w-]+)$/.exec(head)?.[1];
     if (head.startsWith("@import")) parts.imports += text;
     else if (layer === "utilities" && body !== undefined) {
       let variants = false;
       for (const statement of statements(body)) {
         variants ||= hasVariant(statement.text);
-        parts[variants ? "variants" : "utilities"] += `${readVariables(statement.text)}\n`;
+        parts[variants ? "variants" : "utilities"] += `${betweenSiblings(readVariables(statement.text))}\n`;
       }
     } else if (layer !== undefined && layer in parts && body !== undefined) parts[layer] += body;
     else if (body !== undefined || !head.startsWith("@layer")) parts.rest += `${text}\n`;
@@ -185,6 +185,24 @@ function readVariables(rule) {
   return rule.replace(/([\w-]+): ([^;{}]*);/g, (whole, property, value) => {
     if (/^(transition|will-change)/.test(property)) return whole;
     return `${property}: ${value.replace(/(?<!var\()(?<![\w-])--[\w-]+/g, "var($&)")};`;
+  });
+}
+
+/**
+ * `space-y` and the like stand before each sibling but the first. Those of Tailwind 4 stand after each but the last, with no
+ * weight of their own, which only a layer makes up for.
+ *
+ * @param {string} rule
+ */
+function betweenSiblings(rule) {
+  return rule.replace(/:where\(([^{}]*?) > :not\(:last-child\)\)([^{}]*)\{([^{}]*)\}/g, (_, parent, rest, body) => {
+    /** @type {Record<string, string>} */
+    const opposite = { start: "end", end: "start", top: "bottom", bottom: "top" };
+    const swapped = body.replace(
+      /^(\s*(?:margin|border)(?:-block|-inline)?-)(start|end|top|bottom)\b/gm,
+      (/** @type {string} */ _, /** @type {string} */ before, /** @type {string} */ side) => before + opposite[side],
+    );
+    return `${parent} > :not([hidden]) ~ :not([hidden])${rest}{${swapped}}`;
   });
 }
 

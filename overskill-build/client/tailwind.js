@@ -55,7 +55,7 @@ export async function tailwindStyle(id, css, given = {}) {
     console.error(error);
     await report({
       message: `Tailwind: ${error instanceof Error ? error.message : String(error)}`,
-      id: id.replace(/^\//, ""),
+      id,
       help: "The rest of the page goes on without this style sheet's changes.",
     });
   }

@@ -23,6 +23,22 @@ pub trait DependencyResolver: Debug + Send + Sync + 'static {
     async fn prepare(&self, request: &PackageRequest) -> Result<Arc<Prepared>>;
 }
 
+macro_rules! forward {
+    ($($Pointer:ident),*) => {$(
+        #[async_trait]
+        impl<R: DependencyResolver + ?Sized> DependencyResolver for $Pointer<R> {
+            async fn check(&self) -> Result<Readiness> {
+                (**self).check().await
+            }
+
+            async fn prepare(&self, request: &PackageRequest) -> Result<Arc<Prepared>> {
+                (**self).prepare(request).await
+            }
+        }
+    )*};
+}
+forward!(Arc, Box);
+
 /// What an app imports from packages.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
