@@ -220,6 +220,10 @@ fn scan_script(sources: Sources<'_>, path: &FilePath, module: &Module, file: &Ap
         findings: module.warnings.iter().map(|warning| (warning.clone(), false)).collect(),
         ..Scan::default()
     };
+    if tailwind_config(sources.files) == Some(path) {
+        // It is served with a `require` of its own.
+        scan.findings.clear();
+    }
     for import in &module.imports {
         let target = import_target(sources, path, import);
         if let Err(error) = &target {
