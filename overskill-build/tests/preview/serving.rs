@@ -220,7 +220,7 @@ async fn inline_scripts_circles_and_styles_of_packages() {
 async fn an_idle_app_is_small() {
     let mut files = todo();
     let names: Vec<(String, String)> = (0..76).map(|n| (format!("src/components/C{n}.tsx"), format!("import {{ useState }} from 'react';\nexport const C{n} = () => <b>{n}{{useState(0)}}</b>;\n// {}\n", "x".repeat(3000)))).collect();
-    let all: String = (0..76).map(|n| format!("import './components/C{n}';\n")).collect();
+    let all = (0..76).map(|n| format!("import './components/C{n}';")).collect::<Vec<_>>().join("\n");
     files.extend(names.iter().map(|(name, text)| (name.as_str(), text.as_str())));
     files.push(("src/loud.ts", &all));
     let app = App::open(&files).await;
