@@ -2,7 +2,7 @@
 
 use overskill_core::FilePath;
 use serde::Serialize;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Something that keeps a part of an app from running: shown in the page's overlay and in errors. The rest of the app goes
 /// on.
@@ -130,10 +130,10 @@ fn frame(source: &str, at: Location) -> String {
         let number = index + 1;
         let mark = if number == line { '>' } else { ' ' };
         let text: String = text.chars().take(WIDEST).collect();
-        frame.push_str(&format!("{mark} {number:>width$} | {text}\n"));
+        writeln!(frame, "{mark} {number:>width$} | {text}").expect("a string takes all");
         if number == line {
             let indent = (at.column as usize - 1).min(WIDEST);
-            frame.push_str(&format!("  {:width$} | {:indent$}^\n", "", ""));
+            writeln!(frame, "  {:width$} | {:indent$}^", "", "").expect("a string takes all");
         }
     }
     frame

@@ -47,6 +47,7 @@ impl Job {
         let mut failed: BTreeMap<String, Problem> = BTreeMap::new();
         let mut absent: BTreeSet<String> = BTreeSet::new();
         let mut blamed: BTreeSet<String> = BTreeSet::new();
+        let mut wrapped: BTreeSet<String> = BTreeSet::new();
         let mut stale = true;
         for _ in 0..MAX_RUNS {
             if left.is_empty() {
@@ -57,14 +58,18 @@ impl Job {
                 blocking(move || lay_out(&folder, &places, &absent)).await?;
                 stale = false;
             }
-            let complaints = match self.once(&left, &stems).await? {
+            let complaints = match self.once(&left, &stems, &wrapped).await? {
                 Ran::Badly(complaints) => complaints,
                 Ran::Well => {
                     let (folder, stems, most) = (self.folder.clone(), stems.clone(), self.max_bytes);
-                    let entries = left.clone();
-                    let read = move || read(&folder, &entries, &stems, most);
+                    let (entries, now) = (left.clone(), wrapped.clone());
+                    let read = move || read(&folder, &entries, &stems, &now, most);
                     match blocking(read).await? {
                         Outcome::Complaints(complaints) => complaints,
+                        Outcome::Wrap(entries) => {
+                            wrapped.extend(entries);
+                            continue;
+                        }
                         Outcome::Pack(mut pack) => {
                             self.note_absent(&mut pack, &absent);
                             pack.failed.extend(failed);
@@ -104,20 +109,39 @@ impl Job {
         Ok(Pack { failed, ..Pack::default() })
     }
 
-    async fn once(&self, entries: &BTreeSet<String>, stems: &BTreeMap<String, String>) -> Result<Ran, Trouble> {
+    async fn once(
+        &self,
+        entries: &BTreeSet<String>,
+        stems: &BTreeMap<String, String>,
+        wrapped: &BTreeSet<String>,
+    ) -> Result<Ran, Trouble> {
         let mut arguments = esbuild::arguments();
         arguments.extend(
             ["--splitting", "--outdir=out", "--metafile=meta.json", "--chunk-names=chunk-[hash]", "--asset-names=[name]-[hash]"]
                 .map(str::to_owned),
         );
         arguments.extend(super::names::NODE_BUILTINS.iter().map(|it| format!("--alias:node:{it}={it}")));
-        arguments.extend(entries.iter().map(|it| format!("{}={}", stems[it], plain(it))));
+        let mut wrappers = Vec::new();
+        for entry in entries {
+            let stem = &stems[entry];
+            if wrapped.contains(entry) {
+                // The specifier holds no quote and no backslash.
+                let code = format!("import * as all from \"{}\";\nexport default all;\n", plain(entry));
+                wrappers.push((format!("{stem}.mjs"), code));
+                arguments.push(format!("{stem}=./{WRAPPERS}{stem}.mjs"));
+            } else {
+                arguments.push(format!("{stem}={}", plain(entry)));
+            }
+        }
         let folder = self.folder.clone();
-        let clean = move || match fs::remove_dir_all(folder.join("out")) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(local("delete a folder")(e)),
-            _ => Ok(()),
+        let clean = move || {
+            match fs::remove_dir_all(folder.join("out")) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+                _ => fs::create_dir_all(folder.join(WRAPPERS))?,
+            }
+            wrappers.into_iter().try_for_each(|(name, code)| fs::write(folder.join(WRAPPERS).join(name), code))
         };
-        blocking(clean).await?;
+        blocking(move || clean().map_err(local("prepare a run of esbuild"))).await?;
         esbuild::run(&self.program, &self.folder, &arguments, self.limit, &*self.clock).await
     }
 
@@ -198,19 +222,29 @@ enum Outcome {
     Pack(Pack),
     /// It left what may not be.
     Complaints(Vec<Complaint>),
+    /// The names that these export are known only once they run: they have to be taken like CommonJS modules.
+    Wrap(BTreeSet<String>),
 }
+
+/// Where wrappers of entries are.
+const WRAPPERS: &str = "overskill-wrappers/";
 
 /// Reads what a run wrote. Blocks.
 fn read(
     folder: &Path,
     entries: &BTreeSet<String>,
     stems: &BTreeMap<String, String>,
+    wrapped: &BTreeSet<String>,
     most: u64,
 ) -> Result<Outcome, Trouble> {
     let meta = Metafile::read(&folder.join("meta.json"))?;
     let strangers = strangers(&meta);
     if !strangers.is_empty() {
         return Ok(Outcome::Complaints(strangers));
+    }
+    let unknowable = unknowable(folder, &meta, entries, stems, wrapped)?;
+    if !unknowable.is_empty() {
+        return Ok(Outcome::Wrap(unknowable));
     }
     let mut pack = Pack::default();
     let mut useless = BTreeSet::new();
@@ -227,7 +261,7 @@ fn read(
                     PackageEntry::Asset { file: file_name(path) }
                 })
             } else {
-                let common_js = meta.inputs.get(source).is_some_and(|it| it.format.as_deref() == Some("cjs"));
+                let common_js = wrapped.contains(entry) || meta.inputs.get(source).is_some_and(|it| it.format.as_deref() == Some("cjs"));
                 Some(PackageEntry::Module { file: file_name(&script), common_js })
             }
         } else {
@@ -257,11 +291,43 @@ fn read(
     Ok(Outcome::Pack(pack))
 }
 
+/// Entries whose modules say `export * from` a CommonJS module: esbuild drops those names from what the entry exports.
+fn unknowable(
+    folder: &Path,
+    meta: &Metafile,
+    entries: &BTreeSet<String>,
+    stems: &BTreeMap<String, String>,
+    wrapped: &BTreeSet<String>,
+) -> Result<BTreeSet<String>, Trouble> {
+    let mut suspects: BTreeMap<&str, Vec<&String>> = BTreeMap::new();
+    for entry in entries.difference(wrapped) {
+        let Some(output) = meta.outputs.get(&format!("out/{}.js", stems[entry])) else { continue };
+        let Some(source) = output.entry_point.as_deref() else { continue };
+        if meta.inputs.get(source).is_none_or(|it| it.format.as_deref() != Some("esm")) {
+            continue;
+        }
+        let holders = meta.outputs.iter().filter(|(path, it)| is_script(path) && it.inputs.contains_key(source));
+        for (path, _) in holders {
+            suspects.entry(path).or_default().push(entry);
+        }
+    }
+    let mut found = BTreeSet::new();
+    for (path, entries) in suspects {
+        let code = fs::read(folder.join(path)).map_err(local("read what esbuild wrote"))?;
+        let marks = |it: &[u8]| it == b"__reExport(";
+        if code.windows(b"__reExport(".len()).any(marks) {
+            found.extend(entries.into_iter().cloned());
+        }
+    }
+    Ok(found)
+}
+
 /// Files that no package brought: a package that reaches for the machine's own files must get nothing.
 fn strangers(meta: &Metafile) -> Vec<Complaint> {
     let own = |path: &str| {
         let path = path.strip_prefix("(disabled):").unwrap_or(path);
-        (path.starts_with(MODULES) && !path.split('/').any(|it| it == "..")) || path.starts_with("<data:") || path.starts_with("data:")
+        let inside = path.starts_with(MODULES) || path.starts_with(WRAPPERS);
+        (inside && !path.split('/').any(|it| it == "..")) || path.starts_with("<data:") || path.starts_with("data:")
     };
     let mut found = Vec::new();
     for (importer, input) in meta.inputs.iter().filter(|(path, _)| own(path)) {
@@ -363,7 +429,10 @@ fn stems(entries: &BTreeSet<String>) -> BTreeMap<String, String> {
         let legal = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
         let short: String = entry.chars().map(legal).take(80).collect();
         let mut stem = short.trim_start_matches(['.', '-']).to_owned();
-        if stem.is_empty() || stem.starts_with("chunk-") || !taken.insert(stem.to_ascii_lowercase()) {
+        if !stem.starts_with(|c: char| c.is_ascii_alphanumeric()) && !stem.starts_with('_') {
+            stem = format!("entry{stem}");
+        }
+        if stem.starts_with("chunk-") || !taken.insert(stem.to_ascii_lowercase()) {
             stem = format!("{stem}-{}", &overskill_core::Digest::of(entry.as_bytes()).to_string()[..8]);
             taken.insert(stem.clone());
         }

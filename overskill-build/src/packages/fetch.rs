@@ -117,6 +117,12 @@ impl Inner {
         if let Some(files) = blocking(move || Ok(Files::at(path))).await? {
             return Ok(files);
         }
+        let store = self.store.clone();
+        blocking(move || {
+            store.remove(Shelf::Unpacked, &key); // half of it, if somebody deleted the rest
+            Ok(())
+        })
+        .await?;
         let tarball = self.tarball(node, integrity).await?;
         let _permit = self.unpacking.acquire().await.expect("it is never closed");
         let (store, limits) = (self.store.clone(), self.options.package);

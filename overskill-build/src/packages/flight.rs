@@ -92,7 +92,7 @@ mod tests {
         let ask = || {
             let runs = Arc::clone(&runs);
             flights.join(key, &nobody, |_| async move {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 runs.fetch_add(1, Ordering::SeqCst)
             })
         };

@@ -78,7 +78,15 @@ impl Inner {
         let tree = self.with_integrities(chosen.tree, &entries).await?;
         let pack = loop {
             let digest = digest_of(&tree, &entries);
-            match self.pack(digest, &tree, &entries, &audience).await? {
+            let made = match self.pack(digest, &tree, &entries, &audience).await {
+                Ok(made) => made,
+                // What holds for all of them together, such as their size.
+                Err(trouble @ Trouble::Problem { .. }) => {
+                    Made::Lacks(entries.iter().map(|it| (it.clone(), trouble.clone())).collect())
+                }
+                Err(fault) => return Err(fault),
+            };
+            match made {
                 Made::Pack(pack) => break (digest, pack),
                 Made::Lacks(lacking) => {
                     for (entry, trouble) in lacking {

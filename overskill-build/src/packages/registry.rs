@@ -14,7 +14,9 @@ use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use nodejs_semver::Version;
 use overskill_core::{Clock, Error, ErrorKind, Result};
-use overskill_http::{Client, Request, Response, Target, Transport, Url};
+#[cfg(test)]
+use overskill_http::Request;
+use overskill_http::{Client, Response, Target, Transport, Url};
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 use std::{

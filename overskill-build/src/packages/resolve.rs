@@ -294,11 +294,7 @@ mod tests {
         .await;
         assert_eq!(
             places(&tree),
-            ["deep@1.0.0", "old@1.0.0", "react@18.3.0", "ui@1.0.0", "ui/util@2.0.0", "util@1.0.0", "deep/util@2.0.0"]
-                .into_iter()
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect::<Vec<_>>()
+            ["deep@1.0.0", "deep/util@2.0.0", "old@1.0.0", "react@18.3.0", "ui@1.0.0", "ui/util@2.0.0", "util@1.0.0"]
         );
         assert!(tree.missing.is_empty());
     }

@@ -20,7 +20,7 @@ pub(crate) struct Settings {
     /// Registries by scope (`@acme`).
     pub(crate) scopes: BTreeMap<String, Url>,
     /// Credentials by address without its scheme (`//host/path/`).
-    credentials: BTreeMap<String, Credential>,
+    pub(crate) credentials: BTreeMap<String, Credential>,
 }
 
 /// Where to look.

@@ -207,3 +207,163 @@ fn refuse(why: impl Into<String>) -> Trouble {
 fn too_large(why: impl Into<String>) -> Trouble {
     Trouble::problem(ProblemKind::Limit, why)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
+    use tar::{Builder, EntryType, Header};
+
+    const LIMITS: UnpackLimits = UnpackLimits { bytes: 4 << 20, files: 50, depth: 8, ratio: 200 };
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut zip = GzEncoder::new(Vec::new(), Compression::best());
+        zip.write_all(bytes).unwrap();
+        zip.finish().unwrap()
+    }
+
+    /// A tar entry whose name is written as it is: the crate's own setters refuse what attackers write.
+    fn entry(kind: EntryType, name: &[u8], contents: &[u8]) -> Vec<u8> {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_size(contents.len() as u64);
+        header.as_old_mut().name[..name.len()].copy_from_slice(name);
+        if matches!(kind, EntryType::Symlink | EntryType::Link) {
+            header.as_old_mut().linkname[..11].copy_from_slice(b"/etc/passwd");
+        }
+        header.set_cksum();
+        let mut bytes = header.as_bytes().to_vec();
+        bytes.extend(contents);
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+        bytes
+    }
+
+    fn tarball(entries: &[Vec<u8>]) -> Vec<u8> {
+        gzip(&[entries.concat(), vec![0; 1024]].concat())
+    }
+
+    fn pax(record: &str) -> Vec<u8> {
+        let length = record.len() + 3 + usize::from(record.len() > 6) + usize::from(record.len() > 95);
+        entry(EntryType::XHeader, b"pax", format!("{length} {record}\n").as_bytes())
+    }
+
+    fn try_unpack(tarball: &[u8]) -> (tempfile::TempDir, Result<u64, Trouble>) {
+        let outer = tempfile::tempdir().unwrap();
+        let inner = outer.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let done = unpack(tarball, &inner, &LIMITS);
+        let beside: Vec<_> = fs::read_dir(outer.path()).unwrap().collect();
+        assert_eq!(beside.len(), 1, "something was written outside");
+        (outer, done)
+    }
+
+    fn refusal(tarball: &[u8]) -> String {
+        match try_unpack(tarball).1 {
+            Err(Trouble::Problem { problem, passing: false }) => problem.message,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn whatever_leads_elsewhere_damns_the_package() {
+        use EntryType as T;
+        for (name, hostile, says) in [
+            ("traversal", entry(T::Regular, b"package/../../x", b"x"), "leads out"),
+            ("traversal at once", entry(T::Regular, b"../x", b"x"), "leads out"),
+            ("traversal at the end", entry(T::Directory, b"package/a/..", b""), "leads out"),
+            ("absolute", entry(T::Regular, b"/etc/x", b"x"), "absolute"),
+            ("backslash", entry(T::Regular, b"package/..\\..\\x", b"x"), "backslash"),
+            ("control", entry(T::Regular, b"package/a\x1b[2J", b"x"), "control character"),
+            ("line end", entry(T::Regular, b"package/a\nb", b"x"), "control character"),
+            ("no UTF-8", entry(T::Regular, b"package/\xff", b"x"), "not UTF-8"),
+            ("symbolic link", entry(T::Symlink, b"package/a", b""), "not a regular file"),
+            ("hard link", entry(T::Link, b"package/a", b""), "not a regular file"),
+            ("device", entry(T::Char, b"package/a", b""), "not a regular file"),
+            ("block device", entry(T::Block, b"package/a", b""), "not a regular file"),
+            ("pipe", entry(T::Fifo, b"package/a", b""), "not a regular file"),
+            ("sparse", entry(T::GNUSparse, b"package/a", b""), "not a regular file"),
+            ("unknown", entry(T::new(b'Z'), b"package/a", b""), "not a regular file"),
+            ("deep", entry(T::Regular, b"package/1/2/3/4/5/6/7/8/9", b"x"), "deep"),
+            ("long name", [entry(T::GNULongName, b"l", b"package/../../x\0"), entry(T::Regular, b"x", b"")].concat(), "leads out"),
+            ("pax name", [pax("path=../../x"), entry(T::Regular, b"package/x", b"x")].concat(), "leads out"),
+            ("pax size", [pax("size=1"), entry(T::Regular, b"package/x", b"x")].concat(), "overrides sizes"),
+            ("large header", entry(T::GNULongName, b"l", &vec![b'a'; 70_000]), "larger than 65536"),
+        ] {
+            for entries in [vec![hostile.clone()], vec![entry(T::Regular, b"package/ok.js", b"ok"), hostile]] {
+                let message = refusal(&tarball(&entries));
+                assert!(message.contains(says), "{name}: {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        let file = |name: String, bytes: usize| entry(EntryType::Regular, name.as_bytes(), &vec![0; bytes]);
+        assert!(refusal(&tarball(&[file("package/bomb".into(), 3 << 20)])).contains("more than"));
+        assert!(refusal(&gzip(&vec![0; 64 << 20])).contains("more than is allowed"), "nothing but padding");
+        let many: Vec<_> = (0..51).map(|n| file(format!("package/{n}"), 0)).collect();
+        assert!(refusal(&tarball(&many)).contains("more than 50 files"));
+        let mut liar = entry(EntryType::Regular, b"package/a", b"");
+        let mut header = Header::new_ustar();
+        header.as_mut_bytes().copy_from_slice(&liar);
+        header.set_size(u64::MAX / 2);
+        header.set_cksum();
+        liar.copy_from_slice(header.as_bytes());
+        refusal(&tarball(&[liar]));
+    }
+
+    #[test]
+    fn what_is_both_file_and_folder_is_refused_and_damage_is_told() {
+        let file = |name: &[u8]| entry(EntryType::Regular, name, b"x");
+        assert!(refusal(&tarball(&[file(b"package/a"), file(b"package/a/b")])).contains("both a file and a folder"));
+        assert!(refusal(&tarball(&[file(b"package/a/b"), file(b"package/a")])).contains("both a file and a folder"));
+        assert!(refusal(b"no gzip").contains("cannot be read"));
+        let whole = tarball(&[entry(EntryType::Regular, b"package/a", &[7; 2000])]);
+        refusal(&whole[..whole.len() / 2]);
+    }
+
+    #[test]
+    fn honest_packages_come_out_without_what_no_browser_loads() {
+        let mut builder = Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        let long = format!("package/{}/index.js", "long".repeat(40));
+        for (path, text) in [
+            ("package/package.json", "{}"),
+            ("node-v1/other-root.js", "root"),
+            ("package/./dist/a.js", "a"),
+            ("package/dist/a.js", "again"),
+            ("package/a.d.ts", "types"),
+            ("package/a.js.map", "map"),
+            (&long, "long"),
+        ] {
+            let mut header = Header::new_gnu();
+            header.set_size(text.len() as u64);
+            builder.append_data(&mut header, path, text.as_bytes()).unwrap();
+        }
+        let tarball = builder.into_inner().unwrap().finish().unwrap();
+        let (folder, done) = try_unpack(&tarball);
+        assert_eq!(done.unwrap(), 2 + 4 + 1 + 5 + 5 + 3 + 4);
+        let read = |path: &str| fs::read_to_string(folder.path().join("inner").join(path));
+        assert_eq!(read("other-root.js").unwrap(), "root");
+        assert_eq!(read("dist/a.js").unwrap(), "again");
+        assert_eq!(read(&long["package/".len()..]).unwrap(), "long");
+        assert!(read("a.d.ts").is_err() && read("a.js.map").is_err());
+        assert_eq!(read_one(&tarball, "dist/a.js", 100).unwrap().unwrap(), b"a");
+        assert!(read_one(&tarball, "nope", 100).unwrap().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_writes_outside(name in "(package|\\.\\.|\\.|/|\\\\|a|%2e){1,12}", kind in 0u8..8) {
+            let one = entry(EntryType::new(b'0' + kind), &name.as_bytes()[..name.len().min(99)], b"");
+            let (folder, _) = try_unpack(&tarball(&[one]));
+            drop(folder);
+        }
+
+        #[test]
+        fn junk_never_panics(junk: Vec<u8>) {
+            drop(try_unpack(&junk));
+            drop(try_unpack(&gzip(&junk)));
+        }
+    }
+}

@@ -215,7 +215,8 @@ impl AppPreview {
         let manifest = differs(&|path| matches!(path, "package.json" | "package-lock.json"));
         let reads = |path: &str| {
             let name = path.rsplit('/').next().unwrap_or(path);
-            let by_name = (name.starts_with("tsconfig") || name.starts_with("jsconfig")) && name.ends_with(".json");
+            let is_config = name.starts_with("tsconfig") || name.starts_with("jsconfig");
+            let by_name = is_config && name.rsplit_once('.').is_some_and(|(_, ext)| ext == "json");
             by_name || path == "package.json" || VITE_CONFIGS.contains(&path)
         };
         let read_before = differing.iter().any(|path| old.config.read.contains(path));

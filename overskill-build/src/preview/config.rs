@@ -72,7 +72,7 @@ impl Config {
         if let Some(root) = ["tsconfig.json", "jsconfig.json"].into_iter().find(|path| files.has(path)) {
             let (mut seen, mut options) = (BTreeSet::new(), Vec::new());
             config.read_tsconfig(files, root, &mut seen, &mut options);
-            config.compiler = options.iter().rev().fold(CompilerOptions::development(), |all, one| all.tsconfig(one));
+            config.compiler = options.iter().rev().fold(CompilerOptions::development(), CompilerOptions::tsconfig);
             config.read.extend(seen.iter().filter_map(|path| FilePath::parse(path).ok()));
         }
         config.paths.sort_by_key(|p| (p.after.is_some(), std::cmp::Reverse(p.before.len())));
@@ -244,7 +244,9 @@ fn aliases(text: &str) -> Vec<(String, String)> {
         }
     }
     found.retain(|(name, path)| !name.is_empty() && !path.is_empty() && !name.contains(['^', '$', '*']));
-    found.iter_mut().for_each(|(name, _)| name.truncate(name.trim_end_matches('/').len()));
+    for (name, _) in &mut found {
+        name.truncate(name.trim_end_matches('/').len());
+    }
     found
 }
 
@@ -263,8 +265,8 @@ fn tokens(text: &str) -> Vec<Token<'_>> {
         let word = rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '$').unwrap_or(rest.len());
         let taken = if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("/*") {
-            rest[2..].find("*/").map_or(rest.len(), |end| end + 4)
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            comment.find("*/").map_or(rest.len(), |end| end + 4)
         } else if matches!(first, '"' | '\'' | '`') {
             let end = rest[1..].find(first).map_or(rest.len() - 1, |end| end + 1);
             tokens.push(Token::Text(&rest[1..end]));

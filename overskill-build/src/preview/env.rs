@@ -37,16 +37,12 @@ impl PageEnv {
         let mut all = BTreeMap::new();
         let mut problems = Vec::new();
         for name in FILES {
-            match files.get(name) {
-                Some((path, file)) => match str::from_utf8(file.contents()) {
-                    Ok(text) => parse(text, &mut all),
-                    Err(_) => problems.push(
-                        Problem::new(ProblemKind::Syntax, format!("{name} is not UTF-8, and is not read"))
-                            .help("save it as UTF-8")
-                            .in_file(FilePath::clone(path)),
-                    ),
-                },
-                None => {}
+            let Some((path, file)) = files.get(name) else { continue };
+            if let Ok(text) = str::from_utf8(file.contents()) {
+                parse(text, &mut all);
+            } else {
+                let problem = Problem::new(ProblemKind::Syntax, format!("{name} is not UTF-8, and is not read"));
+                problems.push(problem.help("save it as UTF-8").in_file(FilePath::clone(path)));
             }
         }
         let mut values: BTreeMap<String, String> =
@@ -119,22 +115,18 @@ fn parse(text: &str, values: &mut BTreeMap<String, String>) {
         let begin = line_end - value.len();
         let quote = value.chars().next().filter(|c| matches!(c, '"' | '\'' | '`'));
         let quoted = quote.and_then(|quote| Some((quote, closing(&rest[begin + 1..], quote)?)));
-        let (value, used) = match quoted {
-            Some((quote, length)) => {
-                let inner = &rest[begin + 1..begin + 1 + length];
-                let inner =
-                    if quote == '"' { inner.replace("\\n", "\n").replace("\\r", "\r") } else { inner.to_owned() };
-                let after = begin + length + 2;
-                (
-                    if quote == '\'' { inner } else { expand(&inner, values) },
-                    after + rest[after..].find('\n').map_or(rest.len() - after, |end| end + 1),
-                )
-            }
-            None => {
-                let plain = value.split(" #").next().unwrap_or_default();
-                let plain = if plain.starts_with('#') { "" } else { plain };
-                (expand(plain.trim(), values), line_end)
-            }
+        let (value, used) = if let Some((quote, length)) = quoted {
+            let inner = &rest[begin + 1..begin + 1 + length];
+            let inner = if quote == '"' { inner.replace("\\n", "\n").replace("\\r", "\r") } else { inner.to_owned() };
+            let after = begin + length + 2;
+            (
+                if quote == '\'' { inner } else { expand(&inner, values) },
+                after + rest[after..].find('\n').map_or(rest.len() - after, |end| end + 1),
+            )
+        } else {
+            let plain = value.split(" #").next().unwrap_or_default();
+            let plain = if plain.starts_with('#') { "" } else { plain };
+            (expand(plain.trim(), values), line_end)
         };
         values.insert(key.trim().to_owned(), value);
         rest = &rest[used..];

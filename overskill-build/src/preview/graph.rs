@@ -25,6 +25,7 @@ pub(super) struct Graph {
 
 /// A module.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(super) struct Node {
     pub(super) path: FilePath,
     pub(super) ask: Ask,
@@ -88,7 +89,7 @@ impl Graph {
     pub(super) fn build(sources: Sources<'_>, before: Option<Before<'_>>) -> Self {
         let mut builder = Builder::new(sources, before);
         for (path, ask) in scan::roots(sources) {
-            builder.node(path, ask);
+            builder.node(&path, ask);
         }
         let mut done = 0;
         while done < builder.nodes.len() {
@@ -107,7 +108,7 @@ impl Graph {
     }
 
     pub(super) fn entries(&self) -> BTreeSet<String> {
-        self.packages.iter().map(|name| name.to_string()).collect()
+        self.packages.iter().map(ToString::to_string).collect()
     }
 
     pub(super) fn refreshes(&self) -> bool {
@@ -159,12 +160,12 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn node(&mut self, path: FilePath, ask: Ask) -> u32 {
+    fn node(&mut self, path: &FilePath, ask: Ask) -> u32 {
         if let Some(index) = self.index.get(&(path.clone(), ask)) {
             return *index;
         }
         let index = u32::try_from(self.nodes.len()).expect("an app has fewer modules than that");
-        let path = self.sources.pool.path(&path);
+        let path = self.sources.pool.path(path);
         self.index.insert((path.clone(), ask), index);
         self.nodes.push(Node {
             path,
@@ -228,7 +229,7 @@ impl<'a> Builder<'a> {
                 if !scan::exists(self.sources.files, &to.path) {
                     continue;
                 }
-                self.node(to.path.clone(), to.ask)
+                self.node(&to.path, to.ask)
             };
             deps.push(Edge { to, how: edge.how });
         }
@@ -247,7 +248,7 @@ impl<'a> Builder<'a> {
             let edge = match target {
                 Ok(Target::File(to, ask)) => {
                     (to, ask, how).hash(&mut hasher);
-                    Some(Edge { to: self.node(to.clone(), *ask), how: *how })
+                    Some(Edge { to: self.node(to, *ask), how: *how })
                 }
                 Ok(Target::Package(name, ask)) => {
                     (name, ask).hash(&mut hasher);

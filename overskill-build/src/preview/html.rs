@@ -170,21 +170,18 @@ impl Page {
             let name_end =
                 html[open + 1..end].find(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(|n| open + 1 + n);
             let found = name_end.filter(|close| html[*close..end].starts_with('%'));
-            match found.and_then(|close| Some((close, variable(&html[open + 1..close])?))) {
-                Some((close, value)) => {
-                    to.push_str(&html[at..open]);
-                    if self.raw.iter().any(|raw| raw.contains(&open)) {
-                        // Nothing in a script is an entity; only its end must not be written.
-                        to.push_str(&value.replace("</", "<\\/").replace("<!--", "<\\!--"));
-                    } else {
-                        to.push_str(&escaped(value));
-                    }
-                    at = close + 1;
+            if let Some((close, value)) = found.and_then(|close| Some((close, variable(&html[open + 1..close])?))) {
+                to.push_str(&html[at..open]);
+                if self.raw.iter().any(|raw| raw.contains(&open)) {
+                    // Nothing in a script is an entity; only its end must not be written.
+                    to.push_str(&value.replace("</", "<\\/").replace("<!--", "<\\!--"));
+                } else {
+                    to.push_str(&escaped(value));
                 }
-                None => {
-                    to.push_str(&html[at..=open]);
-                    at = open + 1;
-                }
+                at = close + 1;
+            } else {
+                to.push_str(&html[at..=open]);
+                at = open + 1;
             }
         }
         to.push_str(&html[at..end]);

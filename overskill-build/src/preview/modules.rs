@@ -15,7 +15,7 @@ use crate::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use overskill_core::FilePath;
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 /// The module that a file is under `ask`.
 pub(super) fn module(view: &View, path: &FilePath, ask: Ask) -> Result<String, Arc<Problem>> {
@@ -160,14 +160,17 @@ fn import_of(view: &View, path: &FilePath, import: &Import) -> Linked {
 /// What registers components, and accepts the module's updates if it only exports components: the page tells.
 fn refresh(path: &FilePath, accepts: bool, code: &mut String) {
     let id = Value::from(format!("/{path}"));
-    code.push_str(&format!(
+    write!(
+        code,
         "\nimport * as __overskill_refresh from \"/@overskill/refresh.js\";
 function $RefreshReg$(type, id) {{ return __overskill_refresh.register(type, {id} + \" \" + id); }}
 function $RefreshSig$() {{ return __overskill_refresh.createSignatureFunctionForTransform(); }}
 "
-    ));
+    )
+    .expect("a string takes all");
     if accepts {
-        code.push_str(&format!(
+        write!(
+            code,
             "if (import.meta.hot) __overskill_refresh.__hmr_import(import.meta.url).then((current) => {{
   __overskill_refresh.registerExportsForReactRefresh({id}, current);
   import.meta.hot.accept((next) => {{
@@ -177,7 +180,8 @@ function $RefreshSig$() {{ return __overskill_refresh.createSignatureFunctionFor
   }});
 }});
 "
-        ));
+        )
+        .expect("a string takes all");
     }
 }
 

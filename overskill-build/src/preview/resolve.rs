@@ -156,10 +156,9 @@ pub(super) fn resolve(files: &Files, config: &Config, importer: &str, specifier:
     }
     if config.at_alias
         && let Some(rest) = path.strip_prefix("@/")
+        && let Some(target) = found_file(files, "src", rest, ask, &mut tried)
     {
-        if let Some(target) = found_file(files, "src", rest, ask, &mut tried) {
-            return target;
-        }
+        return target;
     }
     // Whatever else was tried stays out of the message: a package is what is meant.
     if tried.is_empty() {

@@ -93,7 +93,7 @@ pub(super) fn exists(files: &Files, path: &FilePath) -> bool {
 pub(super) fn pages(files: &Files) -> impl Iterator<Item = (&FilePath, &str)> {
     files
         .iter()
-        .filter(|(path, _)| !path.as_str().contains('/') && path.as_str().ends_with(".html"))
+        .filter(|(path, _)| !path.as_str().contains('/') && path.extension() == Some("html"))
         .filter_map(|(path, file)| Some((path, str::from_utf8(file.contents()).ok()?)))
 }
 
@@ -125,7 +125,7 @@ pub(super) fn roots(sources: Sources<'_>) -> Vec<(FilePath, Ask)> {
             match load(sources, page.as_str(), &load_.kind) {
                 // A sheet that Tailwind has to see is loaded by a script.
                 Some(Ok(Target::File(path, Ask::Linked))) if is_tailwind(sources, &path) => {
-                    roots.push((path, Ask::Plain))
+                    roots.push((path, Ask::Plain));
                 }
                 Some(Ok(Target::File(path, ask))) => roots.push((path, ask)),
                 _ => {}
@@ -140,9 +140,10 @@ pub(super) fn page_problems(sources: Sources<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     match sources.files.get("index.html") {
         None => {
-            problems.push(Problem::new(ProblemKind::Entry, "there is no index.html, so there is no page to show").help(
+            problems
+                .push(Problem::new(ProblemKind::Entry, "there is no index.html, so there is no page to show").help(
                 "add an index.html with `<script type=\"module\" src=\"/src/main.tsx\"></script>` to the app's root",
-            ))
+            ));
         }
         Some((path, file)) => match str::from_utf8(file.contents()) {
             Err(error) => problems.push(
@@ -219,6 +220,10 @@ fn scan_script(sources: Sources<'_>, path: &FilePath, module: &Module, file: &Ap
         findings: module.warnings.iter().map(|warning| (warning.clone(), false)).collect(),
         ..Scan::default()
     };
+    if tailwind_config(sources.files) == Some(path) {
+        // It is served with a `require` of its own.
+        scan.findings.clear();
+    }
     for import in &module.imports {
         let target = import_target(sources, path, import);
         if let Err(error) = &target {
@@ -257,7 +262,7 @@ pub(super) fn import_target(sources: Sources<'_>, path: &FilePath, import: &Impo
         let target = resolve_in_style(sources.files, sources.config, importer, &import.specifier)?;
         return Ok(match target {
             // A worker is a module like others; everything else is its address.
-            Target::File(path, _) if Sort::of(path.as_str()) == Sort::Script && !path.as_str().ends_with(".json") => {
+            Target::File(path, _) if Sort::of(path.as_str()) == Sort::Script && path.extension() != Some("json") => {
                 Target::File(path, Ask::Plain)
             }
             Target::File(path, _) => Target::File(path, Ask::Url),

@@ -204,7 +204,7 @@ fn source(
         return Err(missing(path.as_str()));
     }
     let broken = |problem: std::sync::Arc<Problem>| Refusal::Broken((*problem).clone());
-    if path.as_str().ends_with(".html") && ask == Ask::Plain {
+    if path.extension() == Some("html") && ask == Ask::Plain {
         if let Some(index) = params.get("index").filter(|_| params.has("html-proxy")) {
             let index = index.strip_suffix(".js").and_then(|index| index.parse().ok());
             let inline = index.and_then(|index| scan::inline_path(path.as_str(), index));
@@ -217,7 +217,7 @@ fn source(
     let sort = Sort::of(path.as_str());
     let is_link =
         params.has("direct") || request.accept.as_deref().is_some_and(|accept| accept.starts_with("text/css"));
-    let json = path.as_str().ends_with(".json");
+    let json = path.extension() == Some("json");
     match (ask, sort) {
         (Ask::Plain, Sort::Style) if is_link => Ok(Found::new(STYLE, style::text(view, path).map_err(broken)?)),
         (Ask::Plain, Sort::Asset) if !params.has("import") => Ok(Found::file(path.as_str(), file)),

@@ -98,7 +98,7 @@ fn whole_page(
     if state.served_broken && was_broken.iter().any(|path| !broken.contains(path)) {
         return all(None);
     }
-    let mut pages = differing.iter().filter(|path| path.as_str().ends_with(".html") && !path.as_str().contains('/'));
+    let mut pages = differing.iter().filter(|path| path.extension() == Some("html") && !path.as_str().contains('/'));
     match (pages.next(), pages.next()) {
         (None, _) => None,
         (Some(page), None) => Some((format!("/{page}"), Some(page.to_string()))),

@@ -185,18 +185,19 @@ mod tests {
     use super::*;
     use overskill_core::FilePath;
 
+    fn place(nodes: &mut Vec<(String, bool, Vec<Edge>)>, name: &str) -> usize {
+        let (name, accepts) = name.strip_suffix('*').map_or((name, false), |name| (name, true));
+        let at = nodes.iter().position(|node| node.0 == name).unwrap_or_else(|| {
+            nodes.push((name.to_owned(), false, Vec::new()));
+            nodes.len() - 1
+        });
+        nodes[at].1 |= accepts;
+        at
+    }
+
     /// `"app* > child"`: `*` accepts itself; `!` before a dependency accepts its updates.
     fn graph(lines: &[&str]) -> Graph {
         let mut nodes: Vec<(String, bool, Vec<Edge>)> = Vec::new();
-        fn place(nodes: &mut Vec<(String, bool, Vec<Edge>)>, name: &str) -> usize {
-            let (name, accepts) = name.strip_suffix('*').map_or((name, false), |name| (name, true));
-            let at = nodes.iter().position(|node| node.0 == name).unwrap_or_else(|| {
-                nodes.push((name.to_owned(), false, Vec::new()));
-                nodes.len() - 1
-            });
-            nodes[at].1 |= accepts;
-            at
-        }
         for line in lines {
             let (from, to) = line.split_once(" > ").unwrap_or((line, ""));
             let from = place(&mut nodes, from);
@@ -212,7 +213,7 @@ mod tests {
             path: FilePath::parse(&name).unwrap(),
             ask: if name == "link.css" { Ask::Linked } else { Ask::Plain },
             accepts_self,
-            style: name.ends_with(".css"),
+            style: name.split('.').next_back() == Some("css"),
             refresh: false,
             unseen: false,
             signature: 0,

@@ -20,15 +20,16 @@ use std::{
     },
 };
 
-/// Knows every package but `unknown…`; `react…` is CommonJS, `….css` a style sheet.
+/// Knows every package but those whose names begin with `unknown`; `react` and the like are CommonJS, names that end in
+/// `css` are style sheets.
 #[derive(Debug, Default)]
-pub struct Packages {
-    pub asked: Mutex<Vec<BTreeSet<String>>>,
-    pub down: AtomicBool,
+pub(crate) struct Packages {
+    pub(crate) asked: Mutex<Vec<BTreeSet<String>>>,
+    pub(crate) down: AtomicBool,
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct SharedPackages(pub Arc<Packages>);
+pub(crate) struct SharedPackages(pub Arc<Packages>);
 
 #[async_trait]
 impl DependencyResolver for SharedPackages {
@@ -41,7 +42,7 @@ impl DependencyResolver for SharedPackages {
         if self.0.down.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::Unavailable, "the registry does not answer"));
         }
-        let names = request.entries.iter().map(|name| name.as_bytes());
+        let names = request.entries.iter().map(String::as_bytes);
         let digest = Digest::of_parts(names.chain([request.manifest.as_ref()]));
         let mut prepared = Prepared::new(digest);
         for name in &request.entries {
@@ -63,44 +64,45 @@ impl DependencyResolver for SharedPackages {
     }
 }
 
-pub fn at(seq: u64) -> StreamPosition {
+pub(crate) fn at(seq: u64) -> StreamPosition {
     StreamPosition::new(Incarnation::from_u64(7), seq)
 }
 
-pub fn path(text: &str) -> FilePath {
+pub(crate) fn path(text: &str) -> FilePath {
     FilePath::parse(text).unwrap()
 }
 
-pub fn snapshot(seq: u64, files: &[(&str, &str)]) -> Snapshot {
+pub(crate) fn snapshot(seq: u64, files: &[(&str, &str)]) -> Snapshot {
     let files = files.iter().map(|(name, text)| (path(name), AppFile::new((*text).to_owned())));
     Snapshot::new(at(seq), files.collect())
 }
 
-pub fn env(seq: u64, values: &[(&str, EnvValue)]) -> EnvSnapshot {
+pub(crate) fn env(seq: u64, values: &[(&str, EnvValue)]) -> EnvSnapshot {
     let values = values.iter().map(|(key, value)| (EnvKey::parse(key).unwrap(), value.clone()));
     EnvSnapshot { revision: EnvRevision(at(seq)), values: values.collect() }
 }
 
-pub fn scope() -> Scope {
+pub(crate) fn scope() -> Scope {
     Scope::new(AppId::parse("todo42").unwrap(), Environment::Development)
 }
 
 /// An open preview with what was told so far.
-pub struct App {
-    pub preview: AppPreview,
-    pub packages: SharedPackages,
-    pub engine: PreviewEngine,
+pub(crate) struct App {
+    pub(crate) preview: AppPreview,
+    pub(crate) packages: SharedPackages,
+    pub(crate) engine: PreviewEngine,
 }
 
-pub const INDEX: (&str, &str) = (
+pub(crate) const INDEX: (&str, &str) = (
     "index.html",
     "<!doctype html><html><head><title>%VITE_TITLE%</title></head><body><div id=root></div>\
      <script type=\"module\" src=\"/src/main.tsx\"></script></body></html>",
 );
-pub const MANIFEST: (&str, &str) = ("package.json", r#"{ "dependencies": { "react": "18", "react-dom": "18" } }"#);
+pub(crate) const MANIFEST: (&str, &str) =
+    ("package.json", r#"{ "dependencies": { "react": "18", "react-dom": "18" } }"#);
 
 /// A small React app, as create-vite makes it.
-pub fn todo() -> Vec<(&'static str, &'static str)> {
+pub(crate) fn todo() -> Vec<(&'static str, &'static str)> {
     vec![
         INDEX,
         MANIFEST,
@@ -126,27 +128,27 @@ pub fn todo() -> Vec<(&'static str, &'static str)> {
 }
 
 impl App {
-    pub async fn open(files: &[(&str, &str)]) -> Self {
+    pub(crate) async fn open(files: &[(&str, &str)]) -> Self {
         let packages = SharedPackages::default();
         let engine = PreviewEngine::new(Compiler::default(), packages.clone());
         let preview = engine.open(&scope(), &snapshot(1, files), &env(1, &[]), &Progress::discard()).await.unwrap();
         Self { preview, packages, engine }
     }
 
-    pub fn get(&self, address: &str) -> PageResponse {
+    pub(crate) fn get(&self, address: &str) -> PageResponse {
         let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
         let mut request = PageRequest::get(path);
         request.query = query.map(str::to_owned);
         self.preview.respond(&request)
     }
 
-    pub fn text(&self, address: &str) -> String {
+    pub(crate) fn text(&self, address: &str) -> String {
         let response = self.get(address);
         assert_eq!(response.status, 200, "{address}: {}", String::from_utf8_lossy(&response.body));
         String::from_utf8(response.body.to_vec()).unwrap()
     }
 
-    pub fn page(&self, address: &str) -> PageResponse {
+    pub(crate) fn page(&self, address: &str) -> PageResponse {
         let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
         let mut request = PageRequest::get(path);
         request.query = query.map(str::to_owned);
@@ -155,7 +157,7 @@ impl App {
     }
 
     /// Writes files together (`None` deletes), and shows the messages in a line each.
-    pub async fn write(&self, files: &[(&str, Option<&str>)]) -> Vec<String> {
+    pub(crate) async fn write(&self, files: &[(&str, Option<&str>)]) -> Vec<String> {
         let changes = files.iter().fold(Changes::new(), |changes, (name, text)| match text {
             Some(text) => changes.put(path(name), (*text).to_owned()),
             None => changes.delete(path(name)),
@@ -168,13 +170,13 @@ impl App {
         shown(&sent)
     }
 
-    pub async fn edit(&self, file: &str, text: &str) -> Vec<String> {
+    pub(crate) async fn edit(&self, file: &str, text: &str) -> Vec<String> {
         self.write(&[(file, Some(text))]).await
     }
 }
 
 /// `update js:/src/App.tsx<-/src/dep.ts …`, `full-reload *`, `prune …`, `error message`.
-pub fn shown(messages: &[HotMessage]) -> Vec<String> {
+pub(crate) fn shown(messages: &[HotMessage]) -> Vec<String> {
     messages.iter().map(|message| show(&serde_json::from_str(&message.text).unwrap())).collect()
 }
 

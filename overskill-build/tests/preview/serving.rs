@@ -220,7 +220,7 @@ async fn inline_scripts_circles_and_styles_of_packages() {
 async fn an_idle_app_is_small() {
     let mut files = todo();
     let names: Vec<(String, String)> = (0..76).map(|n| (format!("src/components/C{n}.tsx"), format!("import {{ useState }} from 'react';\nexport const C{n} = () => <b>{n}{{useState(0)}}</b>;\n// {}\n", "x".repeat(3000)))).collect();
-    let all: String = (0..76).map(|n| format!("import './components/C{n}';\n")).collect();
+    let all = (0..76).map(|n| format!("import './components/C{n}';")).collect::<Vec<_>>().join("\n");
     files.extend(names.iter().map(|(name, text)| (name.as_str(), text.as_str())));
     files.push(("src/loud.ts", &all));
     let app = App::open(&files).await;
@@ -228,4 +228,70 @@ async fn an_idle_app_is_small() {
         app.engine.open(&scope(), &snapshot(1, &files), &super::app::env(1, &[]), &Progress::discard()).await.unwrap();
     assert!(twin.problems().is_empty());
     assert!(twin.retained_bytes() < 32 * 1024, "{} bytes", twin.retained_bytes());
+}
+
+/// The example apps, as their generators write them: everything leads somewhere and compiles.
+#[tokio::test]
+async fn the_example_apps_preview_unedited() {
+    let apps = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/apps");
+    let mut met = 0;
+    for folder in std::fs::read_dir(&apps).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        let mut files = BTreeMap::new();
+        read(&folder, &folder, &mut files);
+        if !files.keys().any(|path| path.as_str() == "index.html") {
+            continue;
+        }
+        met += 1;
+        let count = files.len();
+        let snapshot = overskill_core::Snapshot::new(super::app::at(1), files);
+        let engine = App::open(&[]).await.engine;
+        let begun = std::time::Instant::now();
+        let preview = engine.open(&scope(), &snapshot, &super::app::env(1, &[]), &Progress::discard()).await.unwrap();
+        let opened = begun.elapsed();
+        // Beside another app from the same template, as on a platform.
+        let twin = engine.open(&scope(), &snapshot, &super::app::env(1, &[]), &Progress::discard()).await.unwrap();
+        let problems = preview.problems();
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert!(problems.is_empty(), "{folder:?}: {problems:#?}");
+        let (mut todo, mut served) = (vec!["/".to_owned()], BTreeMap::new());
+        while let Some(address) = todo.pop() {
+            let (path, query) =
+                address.split_once('?').map_or((address.as_str(), None), |(path, query)| (path, Some(query)));
+            let mut request = PageRequest::get(path);
+            request.query = query.map(|query| query.replace("&amp;", "&"));
+            let response = preview.respond(&request);
+            assert_eq!(response.status, 200, "{address}: {}", String::from_utf8_lossy(&response.body));
+            let text = String::from_utf8_lossy(&response.body).into_owned();
+            let scripts = text.split("//# sourceMappingURL").next().unwrap_or_default().to_owned();
+            let named = scripts.split('"').filter(|part| part.starts_with("/src/") || part.starts_with("/index.html?"));
+            let named: Vec<String> = named.map(|part| part.split('#').next().unwrap().to_owned()).collect();
+            served.insert(address, text.len());
+            todo.extend(named.into_iter().filter(|part| !served.contains_key(part)));
+            todo.sort();
+            todo.dedup();
+        }
+        println!(
+            "{}: {count} files, opened in {opened:?}, {} addresses, {} bytes idle",
+            folder.display(),
+            served.len(),
+            twin.retained_bytes()
+        );
+        assert!(twin.retained_bytes() < 64 * 1024, "{}", twin.retained_bytes());
+    }
+    assert!(met >= 3, "{met} apps in {}", apps.display());
+}
+
+fn read(root: &std::path::Path, folder: &std::path::Path, files: &mut BTreeMap<overskill_core::FilePath, AppFile>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let name = entry.file_name();
+        if name == "node_modules" || name == "dist" {
+            continue;
+        }
+        if entry.path().is_dir() {
+            read(root, &entry.path(), files);
+        } else {
+            let path = entry.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            files.insert(super::app::path(&path), AppFile::new(std::fs::read(entry.path()).unwrap()));
+        }
+    }
 }
