@@ -107,9 +107,13 @@ async fn editor(State(service): State<Service>, Path(app): Path<String>, headers
     let open = async {
         let app = service.app(&headers, &app).await?;
         if app.sources().await?.files.is_empty() {
-            let start = "<!doctype html>\n<title>New</title>\n<h1>A new app</h1>\n<script type=module src=/main.ts></script>\n";
-            app.write([("index.html", start), ("main.ts", "document.body.append('made with TypeScript' as string);\n")])
-                .await?;
+            let start =
+                "<!doctype html>\n<title>New</title>\n<h1>A new app</h1>\n<script type=module src=/main.ts></script>\n";
+            app.write([
+                ("index.html", start),
+                ("main.ts", "document.body.append('made with TypeScript' as string);\n"),
+            ])
+            .await?;
         }
         let preview = app.preview().open(Sources::Stored).await?;
         let source = app.read("index.html").await?;

@@ -65,7 +65,9 @@ impl Arguments {
                 "--json" => parsed.json = true,
                 "--serve" => (parsed.serve, parsed.folder) = (true, folder("--serve")?),
                 "--data" => parsed.data = folder("--data")?,
-                other => return Err(format!("unknown argument {other:?}: there are --serve DIR, --json and --data DIR")),
+                other => {
+                    return Err(format!("unknown argument {other:?}: there are --serve DIR, --json and --data DIR"));
+                }
             }
         }
         Ok(parsed)
@@ -159,7 +161,8 @@ async fn edit(
     page: &str,
     files: &std::collections::BTreeMap<FilePath, AppFile>,
 ) -> Result<Duration, Failure> {
-    let is_component = |path: &&FilePath| path.as_str().starts_with("src/components/") && path.extension() == Some("tsx");
+    let is_component =
+        |path: &&FilePath| path.as_str().starts_with("src/components/") && path.extension() == Some("tsx");
     let path = files.keys().find(is_component).or_else(|| files.keys().find(|p| p.extension() == Some("tsx")));
     let path = path.ok_or("the app has no component to edit")?;
     let mut socket = socket(preview, page).await?;
@@ -199,10 +202,7 @@ async fn first_page(preview: &Preview) -> Result<String, Failure> {
 }
 
 /// Connects as the page does, with the token that the page was given.
-async fn socket(
-    preview: &Preview,
-    page: &str,
-) -> Result<tokio_tungstenite::WebSocketStream<TcpStream>, Failure> {
+async fn socket(preview: &Preview, page: &str) -> Result<tokio_tungstenite::WebSocketStream<TcpStream>, Failure> {
     let config = page.split("id=\"overskill-preview\"").nth(1).and_then(|rest| rest.split(['<', '>']).nth(1));
     let config: serde_json::Value = serde_json::from_str(config.ok_or("the page names no socket")?)?;
     let token = config["token"].as_str().ok_or("the page has no token")?;

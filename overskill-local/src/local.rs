@@ -155,7 +155,9 @@ impl LocalBackends {
     pub async fn serve(&self, shutdown: impl Future<Output = ()>) -> Result<()> {
         let listener = self.0.listener.lock().expect("nobody panics with this lock").take();
         let Some(listener) = listener else {
-            return Err(Error::conflict("the server runs already, or has ended: start it once").at(disk::BACKEND, "serve"));
+            return Err(
+                Error::conflict("the server runs already, or has ended: start it once").at(disk::BACKEND, "serve")
+            );
         };
         tracing::info!(address = %self.0.address, "serving previews and apps");
         let Shared { closing, clock, .. } = &*self.0.shared;

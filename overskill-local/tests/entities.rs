@@ -4,8 +4,8 @@
 mod support;
 
 use overskill_core::{
-    AccessToken, ApiMethod, ApiRequest, ApiUpstream as _, AppTokens as _, ArtifactConfig, Claims, Clock as _,
-    FilePath, KeyId, LocalKeys, LocalTokens, Right, Rights, SubjectId, SystemClock, TenantId,
+    AccessToken, ApiMethod, ApiRequest, ApiUpstream as _, AppTokens as _, ArtifactConfig, Claims, Clock as _, FilePath,
+    KeyId, LocalKeys, LocalTokens, Right, Rights, SubjectId, SystemClock, TenantId,
 };
 use overskill_local::LocalOptions;
 use serde_json::{Value, json};
@@ -74,7 +74,9 @@ async fn a_record_is_made_read_changed_and_deleted() {
 #[tokio::test]
 async fn lists_are_filtered_sorted_and_paged() {
     let server = two_apps().await;
-    for (title, n, done) in [("c", json!(2), true), ("a", json!(10), false), ("b", json!(2.0), false), ("d", json!("2"), true)] {
+    for (title, n, done) in
+        [("c", json!(2), true), ("a", json!(10), false), ("b", json!(2.0), false), ("d", json!("2"), true)]
+    {
         create(&server, "todo42", json!({ "title": title, "n": n, "done": done, "list": { "id": 7 } })).await;
     }
     assert_eq!(titles(&server, "").await, ["c", "a", "b", "d"]);
@@ -105,7 +107,8 @@ async fn lists_are_filtered_sorted_and_paged() {
 async fn a_list_has_a_hundred_records_unless_asked() {
     let server = two_apps().await;
     let api = server.backends.upstream();
-    let (token, _) = server.backends.tokens().issue(&scope("todo42/production"), None, SystemClock.now()).await.unwrap();
+    let (token, _) =
+        server.backends.tokens().issue(&scope("todo42/production"), None, SystemClock.now()).await.unwrap();
     for n in 0..105 {
         let call = request("todo42/production", &token, ApiMethod::Post, "entities/Todo");
         let call = call.body("application/json", json!({ "title": n.to_string() }).to_string());
@@ -178,9 +181,8 @@ async fn tokens_of_others_are_refused() {
     assert_eq!(status(&issued("todo42/staging").await).await, 403, "another environment's");
 
     let app = scope("todo42/production").app;
-    let claims = |rights, expires| {
-        Claims::new(SubjectId::parse("ada").unwrap(), TenantId::of_app(app.clone()), rights, expires)
-    };
+    let claims =
+        |rights, expires| Claims::new(SubjectId::parse("ada").unwrap(), TenantId::of_app(app.clone()), rights, expires);
     let soon = now.plus(Duration::from_mins(1));
     let mint = |claims: &Claims| tokens.mint(claims, now).unwrap();
     assert_eq!(status(&mint(&claims(Rights::of([Right::Develop, Right::Operate]), soon))).await, 403, "without Data");

@@ -55,13 +55,16 @@ async fn no_path_leaves_the_app() {
 async fn foreign_hosts_are_refused() {
     let server = deployed().await;
     let port = server.port;
-    let asked = async |host: &str| server.raw(&format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await;
+    let asked =
+        async |host: &str| server.raw(&format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await;
     for host in ["evil.test", "localhost", "todo42.localhost", "todo42.localhost:1", "localhost.evil.test"] {
         let answer = asked(host).await;
         assert_eq!(answer.status, 421, "{host}");
         assert!(answer.text().contains(&format!("http://localhost:{port}/")), "{}", answer.text());
     }
-    for host in [format!("evil.test:{port}"), format!("todo42.localhost.evil.test:{port}"), format!("169.254.1.1:{port}")] {
+    for host in
+        [format!("evil.test:{port}"), format!("todo42.localhost.evil.test:{port}"), format!("169.254.1.1:{port}")]
+    {
         assert_eq!(asked(&host).await.status, 421, "{host}");
     }
     let two = format!("GET / HTTP/1.1\r\nhost: {0}\r\nhost: {0}\r\nconnection: close\r\n\r\n", server.host("todo42"));

@@ -3,9 +3,7 @@
 
 mod support;
 
-use overskill_core::{
-    Artifact, ArtifactConfig, DeploymentTarget as _, ErrorKind, Fence, ObservedState, TargetStatus,
-};
+use overskill_core::{Artifact, ArtifactConfig, DeploymentTarget as _, ErrorKind, Fence, ObservedState, TargetStatus};
 use overskill_local::{LocalBackends, LocalOptions};
 use std::{io::Read as _, sync::Arc, time::Duration};
 use support::{Running, deployment, engine, scope};
@@ -163,7 +161,8 @@ async fn a_shutdown_waits_only_so_long() {
     let server = Running::with(LocalOptions::new().drain(Duration::from_millis(200))).await;
     server.deploy("todo42/production", 1, &[PAGE], ArtifactConfig::default()).await;
     let mut stuck = TcpStream::connect(server.backends.address()).await.unwrap();
-    let head = format!("POST /api/entities/Todo HTTP/1.1\r\nhost: {}\r\ncontent-length: 9\r\n\r\n", server.host("todo42"));
+    let head =
+        format!("POST /api/entities/Todo HTTP/1.1\r\nhost: {}\r\ncontent-length: 9\r\n\r\n", server.host("todo42"));
     stuck.write_all(head.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await; // until the server read what there is
     server.stopped().await;

@@ -208,7 +208,8 @@ async fn a_viewer_who_takes_nothing_is_cut_and_the_others_are_not() {
     // A long name makes large messages, which fill the system's buffers sooner.
     let name = format!("{}/n", "d".repeat(400));
     let mut snapshot = sources(at(1));
-    let main = format!("import {{ n }} from './{name}';\nimport.meta.hot?.accept('./{name}', () => {{}});\nconsole.log(n);\n");
+    let main =
+        format!("import {{ n }} from './{name}';\nimport.meta.hot?.accept('./{name}', () => {{}});\nconsole.log(n);\n");
     snapshot.files.insert(path("src/main.ts"), AppFile::new(main));
     snapshot.files.insert(path(&format!("src/{name}.ts")), AppFile::new("export const n = 0;\n"));
     let previews = server.backends.previews();
@@ -255,7 +256,9 @@ async fn a_preview_has_its_apps_data_and_no_path_leaves_it() {
         .ask("POST", "preview-todo42", "/api/entities/Todo", &[("content-type", "application/json")], "{\"t\":1}")
         .await;
     assert_eq!(made.status, 201, "{}", made.text());
-    for path in ["/../socket.key", "/%2e%2e/socket.key", "/%252e%252e/socket.key", "/..%2f..%2fsocket.key", "//socket.key"] {
+    for path in
+        ["/../socket.key", "/%2e%2e/socket.key", "/%252e%252e/socket.key", "/..%2f..%2fsocket.key", "//socket.key"]
+    {
         let answer = server.get("preview-todo42", path).await;
         assert!(matches!(answer.status, 400 | 404), "{path}: {}", answer.status);
     }

@@ -39,7 +39,9 @@ async fn what_is_not_the_apps_is_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();
     let root = folder.path();
-    for path in ["index.html", "src/a.ts", "src/dist/kept.ts", ".env", "node_modules/x/index.js", "src/node_modules/y.js"] {
+    for path in
+        ["index.html", "src/a.ts", "src/dist/kept.ts", ".env", "node_modules/x/index.js", "src/node_modules/y.js"]
+    {
         write(root, path, path);
     }
     for path in [".git/config", "dist/index.html", "src/a.ts~", "src/.a.ts.swp", "src/.#a.ts"] {

@@ -40,9 +40,8 @@ impl ListQuery {
         let (mut filters, mut sort, mut limit) = (Vec::new(), None, None);
         let (mut offset, mut cursor) = (None, None);
         for (name, value) in query {
-            let number = |field| -> Result<u32> {
-                value.parse().map_err(|_| refuse(field, "must be a whole number", value))
-            };
+            let number =
+                |field| -> Result<u32> { value.parse().map_err(|_| refuse(field, "must be a whole number", value)) };
             match name.as_str() {
                 "limit" => {
                     let given = number("limit")?;
@@ -67,7 +66,11 @@ impl ListQuery {
         let from = match (cursor, offset) {
             (Some(_), Some(_)) => return Err(refuse("offset", "may not stand beside a cursor", "both")),
             (Some(From::Row(_)), None) if !matches!(sort, Sort::Created { .. }) => {
-                return Err(refuse("cursor", "must be used with the sort that it came from", "a cursor of another sort"));
+                return Err(refuse(
+                    "cursor",
+                    "must be used with the sort that it came from",
+                    "a cursor of another sort",
+                ));
             }
             (from, other) => from.or(other).unwrap_or(From::Offset(0)),
         };
@@ -153,7 +156,7 @@ mod tests {
             (vec![("cursor", "r1"), ("sort", "title")], "cursor"),
             (vec![("sort", "a b")], "sort"),
             (vec![("a'b", "x")], "filter"),
-            (vec![("a"  , "x"); 17], "16"),
+            (vec![("a", "x"); 17], "16"),
         ] {
             let e = parse(&query).unwrap_err();
             assert!(e.public_message().contains(word), "{query:?}: {e}");

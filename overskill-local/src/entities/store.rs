@@ -58,8 +58,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5));
         let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await.map_err(failed("open"))?;
-        let version: i64 =
-            sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await.map_err(failed("open"))?;
+        let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&pool).await.map_err(failed("open"))?;
         if version > VERSION {
             let message = format!("`{}` was written by a newer overskill: use that one", file.display());
             return Err(Error::new(ErrorKind::Unsupported, message.clone()).public(message).at(disk::BACKEND, "open"));
@@ -141,7 +140,12 @@ impl Store {
             }
             Sort::Field { name, descending } => {
                 let direction = direction(descending);
-                select.push(" ORDER BY fields ->> ").push_bind(path(name)).push(direction).push(", row").push(direction);
+                select
+                    .push(" ORDER BY fields ->> ")
+                    .push_bind(path(name))
+                    .push(direction)
+                    .push(", row")
+                    .push(direction);
             }
         }
         select.push(" LIMIT ").push_bind(i64::from(query.limit) + 1).push(" OFFSET ").push_bind(i64::from(offset));
@@ -265,8 +269,9 @@ fn record(row: &SqliteRow) -> Result<(i64, Value)> {
 }
 
 fn stored(fields: &str) -> Result<Map<String, Value>> {
-    serde_json::from_str(fields)
-        .map_err(|e| Error::unexpected("a stored record is damaged", e).effect_as(Effect::None).at(disk::BACKEND, "read"))
+    serde_json::from_str(fields).map_err(|e| {
+        Error::unexpected("a stored record is damaged", e).effect_as(Effect::None).at(disk::BACKEND, "read")
+    })
 }
 
 /// A record as an app sees it.

@@ -116,8 +116,7 @@ impl LocalPreviewHost {
 
     /// Every preview that is open, or was before a restart.
     pub(crate) fn scopes(&self) -> Vec<Scope> {
-        let mut scopes: Vec<_> =
-            self.0.rooms.lock().expect("nobody panics with this lock").keys().cloned().collect();
+        let mut scopes: Vec<_> = self.0.rooms.lock().expect("nobody panics with this lock").keys().cloned().collect();
         scopes.sort();
         scopes
     }

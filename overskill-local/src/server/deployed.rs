@@ -8,15 +8,12 @@ use axum::{
 use overskill_core::{Digest, FilePath, Result, Scope};
 
 /// Answers for a scope of the target.
-pub(super) async fn answer(
-    shared: &Shared,
-    scope: &Scope,
-    parts: &Parts,
-) -> Result<Response<Body>> {
+pub(super) async fn answer(shared: &Shared, scope: &Scope, parts: &Parts) -> Result<Response<Body>> {
     let Parts { method, uri, headers, .. } = parts;
     let page = guard::wants_page(headers);
     if !matches!(*method, Method::GET | Method::HEAD) {
-        let mut refused = pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Use GET or HEAD: this app has static files only.");
+        let mut refused =
+            pages::plain(StatusCode::METHOD_NOT_ALLOWED, "Use GET or HEAD: this app has static files only.");
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return Ok(refused);
     }
@@ -35,8 +32,7 @@ pub(super) async fn answer(
         (_, true) => StatusCode::NOT_MODIFIED,
         _ => StatusCode::OK,
     };
-    let caching =
-        if is_hashed(&served.path) { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let caching = if is_hashed(&served.path) { "public, max-age=31536000, immutable" } else { "no-cache" };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
     if let Ok(tag) = HeaderValue::from_str(&tag) {

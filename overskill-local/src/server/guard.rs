@@ -180,9 +180,14 @@ mod tests {
         assert!(!from(&[("origin", "http://todo42.localhost:4310")]));
         assert!(!from(&[("sec-fetch-site", "same-origin")]));
         assert!(!from(&[("sec-fetch-site", "none")]));
-        for origin in
-            ["null", "https://todo42.localhost:4310", "http://other.localhost:4310", "http://localhost:4310", "http://evil.test", ""]
-        {
+        for origin in [
+            "null",
+            "https://todo42.localhost:4310",
+            "http://other.localhost:4310",
+            "http://localhost:4310",
+            "http://evil.test",
+            "",
+        ] {
             assert!(from(&[("origin", origin)]), "{origin}");
         }
         assert!(from(&[("sec-fetch-site", "same-site")]));

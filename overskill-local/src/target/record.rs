@@ -112,8 +112,7 @@ impl Site {
     }
 
     fn forget_oldest(&mut self) {
-        let mut kept: Vec<_> =
-            self.versions.iter().filter(|(_, v)| v.previous).map(|(id, v)| (v.fence, *id)).collect();
+        let mut kept: Vec<_> = self.versions.iter().filter(|(_, v)| v.previous).map(|(id, v)| (v.fence, *id)).collect();
         kept.sort_unstable();
         for (_, id) in kept.iter().rev().skip(KEPT_VERSIONS) {
             self.versions.remove(id);

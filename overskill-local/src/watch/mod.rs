@@ -86,7 +86,12 @@ impl FolderWatcher {
         let (state, contents) = blocking(move || {
             let mut tree = Tree::open(&folder)?;
             let watcher = notify::recommended_watcher(move |event| marks.mark(event));
-            let mut state = State { watcher: watcher.ok(), watched: BTreeSet::new(), pending: BTreeMap::new(), tree: Tree::open(&folder)? };
+            let mut state = State {
+                watcher: watcher.ok(),
+                watched: BTreeSet::new(),
+                pending: BTreeMap::new(),
+                tree: Tree::open(&folder)?,
+            };
             // Watched first, then read: what changes in between is read twice rather than missed.
             state.watch(tree.folders()?);
             tree.rescan()?;
@@ -207,7 +212,8 @@ impl Dirty {
         let mut marked = self.paths.lock().expect("nobody panics with this lock");
         match event {
             // Reading is no change; the end of a write is.
-            Ok(event) if matches!(event.kind, EventKind::Access(kind) if !matches!(kind, AccessKind::Close(notify::event::AccessMode::Write))) => {
+            Ok(event) if matches!(event.kind, EventKind::Access(kind) if !matches!(kind, AccessKind::Close(notify::event::AccessMode::Write))) =>
+            {
                 return;
             }
             Ok(event) if event.need_rescan() => marked.all = true,

@@ -152,7 +152,8 @@ impl Tree {
 
     /// Reads a file; what it is now, if that is new. What cannot be read is as if it were not there.
     fn read(&mut self, at: &Path, path: &FilePath, is_link: bool, always: bool) -> Result<Option<Change>> {
-        let leads_out = is_link && !at.canonicalize().is_ok_and(|to| to.starts_with(&self.root) && !self.is_left_out(&to));
+        let leads_out =
+            is_link && !at.canonicalize().is_ok_and(|to| to.starts_with(&self.root) && !self.is_left_out(&to));
         let metadata = match fs::metadata(at) {
             Ok(metadata) if !leads_out && metadata.is_file() => metadata,
             _ => return Ok(self.leave_out(path)),
@@ -164,7 +165,8 @@ impl Tree {
         let contents = match disk::read_at_most(at, MAX_FILE_BYTES) {
             Ok(Some(contents)) => contents,
             Ok(None) => {
-                let why = format!("it is larger than {MAX_FILE_BYTES} bytes: keep it elsewhere, and load it from there");
+                let why =
+                    format!("it is larger than {MAX_FILE_BYTES} bytes: keep it elsewhere, and load it from there");
                 self.skipped.insert(path.to_string(), why);
                 return Ok(self.leave_out(path));
             }

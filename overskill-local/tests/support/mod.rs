@@ -1,5 +1,5 @@
 //! A server of its own for each test, and a client that sends what it is told to.
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
 
 use async_trait::async_trait;
 use overskill_build::{
@@ -134,7 +134,13 @@ impl Running {
     }
 
     /// Deploys these files.
-    pub async fn deploy(&self, scope: &str, fence: u64, files: &[(&str, &str)], config: ArtifactConfig) -> DeploymentId {
+    pub async fn deploy(
+        &self,
+        scope: &str,
+        fence: u64,
+        files: &[(&str, &str)],
+        config: ArtifactConfig,
+    ) -> DeploymentId {
         let request = deployment(scope, files, config);
         let target = self.backends.target();
         let staged = target.stage(&request).await.unwrap();
