@@ -228,8 +228,21 @@ async fn one_bad_package_does_not_spoil_the_others() {
     let manifest = r#"{"dependencies": {"good": "*", "broken": "*", "uses-broken": "*", "half": "*", "needs": "*",
         "tries": "*", "gone": "*", "good2": "npm:good@9", "git": "github:a/b"}}"#;
     let entries = [
-        "good", "good/sub", "broken", "uses-broken", "half", "half/ok.js", "needs", "tries", "gone", "good2", "git",
-        "unlisted", "virtual:x", "fs", "node:path",
+        "good",
+        "good/sub",
+        "broken",
+        "uses-broken",
+        "half",
+        "half/ok.js",
+        "needs",
+        "tries",
+        "gone",
+        "good2",
+        "git",
+        "unlisted",
+        "virtual:x",
+        "fs",
+        "node:path",
     ];
     let cache = tempfile::tempdir().unwrap();
     let prepared = registry.at(cache.path()).prepare(&request(manifest, &entries)).await.unwrap();
@@ -290,8 +303,7 @@ async fn a_package_cannot_read_the_hosts_files() {
 
 #[tokio::test]
 async fn what_is_not_what_the_lock_says_is_refused() {
-    let registry =
-        Registry::new(&[("a", "1.0.0", "", &[("index.js", ESM)]), ("b", "1.0.0", "", &[("index.js", ESM)])]);
+    let registry = Registry::new(&[("a", "1.0.0", "", &[("index.js", ESM)]), ("b", "1.0.0", "", &[("index.js", ESM)])]);
     let lock = format!(
         r#"{{"lockfileVersion": 3, "packages": {{
             "node_modules/a": {{"version": "1.0.0", "integrity": "{}"}}, "node_modules/b": {{"version": "1.0.0"}}}}}}"#,
@@ -338,8 +350,7 @@ fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
 
 #[tokio::test]
 async fn without_the_registry_what_is_cached_works_and_the_rest_says_so() {
-    let registry =
-        Registry::new(&[("a", "1.0.0", "", &[("index.js", ESM)]), ("b", "1.0.0", "", &[("index.js", ESM)])]);
+    let registry = Registry::new(&[("a", "1.0.0", "", &[("index.js", ESM)]), ("b", "1.0.0", "", &[("index.js", ESM)])]);
     let cache = tempfile::tempdir().unwrap();
     let manifest = r#"{"dependencies": {"a": "*", "b": "*"}}"#;
     let first = registry.at(cache.path()).prepare(&request(manifest, &["a"])).await.unwrap();
@@ -347,7 +358,9 @@ async fn without_the_registry_what_is_cached_works_and_the_rest_says_so() {
     let packages = registry.builder(cache.path()).build().unwrap();
     let lock = first.lock.clone().unwrap();
     let both = packages.prepare(&with_lock(manifest, lock.clone(), &["a", "b"])).await.unwrap();
-    assert!(both.entries.contains_key("a") && failure(&both, "b").contains("`b` 1.0.0: the registry cannot be reached"));
+    assert!(
+        both.entries.contains_key("a") && failure(&both, "b").contains("`b` 1.0.0: the registry cannot be reached")
+    );
     let none = packages.prepare(&request(r#"{"dependencies": {"c": "*"}}"#, &["c"])).await.unwrap();
     assert!(failure(&none, "c").contains("`c` (*): the registry cannot be reached"));
     assert!(none.lock.is_none());
@@ -424,10 +437,12 @@ async fn nested_versions_aliases_browser_fields_and_conditions() {
             r##""imports": {"#in": "./in.js"}, "exports": {".": {"browser": {"development": "./dev.js"}, "default": "./no.js"}}"##,
             &[("dev.js", "export * from '#in'"), ("in.js", "export const v = 'dev'")],
         ),
-        ("e", "1.0.0", r#""browser": {"fs": false, "./node.js": "./web.js"}, "main": "node.js""#, &[
-            ("node.js", "module.exports = 'node'"),
-            ("web.js", "require('fs'); module.exports = 'web'"),
-        ]),
+        (
+            "e",
+            "1.0.0",
+            r#""browser": {"fs": false, "./node.js": "./web.js"}, "main": "node.js""#,
+            &[("node.js", "module.exports = 'node'"), ("web.js", "require('fs'); module.exports = 'web'")],
+        ),
     ]);
     let cache = tempfile::tempdir().unwrap();
     let manifest = r#"{"dependencies": {"a": "*", "b": "*", "alias": "npm:@s/d@1", "e": "*"}}"#;
@@ -439,11 +454,16 @@ async fn nested_versions_aliases_browser_fields_and_conditions() {
 
 #[tokio::test]
 async fn what_the_platform_brings_is_bundled_into_one_module() {
-    let registry = Registry::new(&[("css-core", "4.0.0", "", &[
-        ("index.js", "export * from './inner.js'"),
-        ("inner.js", "export const compile = (x) => x + 'compiled'"),
-        ("index.css", ".a {}"),
-    ])]);
+    let registry = Registry::new(&[(
+        "css-core",
+        "4.0.0",
+        "",
+        &[
+            ("index.js", "export * from './inner.js'"),
+            ("inner.js", "export const compile = (x) => x + 'compiled'"),
+            ("index.css", ".a {}"),
+        ],
+    )]);
     let cache = tempfile::tempdir().unwrap();
     let packages = registry.at(cache.path());
     let sum = integrity(&registry.0.lock().unwrap().packages["css-core"]["4.0.0"].1.clone());

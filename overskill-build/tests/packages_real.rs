@@ -70,7 +70,8 @@ async fn react_is_one_and_common_js_and_there_offline() {
     let again = prepare(&offline(cache.path()), &request).await;
     assert_eq!(again.digest, prepared.digest);
     assert_eq!(again.lock, prepared.lock);
-    let bytes = |it: &Prepared| it.files.iter().map(|(name, file)| (name.clone(), file.contents.clone())).collect::<Vec<_>>();
+    let bytes =
+        |it: &Prepared| it.files.iter().map(|(name, file)| (name.clone(), file.contents.clone())).collect::<Vec<_>>();
     assert_eq!(bytes(&again), bytes(&prepared));
 
     // The lock that was made leads to the same.
@@ -91,13 +92,34 @@ async fn what_generated_apps_import_is_prepared_in_seconds() {
         "react": "^18.3.1", "react-dom": "^18.3.1", "react-hook-form": "^7.61.1", "react-router-dom": "^6.30.1",
         "recharts": "^2.15.4", "sonner": "^2.0.7", "swiper": "^11", "tailwind-merge": "^2.6.0", "zod": "^3.25.76",
         "zustand": "^5.0.8", "@fontsource/inter": "^5"}, "devDependencies": {"vite": "^7", "eslint": "^9", "typescript": "^5"}}"#;
-    let common = ["react", "react-dom/client", "react/jsx-runtime", "react/jsx-dev-runtime", "lodash", "lodash/debounce"];
+    let common =
+        ["react", "react-dom/client", "react/jsx-runtime", "react/jsx-dev-runtime", "lodash", "lodash/debounce"];
     let modules = [
-        "@hookform/resolvers/zod", "@radix-ui/react-accordion", "@radix-ui/react-alert-dialog", "@radix-ui/react-dialog",
-        "@radix-ui/react-dropdown-menu", "@radix-ui/react-popover", "@radix-ui/react-select", "@radix-ui/react-slot",
-        "@radix-ui/react-tabs", "@radix-ui/react-tooltip", "@tanstack/react-query", "class-variance-authority", "clsx",
-        "date-fns", "framer-motion", "lucide-react", "react-hook-form", "react-router-dom", "recharts", "sonner",
-        "swiper/react", "tailwind-merge", "zod", "zustand", "zustand/middleware",
+        "@hookform/resolvers/zod",
+        "@radix-ui/react-accordion",
+        "@radix-ui/react-alert-dialog",
+        "@radix-ui/react-dialog",
+        "@radix-ui/react-dropdown-menu",
+        "@radix-ui/react-popover",
+        "@radix-ui/react-select",
+        "@radix-ui/react-slot",
+        "@radix-ui/react-tabs",
+        "@radix-ui/react-tooltip",
+        "@tanstack/react-query",
+        "class-variance-authority",
+        "clsx",
+        "date-fns",
+        "framer-motion",
+        "lucide-react",
+        "react-hook-form",
+        "react-router-dom",
+        "recharts",
+        "sonner",
+        "swiper/react",
+        "tailwind-merge",
+        "zod",
+        "zustand",
+        "zustand/middleware",
     ];
     let styles = ["swiper/css", "@fontsource/inter", "@fontsource/inter/400.css"];
     let all: Vec<&str> = common.into_iter().chain(modules).chain(styles).collect();

@@ -90,7 +90,9 @@ impl Job {
                         failed.insert(entry, problem);
                     }
                     // A package wants another one: that nobody thought of, or that is not there.
-                    (Some(wanted), Some(place)) if self.bring(&wanted, place, &mut absent, &more).await? => stale = true,
+                    (Some(wanted), Some(place)) if self.bring(&wanted, place, &mut absent, &more).await? => {
+                        stale = true
+                    }
                     (_, place) => {
                         let gone = self.blame(&left, place, &mut blamed);
                         for entry in gone {
@@ -117,8 +119,14 @@ impl Job {
     ) -> Result<Ran, Trouble> {
         let mut arguments = esbuild::arguments();
         arguments.extend(
-            ["--splitting", "--outdir=out", "--metafile=meta.json", "--chunk-names=chunk-[hash]", "--asset-names=[name]-[hash]"]
-                .map(str::to_owned),
+            [
+                "--splitting",
+                "--outdir=out",
+                "--metafile=meta.json",
+                "--chunk-names=chunk-[hash]",
+                "--asset-names=[name]-[hash]",
+            ]
+            .map(str::to_owned),
         );
         arguments.extend(super::names::NODE_BUILTINS.iter().map(|it| format!("--alias:node:{it}={it}")));
         let mut wrappers = Vec::new();
@@ -181,9 +189,8 @@ impl Job {
         if blamed.insert(place.to_owned()) && !gone.is_empty() {
             return gone;
         }
-        let needs = |entry: &&String| {
-            self.root_of(entry).is_some_and(|root| self.tree.needed([root], true).contains(place))
-        };
+        let needs =
+            |entry: &&String| self.root_of(entry).is_some_and(|root| self.tree.needed([root], true).contains(place));
         let gone: BTreeSet<String> = left.iter().filter(needs).cloned().collect();
         if gone.is_empty() { left.clone() } else { gone }
     }
@@ -211,7 +218,10 @@ impl Job {
                 let importer = place_of(importer).map_or(importer.as_str(), super::tree::name_at);
                 let why = format!("`{entry}` cannot be used: `{importer}` imports `{name}`, which is not installed");
                 pack.entries.remove(&entry);
-                pack.failed.insert(entry, Problem::new(ProblemKind::Package, why).help(format!("add `{name}` to package.json")));
+                pack.failed.insert(
+                    entry,
+                    Problem::new(ProblemKind::Package, why).help(format!("add `{name}` to package.json")),
+                );
             }
         }
     }
@@ -255,13 +265,15 @@ fn read(
             let source = output.entry_point.as_deref().unwrap_or_default();
             pack.stand_ins.insert(entry.clone(), imported_stand_ins(&meta, source));
             if is_asset(source) {
-                let mut others = meta.outputs.iter().filter(|(path, it)| !is_code(path) && it.inputs.contains_key(source));
+                let mut others =
+                    meta.outputs.iter().filter(|(path, it)| !is_code(path) && it.inputs.contains_key(source));
                 others.next().map(|(path, _)| {
                     useless.insert(script.clone());
                     PackageEntry::Asset { file: file_name(path) }
                 })
             } else {
-                let common_js = wrapped.contains(entry) || meta.inputs.get(source).is_some_and(|it| it.format.as_deref() == Some("cjs"));
+                let common_js = wrapped.contains(entry)
+                    || meta.inputs.get(source).is_some_and(|it| it.format.as_deref() == Some("cjs"));
                 Some(PackageEntry::Module { file: file_name(&script), common_js })
             }
         } else {

@@ -7,13 +7,7 @@ use super::{
 use crate::{Problem, ProblemKind};
 use overskill_core::{Clock, Error, ErrorKind};
 use serde::Deserialize;
-use std::{
-    collections::BTreeMap,
-    io,
-    path::Path,
-    process::Stdio,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, path::Path, process::Stdio, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     process::Command,
@@ -60,9 +54,11 @@ const MAX_SAID_BYTES: u64 = 1 << 20;
 /// The package for this machine, and its integrity.
 pub(crate) fn package() -> Result<(&'static str, Integrity), Trouble> {
     use std::env::consts::{ARCH, OS};
-    let found = PACKAGES.iter().find(|it| (it.0, it.1) == (OS, ARCH)).and_then(|it| Some((it.2, Integrity::parse(it.3)?)));
+    let found =
+        PACKAGES.iter().find(|it| (it.0, it.1) == (OS, ARCH)).and_then(|it| Some((it.2, Integrity::parse(it.3)?)));
     found.ok_or_else(|| {
-        let why = format!("packages can be prepared on Linux and macOS with x86-64 or ARM64, and this is {OS} with {ARCH}");
+        let why =
+            format!("packages can be prepared on Linux and macOS with x86-64 or ARM64, and this is {OS} with {ARCH}");
         Error::new(ErrorKind::Unsupported, why).at("npm", "prepare").into()
     })
 }
@@ -229,8 +225,8 @@ impl Metafile {
 
 /// How files that are no code are taken.
 pub(crate) const ASSET_EXTENSIONS: [&str; 28] = [
-    "apng", "avif", "bmp", "cur", "eot", "flac", "gif", "glb", "gltf", "ico", "jfif", "jpeg", "jpg", "m4a", "mp3", "mp4",
-    "ogg", "opus", "otf", "pdf", "png", "svg", "ttf", "wasm", "wav", "webm", "webp", "woff",
+    "apng", "avif", "bmp", "cur", "eot", "flac", "gif", "glb", "gltf", "ico", "jfif", "jpeg", "jpg", "m4a", "mp3",
+    "mp4", "ogg", "opus", "otf", "pdf", "png", "svg", "ttf", "wasm", "wav", "webm", "webp", "woff",
 ];
 
 /// What all runs have in common.

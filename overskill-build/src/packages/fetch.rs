@@ -101,7 +101,9 @@ impl Inner {
         }
         let integrity = match &node.integrity {
             Some(integrity) => integrity.clone(),
-            None => self.integrity_of(node).await.map_err(|it| it.about(&subject, "run `npm install` to lock it anew"))?,
+            None => {
+                self.integrity_of(node).await.map_err(|it| it.about(&subject, "run `npm install` to lock it anew"))?
+            }
         };
         let key = key_of(&integrity);
         let start = |_| {

@@ -35,7 +35,9 @@ pub(crate) fn parse(text: &[u8]) -> Result<Tree, Problem> {
     match value.get("lockfileVersion").and_then(Value::as_u64) {
         Some(2 | 3) => {}
         Some(version) => {
-            return Err(wrong(format!("package-lock.json has version {version}; versions 2 and 3 can be read")).help(ANEW));
+            return Err(
+                wrong(format!("package-lock.json has version {version}; versions 2 and 3 can be read")).help(ANEW)
+            );
         }
         None => return Err(wrong("package-lock.json states no `lockfileVersion`".into()).help(ANEW)),
     }
@@ -43,7 +45,10 @@ pub(crate) fn parse(text: &[u8]) -> Result<Tree, Problem> {
         return Err(wrong("package-lock.json has no `packages`".into()).help(ANEW));
     };
     if packages.len() > MAX_PACKAGES {
-        return Err(wrong(format!("package-lock.json may name at most {MAX_PACKAGES} packages but names {}", packages.len())));
+        return Err(wrong(format!(
+            "package-lock.json may name at most {MAX_PACKAGES} packages but names {}",
+            packages.len()
+        )));
     }
     let mut tree = Tree::default();
     for (place, value) in packages {
@@ -55,7 +60,9 @@ pub(crate) fn parse(text: &[u8]) -> Result<Tree, Problem> {
             return Err(wrong(format!("package-lock.json: `{}` is not an object", place.escape_debug())).help(ANEW));
         };
         if !is_place(place) {
-            return Err(wrong(format!("package-lock.json names a place that cannot be: `{}`", place.escape_debug())).help(ANEW));
+            return Err(
+                wrong(format!("package-lock.json names a place that cannot be: `{}`", place.escape_debug())).help(ANEW)
+            );
         }
         tree.nodes.insert(place.clone(), node(place, entry));
     }

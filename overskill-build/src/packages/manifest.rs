@@ -212,7 +212,9 @@ mod tests {
         }
         let alias = Spec::parse("a", "npm:@b/c@^1");
         assert!(alias.accepts("@b/c", "1.2.0") && !alias.accepts("a", "1.2.0"));
-        for bad in ["git+ssh://x/y.git", "user/repo", "file:../x", "https://evil.example/x.tgz", "workspace:*", "npm:../x"] {
+        for bad in
+            ["git+ssh://x/y.git", "user/repo", "file:../x", "https://evil.example/x.tgz", "workspace:*", "npm:../x"]
+        {
             assert!(matches!(Spec::parse("a", bad), Spec::Elsewhere(_)), "{bad}");
         }
     }

@@ -42,10 +42,48 @@ pub(crate) fn base_name(name: &str) -> &str {
 
 /// What Node has built in, and browsers have not.
 pub(crate) const NODE_BUILTINS: [&str; 42] = [
-    "assert", "async_hooks", "buffer", "child_process", "cluster", "console", "constants", "crypto", "dgram",
-    "diagnostics_channel", "dns", "domain", "events", "fs", "http", "http2", "https", "inspector", "module", "net",
-    "os", "path", "perf_hooks", "process", "punycode", "querystring", "readline", "repl", "stream", "string_decoder",
-    "sys", "timers", "tls", "trace_events", "tty", "url", "util", "v8", "vm", "wasi", "worker_threads", "zlib",
+    "assert",
+    "async_hooks",
+    "buffer",
+    "child_process",
+    "cluster",
+    "console",
+    "constants",
+    "crypto",
+    "dgram",
+    "diagnostics_channel",
+    "dns",
+    "domain",
+    "events",
+    "fs",
+    "http",
+    "http2",
+    "https",
+    "inspector",
+    "module",
+    "net",
+    "os",
+    "path",
+    "perf_hooks",
+    "process",
+    "punycode",
+    "querystring",
+    "readline",
+    "repl",
+    "stream",
+    "string_decoder",
+    "sys",
+    "timers",
+    "tls",
+    "trace_events",
+    "tty",
+    "url",
+    "util",
+    "v8",
+    "vm",
+    "wasi",
+    "worker_threads",
+    "zlib",
 ];
 
 /// Whether a specifier names something of Node's; `node:` may stand before it.
@@ -64,8 +102,22 @@ mod tests {
             assert!(is_package_name(good), "{good}");
         }
         for bad in [
-            "", ".", "..", ".bin", "@scope", "@/x", "@a/", "@a/b/c", "a/b", "a b", "a\\b", "node_modules", "@a/..", "é",
-            "a\0", "%2e",
+            "",
+            ".",
+            "..",
+            ".bin",
+            "@scope",
+            "@/x",
+            "@a/",
+            "@a/b/c",
+            "a/b",
+            "a b",
+            "a\\b",
+            "node_modules",
+            "@a/..",
+            "é",
+            "a\0",
+            "%2e",
         ] {
             assert!(!is_package_name(bad), "{bad}");
         }
@@ -78,7 +130,9 @@ mod tests {
         assert_eq!(split_specifier("react/jsx-runtime"), Some(("react", "/jsx-runtime")));
         assert_eq!(split_specifier("@a/b"), Some(("@a/b", "")));
         assert_eq!(split_specifier("@a/b/c/d.css"), Some(("@a/b", "/c/d.css")));
-        for bad in ["", "./a", "/a", "a//b", "a/../b", "a/*", "@a", "a/b?raw", "a/\n", "node:fs", "https://x/y", "-a/\"b"] {
+        for bad in
+            ["", "./a", "/a", "a//b", "a/../b", "a/*", "@a", "a/b?raw", "a/\n", "node:fs", "https://x/y", "-a/\"b"]
+        {
             assert_eq!(split_specifier(bad), None, "{bad}");
         }
         assert!(is_node_builtin("node:fs/promises") && is_node_builtin("path") && !is_node_builtin("react"));

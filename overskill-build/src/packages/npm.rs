@@ -139,7 +139,8 @@ impl DependencyResolver for NpmPackages {
         let store = self.0.store.clone();
         if let Err(trouble) = blocking(move || store.check()).await {
             let path = self.0.store.root().display();
-            readiness = readiness.lacks(format!("{path} cannot be written: {}", trouble.into_error()), "make it writable");
+            readiness =
+                readiness.lacks(format!("{path} cannot be written: {}", trouble.into_error()), "make it writable");
         }
         if let Err(trouble) = super::esbuild::package() {
             readiness = readiness.lacks(trouble.into_error().to_string(), "set a dependency resolver of your own");
@@ -173,4 +174,3 @@ impl fmt::Debug for NpmPackages {
             .finish_non_exhaustive()
     }
 }
-

@@ -103,13 +103,8 @@ impl Inner {
         failed.extend(pack.failed.clone());
         let lock_digest = chosen.lock.as_deref().map(Digest::of);
         let failures = serde_json::to_vec(&failed).unwrap_or_default();
-        let prepared = Prepared {
-            digest,
-            entries: pack.entries.clone(),
-            failed,
-            lock: chosen.lock,
-            files: pack.files.clone(),
-        };
+        let prepared =
+            Prepared { digest, entries: pack.entries.clone(), failed, lock: chosen.lock, files: pack.files.clone() };
         audience.at(90, "packages", "Packages are ready");
         if passing {
             return Ok(Arc::new(prepared)); // the next one who asks may have more luck
@@ -231,11 +226,12 @@ impl Inner {
         for entry in entries {
             let Some((name, _)) = split_specifier(plain_name(entry)) else { continue };
             let own = tree.needed(tree.lookup("", name), false);
-            let gone = lacking.iter().find(|(place, _)| own.contains(place.as_str())).map(|(_, trouble)| trouble.clone());
-            let unknown = tree.missing_of(&own).next().map(|it| Trouble::Problem {
-                problem: Box::new(it.problem.clone()),
-                passing: it.passing,
-            });
+            let gone =
+                lacking.iter().find(|(place, _)| own.contains(place.as_str())).map(|(_, trouble)| trouble.clone());
+            let unknown = tree
+                .missing_of(&own)
+                .next()
+                .map(|it| Trouble::Problem { problem: Box::new(it.problem.clone()), passing: it.passing });
             if let Some(trouble) = gone.or(unknown) {
                 entries_lacking.insert(entry.clone(), trouble);
             }

@@ -155,9 +155,8 @@ impl Registries {
         let file = format!("{}-{version}.tgz", base_name(name));
         let derived = Target::from(format!("{name}/-/{file}"));
         let own = resolved.and_then(|it| own_address(client.base_url(), it));
-        let get = |target: Target| {
-            client.get(target).operation("get_tarball").max_body_bytes(self.max_tarball_bytes).send()
-        };
+        let get =
+            |target: Target| client.get(target).operation("get_tarball").max_body_bytes(self.max_tarball_bytes).send();
         let first = get(own.map_or(derived, Target::from)).await;
         let answer = match self.follow(client, client.base_url(), first).await {
             // Some registries keep tarballs elsewhere; they say where.
@@ -210,7 +209,10 @@ impl Registries {
                 return if response.status == 200 {
                     Ok(response)
                 } else {
-                    Err(Error::unexpected("the registry's answer makes no sense", format!("status {}", response.status)))
+                    Err(Error::unexpected(
+                        "the registry's answer makes no sense",
+                        format!("status {}", response.status),
+                    ))
                 };
             };
             let to = at.join(location)?;
@@ -255,7 +257,9 @@ impl VersionList {
                 });
                 let best = fitting.max_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
                 best.map(|(_, _, text)| text.clone()).ok_or_else(|| match self.tags.get("latest") {
-                    Some(latest) => format!("the registry has no version of it in the range `{range}`; its latest is {latest}"),
+                    Some(latest) => {
+                        format!("the registry has no version of it in the range `{range}`; its latest is {latest}")
+                    }
                     None => format!("the registry has no version of it in the range `{range}`"),
                 })
             }
@@ -264,7 +268,8 @@ impl VersionList {
     }
 
     fn node(&self, name: &str, version: &str) -> Result<Node, Trouble> {
-        let broken = || Trouble::problem(ProblemKind::Package, format!("the registry's entry of version {version} is broken"));
+        let broken =
+            || Trouble::problem(ProblemKind::Package, format!("the registry's entry of version {version} is broken"));
         let text = self.versions.get(version).ok_or_else(broken)?.get();
         let entry: Map<String, Value> = serde_json::from_str(text).map_err(|_| broken())?;
         let mut node = from_json(name, version, &entry);
@@ -344,13 +349,16 @@ fn unreachable(e: &Error) -> Trouble {
     tracing::warn!(error = %e, "the npm registry did not give what was asked for");
     let problem = |message: &str, help: &str| Problem::new(ProblemKind::Package, message).help(help);
     match e.kind() {
-        ErrorKind::NotFound => problem("the registry has no package of this name", "check its name in package.json").into(),
-        ErrorKind::Unauthenticated | ErrorKind::Denied => {
-            Trouble::passing(problem("the registry refuses to give it", "ask whoever runs the platform for access to it"))
+        ErrorKind::NotFound => {
+            problem("the registry has no package of this name", "check its name in package.json").into()
         }
-        ErrorKind::LimitExceeded => {
-            Problem::new(ProblemKind::Limit, "what the registry has of it is too large").help("use a smaller package").into()
-        }
+        ErrorKind::Unauthenticated | ErrorKind::Denied => Trouble::passing(problem(
+            "the registry refuses to give it",
+            "ask whoever runs the platform for access to it",
+        )),
+        ErrorKind::LimitExceeded => Problem::new(ProblemKind::Limit, "what the registry has of it is too large")
+            .help("use a smaller package")
+            .into(),
         ErrorKind::RateLimited => {
             Trouble::passing(problem("the registry asks to slow down", "try again in some minutes"))
         }
@@ -359,7 +367,8 @@ fn unreachable(e: &Error) -> Trouble {
 }
 
 fn read_list(response: &Response) -> Result<VersionList, Trouble> {
-    let wrong = || Trouble::passing(Problem::new(ProblemKind::Package, "the registry's list of its versions cannot be read"));
+    let wrong =
+        || Trouble::passing(Problem::new(ProblemKind::Package, "the registry's list of its versions cannot be read"));
     let mut unpacked = Vec::new();
     let text: &[u8] = if response.body.starts_with(&[0x1f, 0x8b]) {
         let most = MAX_LIST_BYTES as u64;
@@ -375,10 +384,7 @@ fn read_list(response: &Response) -> Result<VersionList, Trouble> {
 
 /// A response that a transport of one's own gave, for tests.
 #[cfg(test)]
-pub(crate) fn registry_of(
-    base: &str,
-    answer: impl Fn(&Request) -> Response + Send + Sync + 'static,
-) -> Registries {
+pub(crate) fn registry_of(base: &str, answer: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Registries {
     let settings = Settings { registry: Some(Url::parse(base).unwrap()), ..Settings::default() };
     let transport = overskill_http::transport_fn(move |request: Request| {
         let response = answer(&request);
@@ -408,9 +414,14 @@ mod tests {
     fn latest_is_taken_where_it_may_be_else_the_newest_that_is_not_deprecated() {
         let list = list();
         let pick = |wanted: &str| list.pick(&Spec::parse("a", wanted));
-        for (wanted, got) in
-            [("*", "2.1.0"), ("^2", "2.1.0"), ("^1", "1.4.0"), ("1.5.0", "1.5.0"), ("next", "3.0.0-rc.1"), ("~2.2", "2.2.0")]
-        {
+        for (wanted, got) in [
+            ("*", "2.1.0"),
+            ("^2", "2.1.0"),
+            ("^1", "1.4.0"),
+            ("1.5.0", "1.5.0"),
+            ("next", "3.0.0-rc.1"),
+            ("~2.2", "2.2.0"),
+        ] {
             assert_eq!(pick(wanted).unwrap(), got, "{wanted}");
         }
         assert!(pick("^9").unwrap_err().contains("its latest is 2.1.0"));
@@ -441,10 +452,9 @@ mod tests {
     #[tokio::test]
     async fn a_registry_that_keeps_tarballs_elsewhere_is_followed() {
         let registries = registry_of("https://npm.example", |request| match request.url.expose() {
-            "https://npm.example/a" => Response::new(
-                200,
-                r#"{"versions": {"1.0.0": {"dist": {"tarball": "https://files.example/x"}}}}"#,
-            ),
+            "https://npm.example/a" => {
+                Response::new(200, r#"{"versions": {"1.0.0": {"dist": {"tarball": "https://files.example/x"}}}}"#)
+            }
             "https://files.example/x" => Response::new(302, "").with_header("location", "/y").unwrap(),
             "https://files.example/y" => Response::new(200, "the tarball"),
             _ => Response::new(404, ""),
@@ -466,10 +476,10 @@ mod tests {
             ("https://npm.internal", false, true),
         ] {
             let settings = Settings { registry: Some(Url::parse(url).unwrap()), ..Settings::default() };
-            let transport: Arc<dyn Transport> = Arc::new(overskill_http::transport_fn(|_| async { Ok(Response::new(200, "")) }));
+            let transport: Arc<dyn Transport> =
+                Arc::new(overskill_http::transport_fn(|_| async { Ok(Response::new(200, "")) }));
             let clock: Arc<dyn Clock> = Arc::new(overskill_core::SystemClock);
-            let calling =
-                Calling { transport: Some(transport), clock, plain_http, downloads: 1, max_tarball_bytes: 1 };
+            let calling = Calling { transport: Some(transport), clock, plain_http, downloads: 1, max_tarball_bytes: 1 };
             assert_eq!(Registries::new(&settings, calling).is_ok(), fine, "{url}");
         }
     }

@@ -254,7 +254,8 @@ mod tests {
         registry_of("https://npm.example", move |request| {
             let name = request.url.path()[1..].replace("%2F", "/");
             let versions = packages.iter().filter(|it| it.0 == name);
-            let versions: Vec<String> = versions.map(|(_, version, entry)| format!("\"{version}\": {{{entry}}}")).collect();
+            let versions: Vec<String> =
+                versions.map(|(_, version, entry)| format!("\"{version}\": {{{entry}}}")).collect();
             if versions.is_empty() {
                 return Response::new(404, "");
             }
@@ -285,7 +286,11 @@ mod tests {
                 ("react", "18.3.0", ""),
                 ("react", "19.0.0", ""),
                 ("ui", "1.0.0", r#""peerDependencies": {"react": ">=16"}, "dependencies": {"util": "^2"}"#),
-                ("old", "1.0.0", r#""peerDependencies": {"react": "^19"}, "dependencies": {"util": "^1", "deep": "*"}"#),
+                (
+                    "old",
+                    "1.0.0",
+                    r#""peerDependencies": {"react": "^19"}, "dependencies": {"util": "^1", "deep": "*"}"#,
+                ),
                 ("deep", "1.0.0", r#""dependencies": {"util": "^2", "old": "*"}"#),
                 ("util", "1.0.0", ""),
                 ("util", "2.0.0", ""),
@@ -304,7 +309,11 @@ mod tests {
         let tree = resolve(
             r#"{"dependencies": {"a": "*", "b": "*"}}"#,
             &[
-                ("a", "1.0.0", r#""peerDependencies": {"p": ">=1", "q": "*"}, "peerDependenciesMeta": {"q": {"optional": true}}"#),
+                (
+                    "a",
+                    "1.0.0",
+                    r#""peerDependencies": {"p": ">=1", "q": "*"}, "peerDependenciesMeta": {"q": {"optional": true}}"#,
+                ),
                 ("b", "1.0.0", r#""peerDependencies": {"p": "<3"}"#),
                 ("p", "1.0.0", ""),
                 ("p", "2.0.0", r#""dependencies": {"r": "1"}"#),
@@ -345,11 +354,8 @@ mod tests {
         let locked = br#"{"lockfileVersion": 3, "packages": {"node_modules/a": {"version": "1.0.0"},
             "node_modules/b": {"version": "1.0.0"}, "node_modules/b/node_modules/x": {"version": "1.0.0"}}}"#;
         let mut tree = lock::parse(locked).unwrap();
-        let registries = registry(&[
-            ("a", "1.9.0", ""),
-            ("b", "2.0.0", ""),
-            ("c", "1.0.0", r#""dependencies": {"a": "^1.5"}"#),
-        ]);
+        let registries =
+            registry(&[("a", "1.9.0", ""), ("b", "2.0.0", ""), ("c", "1.0.0", r#""dependencies": {"a": "^1.5"}"#)]);
         complete(&mut tree, &manifest.dependencies, &manifest, &registries).await.unwrap();
         assert_eq!(places(&tree), ["a@1.0.0", "b@2.0.0", "c@1.0.0", "c/a@1.9.0"]);
     }

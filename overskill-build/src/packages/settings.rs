@@ -68,9 +68,10 @@ impl Settings {
         match fs::read_to_string(path) {
             Ok(text) => self.read_npmrc(&text, |name| env::var(name).ok()),
             Err(e) if may_lack && e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => {
-                Err(Error::invalid(".npmrc cannot be read").at("npm", "build").with("path", path.display()).caused_by(e))
-            }
+            Err(e) => Err(Error::invalid(".npmrc cannot be read")
+                .at("npm", "build")
+                .with("path", path.display())
+                .caused_by(e)),
         }
     }
 

@@ -148,7 +148,9 @@ mod tests {
         ]);
         tree.nodes.get_mut("node_modules/vite").unwrap().dev = true;
         tree.nodes.get_mut("node_modules/lib").unwrap().peers.insert("vite".into(), "*".into());
-        let needed = |tree: &Tree, start: &str, all| tree.needed([start], all).into_iter().map(name_at).map(str::to_owned).collect::<Vec<_>>();
+        let needed = |tree: &Tree, start: &str, all| {
+            tree.needed([start], all).into_iter().map(name_at).map(str::to_owned).collect::<Vec<_>>()
+        };
         assert_eq!(needed(&tree, "node_modules/app", false), ["app", "lib"]);
         assert_eq!(needed(&tree, "node_modules/app", true), ["app", "lib", "rollup", "vite"]);
         assert_eq!(needed(&tree, "node_modules/vite", false), ["rollup", "vite"]);
