@@ -20,7 +20,7 @@ use std::{
     },
 };
 
-/// Knows every package but those whose names begin with `unknown`; `react` and the like are CommonJS, names that end in
+/// Knows every package but those whose names begin with `unknown`; `react` and the like are `CommonJS`, names ending in
 /// `css` are style sheets.
 #[derive(Debug, Default)]
 pub(crate) struct Packages {

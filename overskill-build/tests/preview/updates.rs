@@ -212,8 +212,8 @@ async fn variables_and_configuration_load_pages_anew() {
     let now = snapshot(2, &[]);
     let same = app.preview.replace(&now, &env(1, &[])).await.unwrap();
     assert_eq!(same, [], "older or equal sources leave those shown");
-    let set = env(2, &[("VITE_TITLE", EnvValue::plain("Set"))]);
-    assert_eq!(shown(&app.preview.replace(&now, &set).await.unwrap()), ["full-reload *"]);
+    let changed = env(2, &[("VITE_TITLE", EnvValue::plain("Set"))]);
+    assert_eq!(shown(&app.preview.replace(&now, &changed).await.unwrap()), ["full-reload *"]);
     assert!(app.text("/@overskill/env.js").contains("\"VITE_TITLE\":\"Set\""));
     assert!(app.text("/").contains("<title>Set</title>"));
     let sealed = env(3, &[("VITE_TITLE", EnvValue::sealed("hush"))]);
