@@ -11,6 +11,9 @@ use std::time::Duration;
 pub struct OverskillBuilder {
     platform: PlatformBuilder,
     validator_set: bool,
+    tokens: Option<LocalTokens>,
+    #[cfg(feature = "local")]
+    local: Option<overskill_local::LocalBackends>,
 }
 
 macro_rules! forward {
@@ -25,7 +28,21 @@ macro_rules! forward {
 
 impl OverskillBuilder {
     pub(crate) fn new() -> Self {
-        Self { platform: MemoryBackends::new().platform(), validator_set: false }
+        Self {
+            platform: MemoryBackends::new().platform(),
+            validator_set: false,
+            tokens: None,
+            #[cfg(feature = "local")]
+            local: None,
+        }
+    }
+
+    /// Runs this server along, and takes the tokens of its folder.
+    #[cfg(feature = "local")]
+    pub(crate) fn served_by(mut self, local: overskill_local::LocalBackends) -> Self {
+        self.tokens = Some(local.tokens().clone());
+        self.local = Some(local);
+        self
     }
 
     forward! {
@@ -90,8 +107,16 @@ impl OverskillBuilder {
 
     /// Asks every seam whether it can be used, and puts it together. The error is one report of all that is missing.
     pub async fn build(self) -> Result<Overskill> {
-        let tokens = LocalTokens::new(LocalKeys::generate(KeyId::parse("embedded")?)?);
+        let tokens = match self.tokens {
+            Some(tokens) => tokens,
+            None => LocalTokens::new(LocalKeys::generate(KeyId::parse("embedded")?)?),
+        };
         let platform = if self.validator_set { self.platform } else { self.platform.tenants(tokens.validator()) };
-        Ok(Overskill { platform: platform.build().await?, tokens })
+        Ok(Overskill {
+            platform: platform.build().await?,
+            tokens,
+            #[cfg(feature = "local")]
+            local: self.local,
+        })
     }
 }

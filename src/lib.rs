@@ -1,13 +1,21 @@
 #![doc = include_str!("../README.md")]
 
 mod builder;
+#[cfg(feature = "local")]
+mod local_platform;
 
 pub use builder::OverskillBuilder;
+#[cfg(feature = "local")]
+pub use local_platform::LocalPlatform;
+#[cfg(feature = "local")]
+pub use overskill_build as build;
 pub use overskill_core as core;
 pub use overskill_core::*;
 
 #[cfg(feature = "http")]
 pub use overskill_http as http;
+#[cfg(feature = "local")]
+pub use overskill_local as local;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use overskill_sql as sql;
 
@@ -18,15 +26,50 @@ use std::ops::Deref;
 pub struct Overskill {
     platform: Platform,
     tokens: LocalTokens,
+    #[cfg(feature = "local")]
+    local: Option<overskill_local::LocalBackends>,
 }
 
 impl Overskill {
     /// Begins to put it together. Every setter is optional: what is not set is embedded.
     ///
-    /// The embedded defaults of this version keep everything in memory; set [`records`](OverskillBuilder::records) to keep
-    /// it in a file.
+    /// The embedded defaults keep everything in memory; set [`records`](OverskillBuilder::records) to keep it in a file, or
+    /// begin with `Overskill::local`.
     pub fn builder() -> OverskillBuilder {
         OverskillBuilder::new()
+    }
+
+    /// The whole thing on one machine: everything is kept in `folder`, and one server on loopback shows previews and deployed
+    /// apps. `.await` it; [`run`](Self::run) is what answers.
+    ///
+    /// ```no_run
+    /// # async fn example() -> overskill::Result<()> {
+    /// use overskill::Overskill;
+    /// let platform = Overskill::local("./data").await?;
+    /// let server = platform.clone();
+    /// tokio::spawn(async move { server.run(std::future::pending()).await }); // the host spawns; overskill never does
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "local")]
+    pub fn local(folder: impl Into<std::path::PathBuf>) -> LocalPlatform {
+        LocalPlatform::new(folder.into())
+    }
+
+    /// The embedded backends and their server, if this platform was begun with [`local`](Self::local).
+    #[cfg(feature = "local")]
+    pub fn backends(&self) -> Option<&overskill_local::LocalBackends> {
+        self.local.as_ref()
+    }
+
+    /// [`Platform::run`], and with [`local`](Self::local) the server: until `shutdown` ends, and then until requests that are
+    /// under way were answered. The host spawns it.
+    pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
+        #[cfg(feature = "local")]
+        if let Some(local) = &self.local {
+            return local_platform::run(self, local, shutdown).await;
+        }
+        self.platform.run(shutdown).await;
     }
 
     /// What makes tokens that the embedded validator accepts. Of no use with a validator of one's own.

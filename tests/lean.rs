@@ -26,7 +26,19 @@ fn without_default_features_nothing_heavy_is_pulled_in() {
     let packages = tree("overskill", &["--no-default-features"]);
     assert_without(
         &packages,
-        &["axum", "sqlx", "sqlx-core", "oxc", "reqwest", "hyper", "overskill-http", "overskill-sql"],
+        &[
+            "axum",
+            "sqlx",
+            "sqlx-core",
+            "oxc",
+            "reqwest",
+            "hyper",
+            "notify",
+            "overskill-build",
+            "overskill-http",
+            "overskill-local",
+            "overskill-sql",
+        ],
     );
 }
 

@@ -2,6 +2,9 @@
 
 import { chromium } from "playwright-core";
 
+/** @typedef {import("playwright-core").Browser} Browser */
+/** @typedef {import("playwright-core").Page} Page */
+
 const args = [
   "--disable-background-networking",
   "--disable-component-update",
@@ -18,7 +21,7 @@ const args = [
  *
  * Its own sandbox is off only for root, for whom Chromium refuses to start with it.
  *
- * @returns {Promise<import("playwright-core").Browser>}
+ * @returns {Promise<Browser>}
  */
 export function launch() {
   return chromium.launch({

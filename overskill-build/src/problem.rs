@@ -2,7 +2,7 @@
 
 use overskill_core::FilePath;
 use serde::Serialize;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Something that keeps a part of an app from running: shown in the page's overlay and in errors. The rest of the app goes
 /// on.
@@ -75,8 +75,12 @@ impl Problem {
     }
 
     /// Says where in `source`, by byte offset, and draws the lines around it.
-    pub fn at_offset(mut self, source: &str, offset: usize) -> Self {
-        let at = Location::of(source, offset);
+    pub fn at_offset(self, source: &str, offset: usize) -> Self {
+        self.at(source, Location::of(source, offset))
+    }
+
+    /// Says where in `source`, and draws the lines around it.
+    pub fn at(mut self, source: &str, at: Location) -> Self {
         self.frame = Some(frame(source, at));
         self.at = Some(at);
         self
@@ -126,10 +130,10 @@ fn frame(source: &str, at: Location) -> String {
         let number = index + 1;
         let mark = if number == line { '>' } else { ' ' };
         let text: String = text.chars().take(WIDEST).collect();
-        frame.push_str(&format!("{mark} {number:>width$} | {text}\n"));
+        writeln!(frame, "{mark} {number:>width$} | {text}").expect("a string takes all");
         if number == line {
             let indent = (at.column as usize - 1).min(WIDEST);
-            frame.push_str(&format!("  {:width$} | {:indent$}^\n", "", ""));
+            writeln!(frame, "  {:width$} | {:indent$}^", "", "").expect("a string takes all");
         }
     }
     frame

@@ -27,10 +27,11 @@ impl PublicUrl {
         let Some(rest) = schemes.iter().find_map(|scheme| s.strip_prefix(scheme)) else {
             return refuse("must begin with https://, http://, wss:// or ws://");
         };
-        if rest.contains(['@', '?', '#']) {
+        let authority = rest.split('/').next().unwrap_or_default();
+        // An `@` in the path is no user: `/@vite/client`.
+        if authority.contains('@') || rest.contains(['?', '#']) {
             return refuse("may have no user, query or fragment");
         }
-        let authority = rest.split('/').next().unwrap_or_default();
         if authority.is_empty() || authority.starts_with(':') {
             return refuse("must name a host");
         }
@@ -47,7 +48,7 @@ mod tests {
 
     #[test]
     fn secrets_have_no_place_in_it() {
-        for good in ["https://todo42.overskill.app", "http://preview-todo42.localhost:3000/a/b", "ws://[::1]:8/ws"] {
+        for good in ["https://todo42.overskill.app", "http://preview-todo42.localhost:3000/a/b", "ws://[::1]:8/@a/ws"] {
             assert!(PublicUrl::parse(good).is_ok(), "{good}");
         }
         for bad in [

@@ -32,6 +32,14 @@ pub(crate) async fn settle<T>(
     }
 }
 
+/// Waits until whatever was written shows in every read, for cases that then read many times: a store that is stale for a
+/// while may answer the new and then the old again.
+pub(crate) async fn outlast(staleness: Duration) {
+    if !staleness.is_zero() {
+        tokio::time::sleep(staleness + staleness / 2).await;
+    }
+}
+
 /// Polls a call so many times and drops it, as a caller that has gone away does; its answer, if it had one.
 pub(crate) async fn poll_times<T>(polls: usize, call: impl Future<Output = T>) -> Option<T> {
     let mut call = pin!(call);

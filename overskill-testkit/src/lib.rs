@@ -7,12 +7,14 @@
 //!
 //! ```
 //! # mod example {
-//! use overskill_core::memory::MemoryRoutes;
+//! use overskill_core::{RouteTable, memory::MemoryRoutes};
 //! use overskill_testkit::RouteTableFixture;
 //! use std::sync::Arc;
 //!
 //! async fn fixture() -> RouteTableFixture {
-//!     RouteTableFixture::new(Arc::new(MemoryRoutes::new()))
+//!     let routes: Arc<dyn RouteTable> = Arc::new(MemoryRoutes::new());
+//!     let again = routes.clone(); // a real one opens its file or database again
+//!     RouteTableFixture::new(routes).reopen(move || std::future::ready(again.clone()))
 //! }
 //!
 //! overskill_testkit::route_table_conformance!(v1, fixture());
@@ -37,11 +39,17 @@
 //!   # }
 //!   ```
 //!
-//!   Its case still runs. Once it passes, the test fails, so that no exception outlives its reason.
+//!   Its case still runs. Once it passes, or does not apply any more, the test fails, so that no exception outlives its
+//!   reason.
+//! - **Nothing is skipped in silence.** A case does not apply where the backend's own `info` says so, and the report says
+//!   that. What the *fixture* lacks, such as a way to open the store again, fails its case until it is excepted.
+//! - **Late and slow are not wrong.** Reads of a store that declares how stale they may be are repeated for so long. A case
+//!   may take 2 minutes, or what the fixture [says](Fixture::limit).
 //! - A failure names the rule that is broken, the case, the seed and the line:
 //!   `rule broken: "…" (route_table/v1/…): …`. With `OVERSKILL_CONFORMANCE_SEED` set to that seed, the same names are
 //!   used again.
-//! - The macro makes a module (`route_table_v1` here) with the tests and an async fn `report(backend)` that runs all of
+//! - The macro makes a module (`route_table_v1` here; so a second backend in one file stands in a module of its own) with
+//!   the tests and an async fn `report(backend)` that runs all of
 //!   them and gives a [`Report`](report::Report) to publish, as JSON or Markdown. [`report::run`] does it without the
 //!   macro.
 //!
@@ -66,7 +74,7 @@ pub mod suites;
 #[cfg(feature = "tokens")]
 pub mod tokens;
 
-pub(crate) use check::{PassThrough, poll_times, race, settle};
+pub(crate) use check::{PassThrough, outlast, poll_times, race, settle};
 pub use fixture::{Fixture, Names};
 pub use keys::TestKeys;
 pub use overskill_core::TestClock;

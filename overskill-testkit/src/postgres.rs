@@ -321,8 +321,15 @@ impl PostgresCluster {
     fn watch(&self) -> Result<(Child, ChildStdin)> {
         const SCRIPT: &str = r#"
             trap '' INT TERM HUP
+            # A server that was killed leaves its file, and its number may be somebody else's by now.
+            is_ours() {
+                case "$(tr '\0' ' ' <"/proc/$2/cmdline" || ps -o args= -p "$2")" in
+                    *"$1/data"*) return 0 ;;
+                esac
+                return 1
+            }
             read -r _
-            if read -r pid 2>/dev/null <"$1/data/postmaster.pid"; then
+            if read -r pid 2>/dev/null <"$1/data/postmaster.pid" && is_ours "$1" "$pid" 2>/dev/null; then
                 kill -s QUIT "$pid" 2>/dev/null
                 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
                     kill -s 0 "$pid" 2>/dev/null || break

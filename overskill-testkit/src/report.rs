@@ -9,14 +9,18 @@ use std::{fmt::Write as _, future::Future, time::Instant};
 
 /// Runs every case of `suite`, one after the other, each on a new fixture.
 ///
+/// It runs on the caller's runtime, so a backend that blocks its thread and never gives it back is not told of here, as it
+/// is in the tests that the macros make.
+///
 /// ```
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
 /// use overskill_core::memory::MemoryRoutes;
-/// use overskill_testkit::{RouteTableFixture, report, suites::routes};
+/// use overskill_testkit::{Exception, RouteTableFixture, report, suites::routes};
 /// use std::sync::Arc;
 ///
 /// let fixture = async || RouteTableFixture::new(Arc::new(MemoryRoutes::new()));
-/// let report = report::run(&routes::V1, "memory", &[], fixture).await;
+/// let known = [Exception { case: "routes_survive_a_restart", reason: "nothing of it outlives its process" }];
+/// let report = report::run(&routes::V1, "memory", &known, fixture).await;
 /// assert!(report.conforms(), "{}", report.to_markdown());
 /// # });
 /// ```
@@ -32,22 +36,31 @@ where
     let mut cases = Vec::new();
     for case in suite.cases {
         let start = Instant::now();
-        let (outcome, message) = match run_case(suite, case, exceptions, fixture()).await {
-            CaseOutcome::Passed => (Outcome::Passed, None),
-            CaseOutcome::Failed(message) => (Outcome::Failed, Some(message)),
-            CaseOutcome::Excepted(reason, _) => (Outcome::Excepted, Some(reason.to_owned())),
-            CaseOutcome::NotApplicable(why) => (Outcome::NotApplicable, Some(why.to_owned())),
+        let (outcome, message, seen) = match run_case(suite, case, exceptions, fixture(), drop).await {
+            CaseOutcome::Passed => (Outcome::Passed, None, None),
+            CaseOutcome::Failed(message) => (Outcome::Failed, Some(message), None),
+            CaseOutcome::Excepted(reason, seen) => (Outcome::Excepted, Some(reason.to_owned()), Some(seen)),
+            CaseOutcome::NotApplicable(why) => (Outcome::NotApplicable, Some(why.to_owned()), None),
         };
         let millis = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        cases.push(CaseReport { name: case.name.to_owned(), rule: case.rule.to_owned(), outcome, message, millis });
+        let (name, rule) = (case.name.to_owned(), case.rule.to_owned());
+        cases.push(CaseReport { name, rule, outcome, message, seen, millis });
     }
-    Report { suite: suite.name.to_owned(), version: suite.version.to_owned(), backend: backend.to_owned(), cases }
+    Report {
+        kit: env!("CARGO_PKG_VERSION").to_owned(),
+        suite: suite.name.to_owned(),
+        version: suite.version.to_owned(),
+        backend: backend.to_owned(),
+        cases,
+    }
 }
 
 /// A suite's outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Report {
+    /// The version of this crate: what exactly a case does is to be read there.
+    pub kit: String,
     /// The suite's name.
     pub suite: String,
     /// The suite's version.
@@ -70,6 +83,9 @@ pub struct CaseReport {
     pub outcome: Outcome,
     /// What was broken, or why it is excepted or does not apply.
     pub message: Option<String>,
+    /// What was seen of a rule that is broken as declared: whether the exception is still about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
     /// How long it took, in milliseconds.
     pub millis: u64,
 }
@@ -84,7 +100,7 @@ pub enum Outcome {
     Failed,
     /// The rule is broken, as declared.
     Excepted,
-    /// The fixture lacks what it takes to see.
+    /// The rule is not one for this backend, by what it declares of itself.
     NotApplicable,
 }
 
@@ -107,7 +123,8 @@ impl Report {
     /// As Markdown, for people.
     pub fn to_markdown(&self) -> String {
         let count = |outcome| self.with(outcome).count();
-        let mut text = format!("# {} on {}/{}\n\n", self.backend, self.suite, self.version);
+        let mut text =
+            format!("# {} on {}/{}, overskill-testkit {}\n\n", self.backend, self.suite, self.version, self.kit);
         let _ = writeln!(
             text,
             "{} passed, {} failed, {} excepted, {} not applicable.\n\n| case | rule | outcome | why |\n|---|---|---|---|",

@@ -3,7 +3,13 @@
 use crate::Fixture;
 use futures::{FutureExt, future::LocalBoxFuture};
 use overskill_core::{Error, ParseError};
-use std::{fmt, future::Future, panic::Location, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    panic::{Location, resume_unwind},
+    sync::mpsc,
+    time::Duration,
+};
 
 /// A versioned list of cases for fixtures of type `F`.
 #[derive(Debug)]
@@ -50,7 +56,8 @@ pub type Verdict = Result<(), Stop>;
 pub enum Stop {
     /// The rule does not hold.
     Broken(Broken),
-    /// The rule cannot be seen with this fixture, which lacks something; the reason shows in the report.
+    /// The rule is not one for this backend, by what it declares of itself; the reason shows in the report. What the
+    /// *fixture* lacks is no such reason: that is declared as an exception, or it would pass in silence.
     NotApplicable(&'static str),
 }
 
@@ -150,8 +157,11 @@ pub(crate) fn shown<T: fmt::Debug + ?Sized>(value: &T) -> String {
     }
 }
 
-/// Longest time that one case may take; what hangs is broken.
-const CASE_LIMIT: Duration = Duration::from_mins(2);
+/// Longest time that one case may take if its fixture does not say; what hangs is broken.
+pub(crate) const CASE_LIMIT: Duration = Duration::from_mins(2);
+
+/// Longest time until a fixture is ready.
+const FIXTURE_LIMIT: Duration = Duration::from_mins(5);
 
 /// What became of one case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,27 +174,54 @@ pub(crate) enum CaseOutcome {
     NotApplicable(&'static str),
 }
 
-/// Runs one case on its own fixture; panics and hangs are failures too.
+/// Runs one case on its own fixture; panics and hangs are failures too. `begins` is told how long the case may take, once
+/// the fixture is ready.
 pub(crate) async fn run_case<S: ?Sized, W>(
     suite: &Suite<Fixture<S, W>>,
     case: &Case<Fixture<S, W>>,
     exceptions: &[Exception],
     fixture: impl Future<Output = Fixture<S, W>>,
+    begins: impl FnOnce(Duration),
 ) -> CaseOutcome {
     let mut seed = None;
     let run = async {
-        let fixture = fixture.await;
+        let Ok(mut fixture) = tokio::time::timeout(FIXTURE_LIMIT, fixture).await else {
+            return Err(Broken::new(format!("the fixture was not ready after {FIXTURE_LIMIT:?}")).into());
+        };
+        fixture.begin(case.name);
         seed = Some(fixture.names().seed());
-        (case.run)(&fixture).await
+        let limit = fixture.case_limit();
+        begins(limit);
+        match tokio::time::timeout(limit, (case.run)(&fixture)).await {
+            Ok(verdict) => verdict,
+            Err(_) => Err(Broken::new(format!("it was not done after {limit:?}; {SLOW}")).into()),
+        }
     };
-    let guarded = std::panic::AssertUnwindSafe(tokio::time::timeout(CASE_LIMIT, run)).catch_unwind();
-    let details = match guarded.await {
-        Ok(Ok(Ok(()))) => None,
-        Ok(Ok(Err(Stop::Broken(broken)))) => Some(broken.to_string()),
-        Ok(Ok(Err(Stop::NotApplicable(why)))) => return CaseOutcome::NotApplicable(why),
-        Ok(Err(_)) => Some(format!("it was not done after {CASE_LIMIT:?}")),
-        Err(panic) => Some(format!("it panicked: {}", panic_text(&*panic))),
+    let found = match std::panic::AssertUnwindSafe(run).catch_unwind().await {
+        Ok(Ok(())) => Found::Holds,
+        Ok(Err(Stop::Broken(broken))) => Found::Broken(broken.to_string()),
+        Ok(Err(Stop::NotApplicable(why))) => Found::NotApplicable(why),
+        Err(panic) => Found::Broken(format!("it panicked: {}", panic_text(&*panic))),
     };
+    conclude(suite, case, exceptions, seed, found)
+}
+
+const SLOW: &str = "a backend that is slow, not broken, is given more time with `Fixture::limit`";
+
+/// What a case found, before exceptions count.
+enum Found {
+    Holds,
+    Broken(String),
+    NotApplicable(&'static str),
+}
+
+fn conclude<F>(
+    suite: &Suite<F>,
+    case: &Case<F>,
+    exceptions: &[Exception],
+    seed: Option<u64>,
+    found: Found,
+) -> CaseOutcome {
     let Suite { name, version, .. } = suite;
     let Case { name: case, rule, .. } = case;
     let exception = exceptions.iter().find(|e| e.case == *case);
@@ -192,14 +229,19 @@ pub(crate) async fn run_case<S: ?Sized, W>(
         let seed = seed.map_or(String::new(), |seed| format!(" [seed {seed}]"));
         format!("rule broken: \"{rule}\" ({name}/{version}/{case}): {details}{seed}")
     };
-    match (details, exception) {
-        (None, None) => CaseOutcome::Passed,
-        (None, Some(e)) => CaseOutcome::Failed(format!(
-            "the exception is out of date: {name}/{version}/{case} passes now, so take out `{case}: {:?}`",
+    let outdated = |now: &str, e: &Exception| {
+        CaseOutcome::Failed(format!(
+            "the exception is out of date: {name}/{version}/{case} {now}, so take out `{case}: {:?}`",
             e.reason
-        )),
-        (Some(details), None) => CaseOutcome::Failed(message(details)),
-        (Some(details), Some(e)) => CaseOutcome::Excepted(e.reason, message(details)),
+        ))
+    };
+    match (found, exception) {
+        (Found::Holds, None) => CaseOutcome::Passed,
+        (Found::Holds, Some(e)) => outdated("passes now", e),
+        (Found::NotApplicable(why), None) => CaseOutcome::NotApplicable(why),
+        (Found::NotApplicable(why), Some(e)) => outdated(&format!("does not apply ({why})"), e),
+        (Found::Broken(details), None) => CaseOutcome::Failed(message(details)),
+        (Found::Broken(details), Some(e)) => CaseOutcome::Excepted(e.reason, message(details)),
     }
 }
 
@@ -208,24 +250,68 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)")
 }
 
-/// Runs one case as a test, on a runtime of its own; what the macros call.
+/// Runs one case as a test, on a runtime and threads of its own; what the macros call.
 ///
-/// The runtime has two threads, so that it serves stores of every kind and calls that race really do.
-pub fn test_case<S: ?Sized, W>(
-    suite: &Suite<Fixture<S, W>>,
+/// The runtime has two threads, so that it serves stores of every kind and calls that race really do. All of it runs beside
+/// the test's own thread, which so can tell of a backend that blocks a thread and never gives it back.
+pub fn test_case<S, W, F>(
+    suite: &'static Suite<Fixture<S, W>>,
     case: &str,
-    exceptions: &[Exception],
-    fixture: impl Future<Output = Fixture<S, W>>,
-) {
+    exceptions: &'static [Exception],
+    fixture: impl FnOnce() -> F + Send + 'static,
+) where
+    S: ?Sized + 'static,
+    W: 'static,
+    F: Future<Output = Fixture<S, W>>,
+{
     let case = suite.cases.iter().find(|c| c.name == case).expect("the macro takes the names from the suite");
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.expect("a tokio runtime can be built");
-    match runtime.block_on(run_case(suite, case, exceptions, fixture)) {
+    let (tell, told) = mpsc::channel();
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.expect("a tokio runtime can be built");
+        // Nobody listens any more only if this came too late to matter.
+        let begins = |limit| drop(tell.send(Told::Begins(limit)));
+        let outcome = runtime.block_on(run_case(suite, case, exceptions, fixture(), begins));
+        drop(tell.send(Told::Ended(outcome)));
+        // What the backend left running is stopped, and not waited for without end.
+        runtime.shutdown_timeout(Duration::from_secs(10));
+    };
+    let runner = std::thread::Builder::new().name(case.name.to_owned()).spawn(run);
+    let runner = runner.expect("a thread can be started");
+    let mut limit = FIXTURE_LIMIT;
+    let outcome = loop {
+        // A case that only waits is told so by its own clock first.
+        let grace = limit.clamp(Duration::from_secs(1), Duration::from_secs(30));
+        match told.recv_timeout(limit + grace) {
+            Ok(Told::Begins(case_limit)) => limit = case_limit,
+            Ok(Told::Ended(outcome)) => {
+                if let Err(panic) = runner.join() {
+                    resume_unwind(panic);
+                }
+                break outcome;
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let what = format!("it blocks its thread, and was not done after {limit:?}; {SLOW}");
+                break conclude(suite, case, exceptions, None, Found::Broken(what));
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => match runner.join() {
+                Err(panic) => resume_unwind(panic),
+                Ok(()) => unreachable!("it tells its outcome before it ends"),
+            },
+        }
+    };
+    match outcome {
         CaseOutcome::Passed => {}
         CaseOutcome::Failed(message) => panic!("{message}"),
         CaseOutcome::Excepted(reason, message) => println!("excepted, because {reason}; {message}"),
         CaseOutcome::NotApplicable(why) => println!("not applicable: {why}"),
     }
+}
+
+/// What the thread of a case tells.
+enum Told {
+    Begins(Duration),
+    Ended(CaseOutcome),
 }
 
 /// Refuses, when the test is compiled, exceptions of cases that the suite does not have, and those without a reason.

@@ -24,7 +24,7 @@ use aws_lc_rs::{
     hmac,
     rand::SystemRandom,
     rsa,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256},
+    signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RsaEncoding},
 };
 use base64::{
     Engine as _,
@@ -52,25 +52,31 @@ type Layout = dyn Fn(&TokenWish) -> Map<String, Value> + Send + Sync;
 struct Keys {
     es256: EcdsaKeyPair,
     es256_pkcs8: Secret,
+    es384: EcdsaKeyPair,
+    es512: EcdsaKeyPair,
     ed25519: Ed25519KeyPair,
-    hs256: [u8; 32],
-    /// Made when it is first used, for that takes long.
-    rs256: OnceLock<rsa::KeyPair>,
+    /// Of every HMAC algorithm; as long as the longest digest (RFC 7518, 3.2).
+    secret: [u8; 64],
+    /// Of every RSA algorithm. Made when it is first used, for that takes long.
+    rsa: OnceLock<rsa::KeyPair>,
     /// A key that nobody published.
     foreign: EcdsaKeyPair,
 }
 
 impl TokenMint {
-    /// ES256 tokens of `issuer` for `audience`, with the claims `iss`, `aud`, `sub`, `iat`, `nbf`, `exp`, `tenant` and
-    /// `rights`: those of core's `LocalTokens`.
+    /// ES256 tokens of `issuer` for `audience`, with the claims `iss`, `aud`, `sub`, `iat`, `nbf`, `exp`, `tenant`, `rights`
+    /// and, where a wish names an environment, `env`: those of core's `LocalTokens`.
     pub fn new(issuer: impl Into<String>, audience: impl Into<String>) -> Self {
         Self {
             issuer: issuer.into(),
             audience: audience.into(),
             algorithm: TokenAlgorithm::Es256,
             layout: Arc::new(|wish| {
-                let own = json!({ "tenant": wish.tenant.to_string(), "rights": wish.rights });
-                own.as_object().cloned().unwrap_or_default()
+                let mut own = Map::new();
+                own.insert("tenant".into(), json!(wish.tenant.to_string()));
+                own.insert("rights".into(), json!(wish.rights));
+                own.extend(wish.environment.map(|environment| ("env".to_owned(), json!(environment.as_str()))));
+                own
             }),
             keys: Arc::new(Keys::generate()),
         }
@@ -82,8 +88,11 @@ impl TokenMint {
         self
     }
 
-    /// Says which claims carry a wish's tenant and rights, for validators that read other ones than `tenant` and
-    /// `rights`. They are added to `iss`, `aud`, `sub`, `iat`, `nbf` and `exp`, or replace them.
+    /// Says which claims carry a wish's tenant, rights and environment, for validators that read other ones than `tenant`,
+    /// `rights` and `env`. They are added to `iss`, `aud`, `sub`, `iat`, `nbf` and `exp`, or replace them.
+    ///
+    /// A layout without a claim `tenant` makes [`Flaw::TenantText`] and [`Flaw::Missing`] of the tenant itself, as far as
+    /// its validator can be shown them; what it does not make, the source of a fixture has to answer with `None`.
     pub fn layout(mut self, claims: impl Fn(&TokenWish) -> Map<String, Value> + Send + Sync + 'static) -> Self {
         self.layout = Arc::new(claims);
         self
@@ -107,8 +116,8 @@ impl TokenMint {
         let signed = format!("{}.{}", encode(header.to_string()), encode(self.payload(wish)));
         let mut signature = match &wish.flaw {
             Some(Flaw::AlgNone) => Vec::new(),
-            Some(Flaw::KeyConfusion(form)) => mac(&self.public_key(algorithm, *form), signed.as_bytes()),
-            Some(Flaw::ForeignKey | Flaw::UnknownKey) => es256(&self.keys.foreign, signed.as_bytes()),
+            Some(Flaw::KeyConfusion(form)) => mac(hmac::HMAC_SHA256, &self.public_key(algorithm, *form), &signed),
+            Some(Flaw::ForeignKey | Flaw::UnknownKey) => ecdsa(&self.keys.foreign, signed.as_bytes()),
             _ => self.keys.sign(algorithm, signed.as_bytes()),
         };
         match &wish.flaw {
@@ -144,7 +153,7 @@ impl TokenMint {
         self.jwks_of(&[self.algorithm])
     }
 
-    /// The public keys of some algorithms as a JWK Set (RFC 7517). HS256 has no public key and is left out.
+    /// The public keys of some algorithms as a JWK Set (RFC 7517). Shared secrets have no public key and are left out.
     pub fn jwks_of(&self, algorithms: &[TokenAlgorithm]) -> Value {
         let keys = algorithms.iter().filter_map(|algorithm| {
             let mut jwk = self.keys.public_numbers(*algorithm)?;
@@ -156,7 +165,7 @@ impl TokenMint {
         json!({ "keys": keys.collect::<Vec<_>>() })
     }
 
-    /// The public key of an algorithm as PEM (RFC 7468); `None` for HS256.
+    /// The public key of an algorithm as PEM (RFC 7468); `None` for a shared secret.
     pub fn public_pem(&self, algorithm: TokenAlgorithm) -> Option<String> {
         self.keys.public_der(algorithm).map(|der| pem(&der))
     }
@@ -171,9 +180,9 @@ impl TokenMint {
         self.keys.es256_pkcs8.clone()
     }
 
-    /// The secret of HS256 tokens.
-    pub fn hs256_secret(&self) -> Vec<u8> {
-        self.keys.hs256.to_vec()
+    /// The secret of HS256, HS384 and HS512 tokens: 64 bytes.
+    pub fn shared_secret(&self) -> Vec<u8> {
+        self.keys.secret.to_vec()
     }
 
     fn payload(&self, wish: &TokenWish) -> String {
@@ -212,11 +221,11 @@ impl TokenMint {
         match form {
             KeyForm::Pem => pem(&der()).into_bytes(),
             KeyForm::Der => der(),
-            KeyForm::Raw => match algorithm {
-                TokenAlgorithm::Es256 => self.keys.es256.public_key().as_ref().to_vec(),
-                TokenAlgorithm::EdDsa => self.keys.ed25519.public_key().as_ref().to_vec(),
-                TokenAlgorithm::Rs256 => self.keys.rs256().public_key().as_ref().to_vec(),
-                TokenAlgorithm::Hs256 => Vec::new(),
+            KeyForm::Raw => match self.keys.of(algorithm) {
+                Key::Ecdsa(pair, _) => pair.public_key().as_ref().to_vec(),
+                Key::Ed25519(pair) => pair.public_key().as_ref().to_vec(),
+                Key::Rsa(pair, _) => pair.public_key().as_ref().to_vec(),
+                Key::Secret(_) => Vec::new(),
             },
         }
     }
@@ -229,37 +238,68 @@ impl fmt::Debug for TokenMint {
     }
 }
 
+/// The key of an algorithm, with what else the algorithm is made of.
+enum Key<'a> {
+    Ecdsa(&'a EcdsaKeyPair, &'static str),
+    Ed25519(&'a Ed25519KeyPair),
+    Rsa(&'a rsa::KeyPair, &'static dyn RsaEncoding),
+    Secret(hmac::Algorithm),
+}
+
 impl Keys {
     fn generate() -> Self {
-        let pair = || {
-            let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-                .expect("the machine has randomness");
-            let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref());
-            (pair.expect("a key that was just made is one"), Secret::new(URL_SAFE_NO_PAD.encode(pkcs8.as_ref())))
+        let pkcs8 = |of: &'static EcdsaSigningAlgorithm| {
+            let pkcs8 = EcdsaKeyPair::generate_pkcs8(of, &SystemRandom::new()).expect("the machine has randomness");
+            let pair = EcdsaKeyPair::from_pkcs8(of, pkcs8.as_ref()).expect("a key that was just made is one");
+            (pair, Secret::new(URL_SAFE_NO_PAD.encode(pkcs8.as_ref())))
         };
-        let (es256, es256_pkcs8) = pair();
-        let mut hs256 = [0; 32];
-        for chunk in hs256.chunks_mut(8) {
+        let (es256, es256_pkcs8) = pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING);
+        let mut secret = [0; 64];
+        for chunk in secret.chunks_mut(8) {
             chunk.copy_from_slice(&SystemIds.random_u64().to_le_bytes());
         }
-        let ed25519 = Ed25519KeyPair::generate().expect("the machine has randomness");
-        Self { es256, es256_pkcs8, ed25519, hs256, rs256: OnceLock::new(), foreign: pair().0 }
+        Self {
+            es256,
+            es256_pkcs8,
+            es384: pkcs8(&signature::ECDSA_P384_SHA384_FIXED_SIGNING).0,
+            es512: pkcs8(&signature::ECDSA_P521_SHA512_FIXED_SIGNING).0,
+            ed25519: Ed25519KeyPair::generate().expect("the machine has randomness"),
+            secret,
+            rsa: OnceLock::new(),
+            foreign: pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).0,
+        }
     }
 
-    fn rs256(&self) -> &rsa::KeyPair {
-        self.rs256.get_or_init(|| rsa::KeyPair::generate(rsa::KeySize::Rsa2048).expect("the machine has randomness"))
+    fn of(&self, algorithm: TokenAlgorithm) -> Key<'_> {
+        let rsa = |encoding: &'static dyn RsaEncoding| {
+            let new = || rsa::KeyPair::generate(rsa::KeySize::Rsa2048).expect("the machine has randomness");
+            Key::Rsa(self.rsa.get_or_init(new), encoding)
+        };
+        match algorithm {
+            TokenAlgorithm::Es256 => Key::Ecdsa(&self.es256, "P-256"),
+            TokenAlgorithm::Es384 => Key::Ecdsa(&self.es384, "P-384"),
+            TokenAlgorithm::Es512 => Key::Ecdsa(&self.es512, "P-521"),
+            TokenAlgorithm::Rs256 => rsa(&signature::RSA_PKCS1_SHA256),
+            TokenAlgorithm::Rs384 => rsa(&signature::RSA_PKCS1_SHA384),
+            TokenAlgorithm::Rs512 => rsa(&signature::RSA_PKCS1_SHA512),
+            TokenAlgorithm::Ps256 => rsa(&signature::RSA_PSS_SHA256),
+            TokenAlgorithm::Ps384 => rsa(&signature::RSA_PSS_SHA384),
+            TokenAlgorithm::Ps512 => rsa(&signature::RSA_PSS_SHA512),
+            TokenAlgorithm::EdDsa => Key::Ed25519(&self.ed25519),
+            TokenAlgorithm::Hs256 => Key::Secret(hmac::HMAC_SHA256),
+            TokenAlgorithm::Hs384 => Key::Secret(hmac::HMAC_SHA384),
+            TokenAlgorithm::Hs512 => Key::Secret(hmac::HMAC_SHA512),
+        }
     }
 
     fn sign(&self, algorithm: TokenAlgorithm, message: &[u8]) -> Vec<u8> {
-        match algorithm {
-            TokenAlgorithm::Es256 => es256(&self.es256, message),
-            TokenAlgorithm::EdDsa => self.ed25519.sign(message).as_ref().to_vec(),
-            TokenAlgorithm::Hs256 => mac(&self.hs256, message),
-            TokenAlgorithm::Rs256 => {
-                let pair = self.rs256();
+        match self.of(algorithm) {
+            Key::Ecdsa(pair, _) => ecdsa(pair, message),
+            Key::Ed25519(pair) => pair.sign(message).as_ref().to_vec(),
+            Key::Secret(algorithm) => mac(algorithm, &self.secret, message),
+            Key::Rsa(pair, encoding) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message, &mut signature)
-                    .expect("a key of 2048 bits signs");
+                pair.sign(encoding, &SystemRandom::new(), message, &mut signature).expect("a key of 2048 bits signs");
                 signature
             }
         }
@@ -269,31 +309,32 @@ impl Keys {
         fn der(key: &impl AsDer<PublicKeyX509Der<'static>>) -> Vec<u8> {
             key.as_der().expect("a public key has a DER form").as_ref().to_vec()
         }
-        match algorithm {
-            TokenAlgorithm::Es256 => Some(der(self.es256.public_key())),
-            TokenAlgorithm::EdDsa => Some(der(self.ed25519.public_key())),
-            TokenAlgorithm::Rs256 => Some(der(self.rs256().public_key())),
-            TokenAlgorithm::Hs256 => None,
+        match self.of(algorithm) {
+            Key::Ecdsa(pair, _) => Some(der(pair.public_key())),
+            Key::Ed25519(pair) => Some(der(pair.public_key())),
+            Key::Rsa(pair, _) => Some(der(pair.public_key())),
+            Key::Secret(_) => None,
         }
     }
 
     fn public_numbers(&self, algorithm: TokenAlgorithm) -> Option<Value> {
-        match algorithm {
-            TokenAlgorithm::Es256 => {
+        match self.of(algorithm) {
+            Key::Ecdsa(pair, curve) => {
                 // An uncompressed point (SEC 1, 2.3.3): 4, x, y.
-                let (x, y) = self.es256.public_key().as_ref()[1..].split_at(32);
-                Some(json!({ "kty": "EC", "crv": "P-256", "x": encode(x), "y": encode(y) }))
+                let point = &pair.public_key().as_ref()[1..];
+                let (x, y) = point.split_at(point.len() / 2);
+                Some(json!({ "kty": "EC", "crv": curve, "x": encode(x), "y": encode(y) }))
             }
-            TokenAlgorithm::EdDsa => {
-                Some(json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(self.ed25519.public_key().as_ref()) }))
+            Key::Ed25519(pair) => {
+                Some(json!({ "kty": "OKP", "crv": "Ed25519", "x": encode(pair.public_key().as_ref()) }))
             }
-            TokenAlgorithm::Rs256 => {
+            Key::Rsa(pair, _) => {
                 // RSAPublicKey (RFC 8017, A.1.1) of 2048 bits: 9 bytes of headers and a zero, n, 2 of header, e.
-                let der = self.rs256().public_key().as_ref();
+                let der = pair.public_key().as_ref();
                 let (n, e) = (&der[9..265], &der[267..]);
                 Some(json!({ "kty": "RSA", "n": encode(n), "e": encode(e) }))
             }
-            TokenAlgorithm::Hs256 => None,
+            Key::Secret(_) => None,
         }
     }
 }
@@ -302,9 +343,18 @@ impl TokenAlgorithm {
     const fn kid(self) -> &'static str {
         match self {
             Self::Es256 => "es256-1",
+            Self::Es384 => "es384-1",
+            Self::Es512 => "es512-1",
             Self::Rs256 => "rs256-1",
+            Self::Rs384 => "rs384-1",
+            Self::Rs512 => "rs512-1",
+            Self::Ps256 => "ps256-1",
+            Self::Ps384 => "ps384-1",
+            Self::Ps512 => "ps512-1",
             Self::EdDsa => "eddsa-1",
             Self::Hs256 => "hs256-1",
+            Self::Hs384 => "hs384-1",
+            Self::Hs512 => "hs512-1",
         }
     }
 }
@@ -325,12 +375,12 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn es256(pair: &EcdsaKeyPair, message: &[u8]) -> Vec<u8> {
-    pair.sign(&SystemRandom::new(), message).expect("a P-256 key signs").as_ref().to_vec()
+fn ecdsa(pair: &EcdsaKeyPair, message: &[u8]) -> Vec<u8> {
+    pair.sign(&SystemRandom::new(), message).expect("a key on a curve signs").as_ref().to_vec()
 }
 
-fn mac(key: &[u8], message: &[u8]) -> Vec<u8> {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref().to_vec()
+fn mac(algorithm: hmac::Algorithm, key: &[u8], message: impl AsRef<[u8]>) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(algorithm, key), message.as_ref()).as_ref().to_vec()
 }
 
 fn pem(der: &[u8]) -> String {
@@ -351,13 +401,14 @@ mod tests {
 
     /// What another library says of a token, by the published keys alone.
     fn read(mint: &TokenMint, algorithm: TokenAlgorithm, token: &str) -> jsonwebtoken::errors::Result<Value> {
-        let (name, key) = if algorithm == TokenAlgorithm::Hs256 {
-            (Algorithm::HS256, DecodingKey::from_secret(&mint.hs256_secret()))
+        let name: Algorithm = algorithm.as_str().parse().unwrap();
+        let key = if algorithm.as_str().starts_with("HS") {
+            DecodingKey::from_secret(&mint.shared_secret())
         } else {
             let keys: JwkSet = serde_json::from_value(mint.jwks_of(&[algorithm])).unwrap();
             let jwk = keys.find(mint.kid(algorithm)).unwrap();
-            let name = jwk.common.key_algorithm.unwrap().to_string().parse().unwrap();
-            (name, DecodingKey::from_jwk(jwk).unwrap())
+            assert_eq!(jwk.common.key_algorithm.unwrap().to_string(), algorithm.as_str());
+            DecodingKey::from_jwk(jwk).unwrap()
         };
         let mut validation = Validation::new(name);
         validation.validate_exp = false;
@@ -369,13 +420,39 @@ mod tests {
     #[test]
     fn another_library_accepts_every_algorithm_by_the_published_keys() {
         let mint = TokenMint::new("https://issuer.example", "overskill");
-        for algorithm in TokenAlgorithm::ALL {
+        // The library knows every algorithm but one, whose tokens the test below reads.
+        for algorithm in TokenAlgorithm::ALL.into_iter().filter(|a| *a != TokenAlgorithm::Es512) {
             let claims = read(&mint, algorithm, &mint.mint(&wish().signed_with(algorithm))).unwrap();
             assert_eq!((claims["sub"].as_str(), claims["exp"].as_i64()), (Some("ada"), Some(1_767_225_900)));
             assert_eq!(claims["tenant"], "app_todo42_tenant");
             let forged = mint.mint(&wish().signed_with(algorithm).flaw(Flaw::ForgedSignature));
             assert!(read(&mint, algorithm, &forged).is_err(), "{algorithm:?}");
         }
+    }
+
+    #[test]
+    fn es512_tokens_are_signed_with_the_published_key() {
+        let mint = TokenMint::new("https://issuer.example", "overskill");
+        let jwk = &mint.jwks_of(&[TokenAlgorithm::Es512])["keys"][0];
+        let number = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
+        assert_eq!((jwk["crv"].as_str(), number("x").len(), number("y").len()), (Some("P-521"), 66, 66));
+        let point = [vec![4], number("x"), number("y")].concat();
+        let key = signature::UnparsedPublicKey::new(&signature::ECDSA_P521_SHA512_FIXED, point);
+        let check = |token: &str| {
+            let (signed, signature) = token.rsplit_once('.').unwrap();
+            key.verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).unwrap())
+        };
+        let wish = wish().signed_with(TokenAlgorithm::Es512);
+        assert!(check(&mint.mint(&wish)).is_ok());
+        assert!(check(&mint.mint(&wish.flaw(Flaw::ForgedSignature))).is_err());
+    }
+
+    #[test]
+    fn an_environment_is_a_claim_of_its_own() {
+        let mint = TokenMint::new("https://issuer.example", "overskill");
+        let env = |wish: &TokenWish| read(&mint, TokenAlgorithm::Es256, &mint.mint(wish)).unwrap().get("env").cloned();
+        assert_eq!(env(&wish()), None);
+        assert_eq!(env(&wish().in_environment(overskill_core::Environment::Preview)), Some(json!("preview")));
     }
 
     #[test]
@@ -386,7 +463,7 @@ mod tests {
         assert!(DecodingKey::from_rsa_pem(&pem(TokenAlgorithm::Rs256)).is_ok());
         assert!(DecodingKey::from_ed_pem(&pem(TokenAlgorithm::EdDsa)).is_ok());
         assert_eq!(mint.public_pem(TokenAlgorithm::Hs256), None);
-        assert_eq!(mint.jwks_of(&TokenAlgorithm::ALL)["keys"].as_array().unwrap().len(), 3);
+        assert_eq!(mint.jwks_of(&TokenAlgorithm::ALL)["keys"].as_array().unwrap().len(), 10);
     }
 
     #[test]

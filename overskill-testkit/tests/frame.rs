@@ -163,11 +163,117 @@ async fn what_a_backend_lacks_is_told() {
 
 #[tokio::test]
 async fn a_fixture_that_cannot_reopen_is_not_passed_in_silence() {
-    let report = report::run(&V1, "table", &[], async || RouteTableFixture::new(Arc::new(Table::default()))).await;
-    assert!(report.conforms());
+    let fixture = async || RouteTableFixture::new(Arc::new(Table::default()));
+    let report = report::run(&V1, "table", &[], fixture).await;
+    assert!(!report.conforms());
     let (outcome, text) = message(&report, "routes_survive_a_restart");
-    assert_eq!((outcome, text), (Outcome::NotApplicable, "the fixture does not open its store again"));
-    assert!(report.to_markdown().contains("0 excepted, 1 not applicable."));
+    assert_eq!(outcome, Outcome::Failed);
+    assert!(text.contains("the fixture does not open its store again; say how with `reopen`, or except"), "{text}");
+    let exceptions = [Exception { case: "routes_survive_a_restart", reason: "nothing of it outlives its process" }];
+    let report = report::run(&V1, "table", &exceptions, fixture).await;
+    assert!(report.conforms() && report.to_markdown().contains("0 failed, 1 excepted"), "{}", report.to_markdown());
+}
+
+#[tokio::test]
+async fn an_exception_says_what_was_seen() {
+    let exceptions = [Exception { case: "the_fence_never_falls", reason: "rows are deleted, fence and all" }];
+    let report = run(|| Table { forgets_cleared_fences: true, ..Table::default() }, &exceptions).await;
+    let case = report.cases.iter().find(|c| c.name == "the_fence_never_falls").unwrap();
+    assert_eq!((case.outcome, case.message.as_deref()), (Outcome::Excepted, Some(exceptions[0].reason)));
+    assert!(case.seen.as_deref().unwrap().starts_with("rule broken: \"fence answers the highest"), "{:?}", case.seen);
+    assert_eq!(report.kit, env!("CARGO_PKG_VERSION"));
+}
+
+/// A case that does not apply needs no exception: it would stay when the backend begins to declare otherwise.
+#[tokio::test]
+async fn an_exception_of_what_does_not_apply_is_out_of_date() {
+    use overskill_core::{BackendName, Fencing, TargetInfo, memory::MemoryTarget};
+    use overskill_testkit::{DeploymentTargetFixture, TargetOutside, suites::target};
+    let mut info = TargetInfo::new(BackendName::parse("kit").unwrap(), "memory");
+    info.fencing = Fencing::Observed;
+    let exceptions = [Exception { case: "a_lower_fence_is_refused", reason: "it takes any fence" }];
+    let fixture =
+        async || DeploymentTargetFixture::with(Arc::new(MemoryTarget::with(info.clone())), TargetOutside::new());
+    let report = report::run(&target::V1, "memory", &exceptions, fixture).await;
+    let (outcome, text) = message(&report, "a_lower_fence_is_refused");
+    assert_eq!(outcome, Outcome::Failed);
+    assert!(text.contains("out of date") && text.contains("does not apply (the target declares"), "{text}");
+}
+
+/// Whatever seed a failure named: all cases can be run again at once, on one store that they share.
+#[tokio::test]
+async fn cases_of_one_seed_share_a_store() {
+    let table = Arc::new(Table::default());
+    let fixture = async || {
+        let again: Arc<dyn RouteTable> = table.clone();
+        RouteTableFixture::new(table.clone()).reopen(move || std::future::ready(again.clone())).seed(7)
+    };
+    let report = report::run(&V1, "shared", &[], fixture).await;
+    assert!(report.conforms(), "{}", report.to_markdown());
+}
+
+/// Answers every read after a while.
+#[derive(Debug)]
+struct Slow {
+    table: Table,
+    takes: Duration,
+    blocks: bool,
+}
+
+#[async_trait]
+impl RouteTable for Slow {
+    fn staleness(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn check(&self) -> Result<Readiness> {
+        if self.blocks {
+            std::thread::sleep(self.takes);
+        } else {
+            tokio::time::sleep(self.takes).await;
+        }
+        self.table.check().await
+    }
+
+    async fn get(&self, scope: &Scope) -> Result<Option<Route>> {
+        self.table.get(scope).await
+    }
+
+    async fn set(&self, scope: &Scope, route: &Route) -> Result<()> {
+        self.table.set(scope, route).await
+    }
+
+    async fn clear(&self, scope: &Scope, fence: Fence) -> Result<()> {
+        self.table.clear(scope, fence).await
+    }
+
+    async fn fence(&self, scope: &Scope) -> Result<Fence> {
+        self.table.fence(scope).await
+    }
+}
+
+/// What the test of `it_is_ready` says of a table whose check takes that long, where a case may take that long.
+fn checked(takes: Duration, blocks: bool, limit: Duration) -> std::result::Result<(), String> {
+    let fixture = move || {
+        let slow = Slow { table: Table::default(), takes, blocks };
+        std::future::ready(RouteTableFixture::new(Arc::new(slow)).limit(limit))
+    };
+    let test = || overskill_testkit::__macro::test_case(&V1, "it_is_ready", &[], fixture);
+    std::panic::catch_unwind(test).map_err(|panic| panic.downcast_ref::<String>().unwrap().clone())
+}
+
+#[test]
+fn a_fixture_says_how_long_a_case_may_take() {
+    let (short, long) = (Duration::from_millis(50), Duration::from_mins(1));
+    assert_eq!(checked(4 * short, false, long), Ok(()));
+    let said = checked(20 * short, false, short).unwrap_err();
+    assert!(said.contains("it was not done after 50ms") && said.contains("`Fixture::limit`"), "{said}");
+}
+
+#[test]
+fn a_backend_that_blocks_its_thread_is_told_of() {
+    let said = checked(Duration::from_mins(10), true, Duration::from_millis(100)).unwrap_err();
+    assert!(said.contains("rule broken: \"check answers") && said.contains("it blocks its thread"), "{said}");
 }
 
 #[tokio::test]

@@ -80,6 +80,41 @@ fn a_drop_leaves_nothing() {
     assert!(!folder.exists());
 }
 
+/// The number in a dead server's file may be anybody's by now.
+#[test]
+fn a_drop_after_a_kill_ends_nobody_else() {
+    let cluster = PostgresCluster::start().unwrap();
+    let folder = folder_of(&cluster.url("postgres"));
+    cluster.kill().unwrap();
+    let mut bystander = Command::new("sleep").arg("600").spawn().unwrap();
+    let file = folder.join("data/postmaster.pid");
+    let left = std::fs::read_to_string(&file).unwrap();
+    let (_, rest) = left.split_once('\n').unwrap();
+    std::fs::write(&file, format!("{}\n{rest}", bystander.id())).unwrap();
+    drop(cluster);
+    let ended = bystander.try_wait().unwrap();
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+    assert_eq!(ended, None, "a process that has nothing to do with it was ended");
+    assert!(!folder.exists());
+}
+
+/// One of ten: the machine may have other things to do.
+#[test]
+fn a_cluster_starts_within_two_seconds() {
+    let mut took = Vec::new();
+    while took.len() < 10 {
+        let since = Instant::now();
+        let cluster = PostgresCluster::start().unwrap();
+        took.push(since.elapsed());
+        drop(cluster);
+        if took.last() < Some(&Duration::from_secs(2)) {
+            return;
+        }
+    }
+    panic!("ten starts took {took:?}");
+}
+
 /// Not a test of its own: the process that `an_owner_that_is_killed_leaves_nothing` kills.
 #[test]
 fn owner_that_is_killed() {

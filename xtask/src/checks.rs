@@ -64,11 +64,13 @@ fn nextest(workspace: &Workspace) -> Result<Outcome, Failure> {
     run(&mut nextest)
 }
 
-/// Type-checks the JavaScript that runs in Node, by its `JSDoc` types.
+/// Type-checks the JavaScript that runs in Node, and what a preview brings into the page, by their `JSDoc` types.
 fn js(workspace: &Workspace) -> Result<Outcome, Failure> {
-    let mut tsc = process::program("node", workspace.root());
-    tsc.arg("tools/node_modules/typescript/bin/tsc");
-    run(tsc.args(["--project", "tools/jsconfig.json"]))
+    for project in ["tools/jsconfig.json", "overskill-build/client/jsconfig.json"] {
+        let mut tsc = process::program("node", workspace.root());
+        process::run(tsc.args(["tools/node_modules/typescript/bin/tsc", "--project", project]))?;
+    }
+    Ok(Outcome::Passed)
 }
 
 fn browser(workspace: &Workspace) -> Result<Outcome, Failure> {

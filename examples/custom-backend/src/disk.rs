@@ -47,6 +47,18 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(|e| failed("a file could not be written", e))
 }
 
+/// Adds to the end of a file. Durable when it returns: the file's contents, and its name if it is new.
+pub(crate) fn append(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || {
+        let is_new = !path.exists();
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        if is_new { fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all() } else { Ok(()) }
+    };
+    write().map_err(|e| failed("a file could not be written", e))
+}
+
 /// A failure of the disk. It may have had its effect: that is for the caller to find out.
 pub(crate) fn failed(what: &'static str, e: io::Error) -> Error {
     Error::unexpected(what, e).at("folder", "disk")

@@ -1,14 +1,13 @@
 use crate::disk;
 use async_trait::async_trait;
 use overskill_core::{
-    AppFile, AppliedChanges, CatchUp, Change, Changes, Digest, Error, FileMeta, FilePath, FileStore, Incarnation, Page,
-    Readiness, Result, Scope, Snapshot, StoreInfo, StreamPosition, SystemIds,
+    AppFile, AppliedChanges, CatchUp, Change, Changes, Digest, Error, ErrorKind, FileMeta, FilePath, FileStore,
+    Incarnation, Page, Readiness, Result, Scope, Snapshot, StoreInfo, StreamPosition, SystemIds,
 };
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
     fs,
-    io::Write,
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
@@ -60,7 +59,12 @@ impl LogFiles {
             let history = History::read(&self.log(scope))?;
             scopes.insert(scope.clone(), history);
         }
-        act(scopes.get_mut(scope).expect("it was just put there"))
+        let done = act(scopes.get_mut(scope).expect("it was just put there"));
+        if done.as_ref().is_err_and(|e| e.kind() == ErrorKind::Unexpected) {
+            // A disk that is full may have taken half a line. The log is read again, and the half cut off.
+            scopes.remove(scope);
+        }
+        done
     }
 
     fn log(&self, scope: &Scope) -> PathBuf {
@@ -172,14 +176,7 @@ impl FileStore for LogFiles {
             let line = Line(line);
             let mut text = serde_json::to_vec(&line).map_err(|e| Error::unexpected("a line could not be made", e))?;
             text.push(b'\n');
-            let mut options = fs::OpenOptions::new();
-            let write = || {
-                let mut log = options.create(true).append(true).open(self.log(scope))?;
-                log.write_all(&text)?;
-                log.sync_data()
-            };
-            let mut write = write;
-            write().map_err(|e| disk::failed("a log could not be written", e))?;
+            disk::append(&self.log(scope), &text)?;
             history.add(line);
             Ok(self.at(history.lines.len()))
         })

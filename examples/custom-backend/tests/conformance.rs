@@ -3,7 +3,7 @@
 #![allow(clippy::unused_async, reason = "a fixture is awaited: most have to connect to something")]
 
 use custom_backend::{FolderTarget, LogFiles};
-use overskill_core::{BackendName, FileStore};
+use overskill_core::{BackendName, DeploymentTarget, FileStore};
 use overskill_testkit::{DeploymentTargetFixture, FileStoreFixture, TargetOutside};
 use std::sync::Arc;
 
@@ -21,13 +21,20 @@ async fn log_files() -> FileStoreFixture {
 
 async fn folder_target() -> DeploymentTargetFixture {
     let folder = tempfile::tempdir().unwrap();
-    let target = FolderTarget::new(BackendName::parse("folder").unwrap(), folder.path());
+    let path = folder.path().to_owned();
+    let open = move || FolderTarget::new(BackendName::parse("folder").unwrap(), &path);
+    let target = open();
     let outside = target.clone();
     let outside = TargetOutside::new().serving(move |scope, path| {
         let asset = outside.asset(&scope, &path).map(|bytes| bytes.map(Into::into));
         async { asset }
     });
-    DeploymentTargetFixture::with(Arc::new(target), outside).keep(folder)
+    DeploymentTargetFixture::with(Arc::new(target), outside)
+        .reopen(move || {
+            let again: Arc<dyn DeploymentTarget> = Arc::new(open());
+            async { again }
+        })
+        .keep(folder)
 }
 
 overskill_testkit::file_store_conformance!(v1, log_files());

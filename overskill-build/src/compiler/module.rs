@@ -1,6 +1,6 @@
 //! What the compiler makes of one file.
 
-use crate::Location;
+use crate::{Location, Problem};
 use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 /// One file, transformed: an ES module that still names what it imports as its author did.
@@ -22,12 +22,24 @@ pub struct Module {
     pub hot: Hot,
     /// Whether React components are registered in it.
     pub refresh: bool,
-    /// Which `import.meta.env` names it reads, but for those that were inlined.
+    /// Which `import.meta.env` names it reads, but for those that were inlined; `*` where it takes the whole object.
     pub env: BTreeSet<String>,
     /// What it exports; `None` with `export * from`.
     pub exports: Option<BTreeSet<String>>,
     /// A style sheet's own facts.
     pub style: Option<Style>,
+    /// What will most likely not work, though it keeps nothing from being served.
+    pub warnings: Vec<Problem>,
+}
+
+impl Module {
+    /// About how many bytes it keeps in memory.
+    pub fn retained_bytes(&self) -> u64 {
+        let imports: usize = self.imports.iter().map(|import| import.specifier.len() + 160).sum();
+        let style = self.style.as_ref().map_or(0, |style| style.css.len() + style.references.len() * 160);
+        let map = self.source_map.as_ref().map_or(0, |map| map.len());
+        (size_of::<Self>() + self.code.len() + map + imports + style) as u64
+    }
 }
 
 /// One import.

@@ -23,6 +23,22 @@ pub trait DependencyResolver: Debug + Send + Sync + 'static {
     async fn prepare(&self, request: &PackageRequest) -> Result<Arc<Prepared>>;
 }
 
+macro_rules! forward {
+    ($($Pointer:ident),*) => {$(
+        #[async_trait]
+        impl<R: DependencyResolver + ?Sized> DependencyResolver for $Pointer<R> {
+            async fn check(&self) -> Result<Readiness> {
+                (**self).check().await
+            }
+
+            async fn prepare(&self, request: &PackageRequest) -> Result<Arc<Prepared>> {
+                (**self).prepare(request).await
+            }
+        }
+    )*};
+}
+forward!(Arc, Box);
+
 /// What an app imports from packages.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -66,6 +82,13 @@ pub struct Prepared {
     pub files: BTreeMap<String, PackageFile>,
 }
 
+impl Prepared {
+    /// Nothing yet, under `digest`: for implementations of [`DependencyResolver`], which fill in the rest.
+    pub fn new(digest: Digest) -> Self {
+        Self { digest, entries: BTreeMap::new(), failed: BTreeMap::new(), lock: None, files: BTreeMap::new() }
+    }
+}
+
 /// What a specifier leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -74,7 +97,7 @@ pub enum PackageEntry {
     Module {
         /// Name among [`Prepared::files`].
         file: String,
-        /// It comes from a CommonJS module: its one export is `default`, which is `module.exports`.
+        /// It comes from a `CommonJS` module: its one export is `default`, which is `module.exports`.
         common_js: bool,
     },
     /// A style sheet: the name of its file.

@@ -15,6 +15,8 @@ pub struct PageRequest {
     pub accept: Option<String>,
     /// The `If-None-Match` header.
     pub if_none_match: Option<String>,
+    /// The token that the page's socket has to show; the server that checks it puts it in. It is written into pages.
+    pub socket_token: Option<String>,
 }
 
 impl PageRequest {

@@ -44,6 +44,7 @@ suite! {
         a_released_lease_is_free_and_fences_grow: "a released lease is free at once, and the next one has a higher fence";
         a_stale_fence_writes_nothing: "a commit under a fence that was overtaken is a conflict: no event is written and no lease changes";
         events_and_lease_happen_together: "the events and the lease of one commit happen together";
+        a_lease_is_its_deployments_alone: "a lease is kept and released by its own deployment alone: another's commit under the same fence is a conflict and changes nothing";
         a_lease_changes_without_events: "a commit without events changes the lease alone";
         a_commit_without_lease_needs_none: "a commit that leaves the lease alone is taken while another deployment holds it";
         of_concurrent_takes_one_wins: "of concurrent takes of one scope exactly one succeeds, and no fence is given out twice";

@@ -45,6 +45,7 @@ suite! {
         jobs_are_listed_by_name: "list gives a scope's jobs in name order, page by page, each once";
         a_job_is_replaced: "a job that is put again replaces the one of its name";
         a_removed_job_is_gone: "a removed job is not listed, not triggered and makes no runs; those that wait are dropped; removing nothing is fine";
+        a_claimed_run_outlives_its_job: "a run that is claimed when its job is removed stays its worker's, and ends as they say";
         payloads_have_a_limit: "a payload of the largest size passes whole, a larger one is refused and nothing is put";
         a_trigger_makes_a_run: "a trigger makes a run that is due at that moment, with the job's payload, as the first try";
         the_same_run_twice_is_one_run: "the same run triggered again is one run, even after it is over";
@@ -62,7 +63,7 @@ suite! {
         an_overlapping_run_may_be_allowed: "where the job allows it, runs overlap";
         scopes_know_nothing_of_each_other: "jobs and runs are seen, triggered and removed in their own scope alone";
         pointers_and_wrappers_answer_alike: "a wrapped scheduler and queue answer as themselves";
-        it_is_ready: "check answers that nothing is missing, and names the backend";
+        it_is_ready: "check of the scheduler, and of the queue, answers that nothing is missing, and names the backend";
     }
     in claiming {
         what_is_not_due_waits: "a run is claimed when it is due, not before";
@@ -89,6 +90,6 @@ suite! {
         ends_are_answered_in_order: "the ends of several runs are taken each on its own, and answered in order";
         history_is_newest_first: "history has the newest runs first, each with its state, no more than asked for";
         pruning_forgets_what_is_over: "prune forgets runs that were over before the moment, and no others";
-        jobs_survive_a_restart: "jobs, runs, leases and fences are durable";
+        jobs_survive_a_restart: "jobs, runs, their ends, leases and fences are durable";
     }
 }

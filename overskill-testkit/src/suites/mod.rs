@@ -45,7 +45,7 @@ macro_rules! suite {
                     const _: () = $crate::__macro::admit(&$crate::suites::$module::$VERSION, EXCEPTIONS);
 
                     /// Runs the suite and gathers its outcome, for publishing.
-                    #[allow(dead_code)]
+                    #[allow(dead_code, clippy::future_not_send)]
                     pub async fn report(backend: &str) -> $crate::report::Report {
                         let fixture = async || { ($d fixture).await };
                         $crate::report::run(&$crate::suites::$module::$VERSION, backend, EXCEPTIONS, fixture).await
@@ -54,7 +54,7 @@ macro_rules! suite {
                     $($(#[test]
                     fn $case() {
                         let suite = &$crate::suites::$module::$VERSION;
-                        $crate::__macro::test_case(suite, stringify!($case), EXCEPTIONS, async { ($d fixture).await });
+                        $crate::__macro::test_case(suite, stringify!($case), EXCEPTIONS, || async { ($d fixture).await });
                     })+)+
                 }
             };

@@ -27,7 +27,7 @@ impl PreviewOutside {
 
     /// Says how a file of an open preview is read, by its path among the sources; `None` when there is none. It is asked
     /// for text files in `public/` alone, which every host serves as they are. Without this, cases believe what the host
-    /// says of itself.
+    /// says of itself, and `it_can_be_seen_from_outside` has to be excepted.
     pub fn serving<F>(mut self, read: impl Fn(Scope, FilePath) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Option<Bytes>>> + Send + 'static,
@@ -70,6 +70,7 @@ suite! {
         scopes_know_nothing_of_each_other: "what is opened, updated or closed is so in its own scope alone";
         a_dropped_call_leaves_all_or_nothing: "a call whose future is dropped happened or did not, and the host goes on working";
         pointers_and_wrappers_answer_alike: "a wrapped host answers as the host itself";
+        it_can_be_seen_from_outside: "what an open preview shows is what its viewers are served";
         it_is_ready: "check answers that nothing is missing, and names the backend";
     }
 }
@@ -77,7 +78,9 @@ suite! {
 mod cases {
     use super::PreviewHostFixture as F;
     use crate::{
-        Verdict, fixtures,
+        Verdict,
+        fixture::unseen,
+        fixtures, race,
         suite::{ensure, ensure_eq},
     };
     use overskill_core::{
@@ -277,10 +280,10 @@ mod cases {
             let (scope, _) = opened(f, "first").await?;
             let updates = (2..10).map(|n| {
                 let (host, scope) = (f.store().clone(), scope.clone());
-                tokio::spawn(async move { (n, host.apply(&scope, at(1), at(n), &put(0, &n.to_string())).await) })
+                async move { (n, host.apply(&scope, at(1), at(n), &put(0, &n.to_string())).await) }
             });
             let (mut applied, mut missed) = (Vec::new(), Vec::new());
-            for (n, done) in futures::future::join_all(updates).await.into_iter().flatten() {
+            for (n, done) in race(updates).await? {
                 match done? {
                     Update::Applied => applied.push(n),
                     Update::Missed { have } => missed.push(have),
@@ -370,6 +373,17 @@ mod cases {
         wrapped.close(&scope).await?;
         ensure_eq!(f.store().status(&scope).await?, PreviewStatus::Closed, "status after close through a wrapper");
         Ok(())
+    }
+
+    pub(super) async fn it_can_be_seen_from_outside(f: &F) -> Verdict {
+        if f.besides().serving.is_none() {
+            return Err(unseen("the fixture does not say how files are read; say how with `PreviewOutside::serving`"));
+        }
+        let (scope, _) = opened(f, "first").await?;
+        ensure_shows(f, &scope, at(1), &[(0, Some("first")), (1, None)]).await?;
+        f.store().apply(&scope, at(1), at(2), &put(1, "second")).await?;
+        ensure_shows(f, &scope, at(2), &[(0, Some("first")), (1, Some("second"))]).await?;
+        Ok(f.store().close(&scope).await?)
     }
 
     pub(super) async fn it_is_ready(f: &F) -> Verdict {

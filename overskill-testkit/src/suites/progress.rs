@@ -78,6 +78,7 @@ suite! {
         large_events_pass: "an event of the largest details and message that the schema has passes whole";
         telling_does_not_block: "ten thousand events are told without waiting for anybody, and each has its place";
         pointers_answer_alike: "a sink behind pointers is told as the sink itself";
+        it_is_ready: "check answers that nothing is missing, and names the backend";
     }
 }
 
@@ -261,15 +262,25 @@ mod cases {
 
     pub(super) async fn telling_does_not_block(f: &F) -> Verdict {
         const EVENTS: usize = 10_000;
-        // What it takes is microseconds each; a sink that waits for anybody takes far longer.
-        const LIMIT: Duration = Duration::from_secs(20);
+        // What it takes is microseconds. A busy machine holds up one of ten at most; a disk or a network holds up all.
+        const TYPICAL: Duration = Duration::from_millis(1);
+        const LONGEST: Duration = Duration::from_secs(5);
         let stream = stream(f);
-        let start = Instant::now();
+        let mut took = Vec::with_capacity(EVENTS);
         for i in 0..EVENTS {
-            f.store().emit(event(f, &stream, K::FileUpdate, "call", i));
+            let event = event(f, &stream, K::FileUpdate, "call", i);
+            let start = Instant::now();
+            f.store().emit(event);
+            took.push(start.elapsed());
+            // Looked at early too: what takes that long each time need not be waited for to the end.
+            if [EVENTS / 20, EVENTS].contains(&took.len()) {
+                let mut sorted = took.clone();
+                sorted.sort_unstable();
+                let (typical, longest) = (sorted[sorted.len() * 9 / 10], sorted[sorted.len() - 1]);
+                ensure!(typical < TYPICAL, "one of ten of {} events took {typical:?} or longer", took.len());
+                ensure!(longest < LONGEST, "one of {} events took {longest:?}", took.len());
+            }
         }
-        let took = start.elapsed();
-        ensure!(took < LIMIT, "{EVENTS} events took {took:?}");
         let arrived = |got: &[Published]| got.last().is_some_and(|p| p.position.seq == EVENTS as u64);
         let got = read(f, &stream, arrived).await?;
         ensure!(arrived(&got), "the last of {EVENTS} events has the place {:?}", got.last().map(|p| p.position));
@@ -285,6 +296,14 @@ mod cases {
         let got = read(f, &stream, |got| got.len() == 1).await?;
         let got: Vec<_> = got.into_iter().map(|p| p.event).collect();
         ensure_eq!(got, vec![told], "events that were told through pointers");
+        ensure_eq!(shared.check().await?, f.store().check().await?, "check through pointers");
+        Ok(())
+    }
+
+    pub(super) async fn it_is_ready(f: &F) -> Verdict {
+        let readiness = f.store().check().await?;
+        ensure!(readiness.is_ready(), "it lacks {:?}", readiness.problems());
+        ensure!(!readiness.backend().is_empty(), "the backend has no name");
         Ok(())
     }
 }

@@ -45,7 +45,7 @@ impl TargetOutside {
     }
 
     /// Says how an asset that a scope serves is read; `None` when it serves none under that path. Without this, cases
-    /// believe what the target says of itself.
+    /// believe what the target says of itself, and `it_can_be_seen_from_outside` has to be excepted.
     pub fn serving<F>(mut self, read: impl Fn(Scope, FilePath) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Result<Option<Bytes>>> + Send + 'static,
@@ -94,6 +94,8 @@ suite! {
         removing_all_leaves_nothing: "after remove of everything a scope has nothing in it";
         removing_nothing_is_fine: "remove of what is not there succeeds";
         a_removed_scope_can_be_deployed_to: "a scope that was removed takes the next deployment";
+        what_is_there_survives_a_restart: "a restart of whoever drives the target changes nothing: what is live, under which fence, and what an id stands for are known";
+        it_can_be_seen_from_outside: "what is live is what the outside is served";
         scopes_know_nothing_of_each_other: "what is deployed, activated or removed is so in its own scope alone";
         what_is_too_large_is_refused_at_once: "an artifact over the declared limits is refused, and nothing of it is there";
         servers_run_as_declared: "an app with a server is taken if the target declares so; otherwise it is unsupported, and nothing of it is there";
@@ -106,6 +108,7 @@ suite! {
         an_overtaken_activation_is_told: "status of an activation with a lower fence than the live one is superseded";
         a_lower_fence_is_refused: "where fences are enforced, activating under a lower fence than before is a conflict and changes nothing";
         one_fence_is_for_one_deployment: "where fences are enforced, another deployment under the same fence is a conflict and changes nothing";
+        a_removed_scope_remembers_its_fence: "where fences are enforced, what was overtaken stays so after everything was removed";
         of_concurrent_activations_the_highest_wins: "where fences are enforced, the highest of concurrent activations is live in the end";
         what_was_overtaken_is_restored_by_activating_again: "whatever an old fence did, activating the newest again makes it live";
         the_previous_version_is_kept: "where declared, the version before is kept, and goes live again under a new fence without staging";

@@ -30,7 +30,8 @@ pub struct TokenSource {
 
 impl TokenSource {
     /// `mint` makes the token that a case wishes for; `None` when there can be no such token for this validator, such as
-    /// one without an audience where no audience is used. The validator accepts ES256 alone.
+    /// one without an audience where no audience is used, or for one environment where tokens name none. The validator
+    /// accepts ES256 alone.
     pub fn new(mint: impl Fn(&TokenWish) -> Option<String> + Send + Sync + 'static) -> Self {
         Self { mint: Box::new(mint), accepts: vec![TokenAlgorithm::Es256], undecided: None }
     }
@@ -41,7 +42,8 @@ impl TokenSource {
         self
     }
 
-    /// Adds the same validator with a source of keys, or of memberships, that is out of reach.
+    /// Adds the same validator with a source of keys, or of memberships, that is out of reach. Without it, nobody sees that
+    /// it fails closed: a validator that asks nobody excepts `what_cannot_be_decided_is_refused` with that reason.
     pub fn undecided(mut self, validator: Arc<dyn TenantValidator>) -> Self {
         self.undecided = Some(validator);
         self
@@ -86,6 +88,7 @@ suite! {
         a_user_is_served_in_their_own_part: "where a user's part is asked for, that user's token is accepted, and the claims are theirs";
         a_users_token_is_not_widened: "a token for a user's part never speaks for the whole app, nor for another user";
         tenants_are_compared_whole: "a tenant that only looks like one is refused";
+        an_environment_passes_as_it_is: "a token for one environment has claims for that one alone";
         rights_pass_as_they_are: "the claims have the rights of the token, none more and none fewer";
         unknown_rights_are_refused: "a token that names a right that does not exist is refused";
         what_cannot_be_decided_is_refused: "while keys or memberships are out of reach, every token is refused as undecided";

@@ -27,6 +27,7 @@ enum Bug {
     NeverCollects,
     CollectsWhatIsHeld,
     KnowsNoAge,
+    IsDueAMomentEarly,
     PutLeavesItOld,
     ReleaseLeavesItOld,
     CollectsSharedBlobs,
@@ -49,6 +50,7 @@ const BUGS: &[(Bug, &[&str])] = &[
     (Bug::NeverCollects, &["what_nobody_holds_is_collected", "what_was_collected_can_be_put_again"]),
     (Bug::CollectsWhatIsHeld, &["what_is_held_is_not_collected"]),
     (Bug::KnowsNoAge, &["what_is_young_is_not_collected"]),
+    (Bug::IsDueAMomentEarly, &["what_is_young_is_not_collected"]),
     (Bug::PutLeavesItOld, &["a_put_makes_it_new_again"]),
     (Bug::ReleaseLeavesItOld, &["a_release_makes_it_new_again"]),
     (Bug::CollectsSharedBlobs, &["shared_contents_survive"]),
@@ -196,6 +198,9 @@ impl BundleStore for Bundles {
                 }
             }
             Bug::KnowsNoAge => return self.inner.collect(now.plus(Duration::from_secs(1_000_000)), min_age).await,
+            Bug::IsDueAMomentEarly => {
+                return self.inner.collect(now.plus(Duration::from_millis(1)), min_age).await;
+            }
             Bug::ListsThenDeletes => {
                 let old = |(_, (_, at)): &(&Digest, &(Artifact, Timestamp))| now.since(*at) > min_age;
                 let due: Vec<_> = {

@@ -28,7 +28,27 @@ enum Flaw {
     KnowsEverybody,
     ForgetsAtRestart,
     IsNotReady,
+    IgnoresWhoseTheLeaseIs,
 }
+
+const FLAWS: [Flaw; 16] = [
+    Flaw::ForgetsFences,
+    Flaw::ReordersEvents,
+    Flaw::LosesAnEvent,
+    Flaw::LeasesTwice,
+    Flaw::WritesUnderAStaleFence,
+    Flaw::GoesOnAfterTheEnd,
+    Flaw::CountsNothing,
+    Flaw::SharesEnvironments,
+    Flaw::ListsBackwards,
+    Flaw::LeasesTooLong,
+    Flaw::RefusesWithoutLease,
+    Flaw::AddsEvents,
+    Flaw::KnowsEverybody,
+    Flaw::ForgetsAtRestart,
+    Flaw::IsNotReady,
+    Flaw::IgnoresWhoseTheLeaseIs,
+];
 
 #[derive(Debug)]
 struct Broken {
@@ -37,19 +57,19 @@ struct Broken {
     fences: Mutex<HashMap<Scope, Fence>>,
 }
 
-async fn broken(flaw: Flaw, cases: &[&str]) {
-    breaks(&V1, cases, async || {
-        let open =
-            move |store| -> Arc<dyn DeploymentStore> { Arc::new(Broken { store, flaw, fences: Mutex::default() }) };
-        let store = MemoryDeployments::new();
-        let again = store.clone();
-        DeploymentStoreFixture::new(open(store)).reopen(move || {
-            let forgot = flaw == Flaw::ForgetsAtRestart;
-            let again = open(if forgot { MemoryDeployments::new() } else { again.clone() });
-            async { again }
-        })
+fn fixture(flaw: Flaw) -> DeploymentStoreFixture {
+    let open = move |store| -> Arc<dyn DeploymentStore> { Arc::new(Broken { store, flaw, fences: Mutex::default() }) };
+    let store = MemoryDeployments::new();
+    let again = store.clone();
+    DeploymentStoreFixture::new(open(store)).reopen(move || {
+        let forgot = flaw == Flaw::ForgetsAtRestart;
+        let again = open(if forgot { MemoryDeployments::new() } else { again.clone() });
+        async { again }
     })
-    .await;
+}
+
+async fn broken(flaw: Flaw, cases: &[&str]) {
+    breaks(&V1, cases, async || fixture(flaw)).await;
 }
 
 impl Broken {
@@ -97,6 +117,15 @@ impl DeploymentStore for Broken {
                     lease.fence = Fence::from_u64(1);
                 }
                 return Ok(committed);
+            }
+            Flaw::IgnoresWhoseTheLeaseIs => {
+                if let LeaseChange::Keep { fence, .. } | LeaseChange::Release { fence } = commit.lease
+                    && let Some(held) = self.store.lease(&commit.scope, commit.now).await?
+                    && (held.fence, held.deployment) != (fence, commit.id)
+                    && held.fence == fence
+                {
+                    commit.lease = LeaseChange::None;
+                }
             }
             Flaw::LosesAnEvent if commit.events.len() > 1 => drop(commit.events.pop()),
             Flaw::CountsNothing => commit.expected_seq = self.store.events(commit.id).await?.len() as u64,
@@ -258,6 +287,16 @@ async fn a_store_that_forgets_when_it_restarts() {
 }
 
 #[tokio::test]
+async fn a_store_that_ignores_whose_the_lease_is() {
+    broken(Flaw::IgnoresWhoseTheLeaseIs, &["a_lease_is_its_deployments_alone"]).await;
+}
+
+#[tokio::test]
 async fn a_store_that_is_not_ready() {
     broken(Flaw::IsNotReady, &["it_is_ready"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_case_passes_whatever_it_is_given() {
+    super::every_case_fails_once(&V1, &FLAWS, fixture).await;
 }

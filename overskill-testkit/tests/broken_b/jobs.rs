@@ -28,26 +28,52 @@ enum Flaw {
     RunsUnasked,
     ForgetsAtRestart,
     IsNotReady,
+    QueueIsNotReady,
+    ForgetsRunsOfRemovedJobs,
 }
+
+const FLAWS: [Flaw; 16] = [
+    Flaw::TakesAStaleEnd,
+    Flaw::IsUnfair,
+    Flaw::RunsATickTwice,
+    Flaw::LeasesTwice,
+    Flaw::RetriesAtOnce,
+    Flaw::KeepsWhatWasRemoved,
+    Flaw::CountsTriggersTwice,
+    Flaw::DropsPayloads,
+    Flaw::ListsBackwards,
+    Flaw::TriggersAnything,
+    Flaw::IsEarly,
+    Flaw::RunsUnasked,
+    Flaw::ForgetsAtRestart,
+    Flaw::IsNotReady,
+    Flaw::QueueIsNotReady,
+    Flaw::ForgetsRunsOfRemovedJobs,
+];
 
 #[derive(Debug)]
 struct Broken {
     jobs: MemoryJobs,
     flaw: Flaw,
     held: Mutex<VecDeque<RunLease>>,
+    removed: Mutex<Vec<(Scope, JobName)>>,
+}
+
+fn fixture(flaw: Flaw) -> JobsFixture {
+    let open = move |jobs| {
+        let (held, removed) = (Mutex::default(), Mutex::default());
+        Arc::new(Jobs::new(Arc::new(Broken { jobs, flaw, held, removed })))
+    };
+    let jobs = MemoryJobs::new();
+    let again = jobs.clone();
+    JobsFixture::new(open(jobs)).reopen(move || {
+        let again = open(if flaw == Flaw::ForgetsAtRestart { MemoryJobs::new() } else { again.clone() });
+        async { again }
+    })
 }
 
 async fn broken(flaw: Flaw, cases: &[&str]) {
-    breaks(&V1, cases, async || {
-        let open = move |jobs| Arc::new(Jobs::new(Arc::new(Broken { jobs, flaw, held: Mutex::default() })));
-        let jobs = MemoryJobs::new();
-        let again = jobs.clone();
-        JobsFixture::new(open(jobs)).reopen(move || {
-            let again = open(if flaw == Flaw::ForgetsAtRestart { MemoryJobs::new() } else { again.clone() });
-            async { again }
-        })
-    })
-    .await;
+    breaks(&V1, cases, async || fixture(flaw)).await;
 }
 
 #[async_trait]
@@ -74,6 +100,7 @@ impl Scheduler for Broken {
         if self.flaw == Flaw::KeepsWhatWasRemoved {
             return Ok(());
         }
+        self.removed.lock().unwrap().push((scope.clone(), name.clone()));
         self.jobs.remove(scope, name).await
     }
     async fn list(&self, scope: &Scope, after: Option<JobName>, limit: NonZeroU32) -> Result<Page<JobSpec, JobName>> {
@@ -94,7 +121,8 @@ impl Scheduler for Broken {
 #[async_trait]
 impl RunQueue for Broken {
     async fn check(&self) -> Result<Readiness> {
-        Scheduler::check(self).await
+        let readiness = Scheduler::check(self).await?;
+        Ok(if self.flaw == Flaw::QueueIsNotReady { readiness.lacks("a worker", "start one") } else { readiness })
     }
 
     async fn claim(&self, request: &ClaimRequest) -> Result<Vec<RunLease>> {
@@ -130,6 +158,10 @@ impl RunQueue for Broken {
     }
 
     async fn renew(&self, lease: &RunLease, by: Duration, now: Timestamp) -> Result<RunLease> {
+        let removed = self.removed.lock().unwrap().contains(&(lease.scope.clone(), lease.job.clone()));
+        if self.flaw == Flaw::ForgetsRunsOfRemovedJobs && removed {
+            return Err(overskill_core::Error::conflict("there is no such run"));
+        }
         self.jobs.renew(lease, by, now).await
     }
 
@@ -224,6 +256,21 @@ async fn a_scheduler_that_forgets_when_it_restarts() {
 }
 
 #[tokio::test]
+async fn a_scheduler_that_forgets_claimed_runs_of_a_removed_job() {
+    broken(Flaw::ForgetsRunsOfRemovedJobs, &["a_claimed_run_outlives_its_job"]).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_not_ready() {
+    broken(Flaw::QueueIsNotReady, &["it_is_ready"]).await;
+}
+
+#[tokio::test]
 async fn a_scheduler_that_is_not_ready() {
     broken(Flaw::IsNotReady, &["it_is_ready"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_case_passes_whatever_it_is_given() {
+    super::every_case_fails_once(&V1, &FLAWS, fixture).await;
 }

@@ -4,6 +4,7 @@
 
 mod deployments;
 mod jobs;
+mod panics;
 mod preview;
 mod progress;
 mod target;
@@ -14,7 +15,7 @@ use overskill_testkit::{
     Fixture, Suite,
     report::{self, Outcome},
 };
-use std::future::Future;
+use std::{collections::BTreeSet, future::Future};
 
 /// Runs the suite and expects that `cases` fail, each with a message that names its rule, and that not everything does:
 /// a backend that answers nothing at all would prove little.
@@ -38,4 +39,20 @@ where
     let passed = report.cases.iter().filter(|c| c.outcome == Outcome::Passed).count();
     assert!(passed > 0, "{}", report.to_markdown());
     assert!(!report.conforms());
+}
+
+/// Runs the suite on every broken backend of a list: each case fails for at least one, so that none passes whatever it is
+/// given.
+async fn every_case_fails_once<B: Copy, S: ?Sized, W>(
+    suite: &Suite<Fixture<S, W>>,
+    flaws: &[B],
+    fixture: impl Fn(B) -> Fixture<S, W>,
+) {
+    let mut caught = BTreeSet::new();
+    for flaw in flaws {
+        let report = report::run(suite, "broken", &[], async || fixture(*flaw)).await;
+        caught.extend(report.with(Outcome::Failed).map(|case| case.name.clone()));
+    }
+    let idle: Vec<_> = suite.cases.iter().map(|case| case.name).filter(|name| !caught.contains(*name)).collect();
+    assert!(idle.is_empty(), "no broken backend fails {idle:?}");
 }

@@ -22,7 +22,25 @@ enum Flaw {
     IsNotReady,
     GoesBack,
     RefusesVariables,
+    ServesNothing,
 }
+
+const FLAWS: [Flaw; 14] = [
+    Flaw::AppliesOnAWrongBase,
+    Flaw::ForgetsToDelete,
+    Flaw::KeepsOldFiles,
+    Flaw::StaysOpen,
+    Flaw::AppliesNothing,
+    Flaw::AlwaysReplaces,
+    Flaw::NeedsChanges,
+    Flaw::SeesGhosts,
+    Flaw::HasOneAddress,
+    Flaw::SharesEnvironments,
+    Flaw::IsNotReady,
+    Flaw::GoesBack,
+    Flaw::RefusesVariables,
+    Flaw::ServesNothing,
+];
 
 #[derive(Debug)]
 struct Broken {
@@ -30,17 +48,18 @@ struct Broken {
     flaw: Flaw,
 }
 
+fn fixture(flaw: Flaw) -> PreviewHostFixture {
+    let host = MemoryPreviews::new();
+    let seen = host.clone();
+    let outside = PreviewOutside::new().serving(move |scope, path| {
+        let shown = seen.shown(&scope).filter(|_| flaw != Flaw::ServesNothing);
+        async move { Ok(shown.and_then(|s| s.files.get(&path).map(|file| file.contents().clone()))) }
+    });
+    PreviewHostFixture::with(Arc::new(Broken { host, flaw }), outside)
+}
+
 async fn broken(flaw: Flaw, cases: &[&str]) {
-    breaks(&V1, cases, async || {
-        let host = MemoryPreviews::new();
-        let seen = host.clone();
-        let outside = PreviewOutside::new().serving(move |scope, path| {
-            let shown = seen.shown(&scope);
-            async move { Ok(shown.and_then(|s| s.files.get(&path).map(|file| file.contents().clone()))) }
-        });
-        PreviewHostFixture::with(Arc::new(Broken { host, flaw }), outside)
-    })
-    .await;
+    breaks(&V1, cases, async || fixture(flaw)).await;
 }
 
 impl Broken {
@@ -188,6 +207,16 @@ async fn a_host_that_shares_environments() {
 }
 
 #[tokio::test]
+async fn a_host_that_serves_nothing() {
+    broken(Flaw::ServesNothing, &["it_can_be_seen_from_outside"]).await;
+}
+
+#[tokio::test]
 async fn a_host_that_is_not_ready() {
     broken(Flaw::IsNotReady, &["it_is_ready"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_case_passes_whatever_it_is_given() {
+    super::every_case_fails_once(&V1, &FLAWS, fixture).await;
 }

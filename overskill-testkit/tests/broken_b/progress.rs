@@ -1,5 +1,5 @@
 use super::breaks;
-use overskill_core::{Progress, ProgressEvent, ProgressKind, ProgressSink, Published, StreamName};
+use overskill_core::{Progress, ProgressEvent, ProgressKind, ProgressSink, Published, Readiness, Result, StreamName};
 use overskill_testkit::{ProgressReader, ProgressSinkFixture, recording::RecordingSink, suites::progress::V1};
 use std::sync::{
     Arc, Mutex,
@@ -13,7 +13,21 @@ enum Flaw {
     MixesStreams,
     CutsDetails,
     IsSilentAtFirst,
+    Waits,
+    IsNotReady,
+    NeverEmpty,
 }
+
+const FLAWS: [Flaw; 8] = [
+    Flaw::Reorders,
+    Flaw::Loses,
+    Flaw::MixesStreams,
+    Flaw::CutsDetails,
+    Flaw::IsSilentAtFirst,
+    Flaw::Waits,
+    Flaw::IsNotReady,
+    Flaw::NeverEmpty,
+];
 
 #[derive(Debug)]
 struct Broken {
@@ -23,28 +37,39 @@ struct Broken {
     held: Mutex<Option<ProgressEvent>>,
 }
 
-async fn broken(flaw: Flaw, cases: &[&str]) {
-    breaks(&V1, cases, async || {
-        let sink = RecordingSink::new();
-        let seen = sink.clone();
-        let read = move |stream: StreamName| -> Vec<Published> {
-            if flaw == Flaw::MixesStreams {
-                // One stream for all.
-                return seen.events().first().map(|e| seen.published(&e.stream)).unwrap_or_default();
-            }
-            seen.published(&stream)
-        };
-        let reader = ProgressReader::new(move |stream| {
-            let published = read(stream);
-            async { published }
-        });
-        let sink = Broken { sink, flaw, told: AtomicUsize::new(0), held: Mutex::default() };
-        ProgressSinkFixture::with(Arc::new(sink), reader)
-    })
-    .await;
+fn fixture(flaw: Flaw) -> ProgressSinkFixture {
+    let sink = RecordingSink::new();
+    let seen = sink.clone();
+    let read = move |stream: StreamName| -> Vec<Published> {
+        if flaw == Flaw::MixesStreams {
+            // One stream for all.
+            return seen.events().first().map(|e| seen.published(&e.stream)).unwrap_or_default();
+        }
+        if flaw == Flaw::NeverEmpty && seen.published(&stream).is_empty() {
+            let call = Progress::to(Arc::new(seen.clone()), stream.clone(), "ghost").call("c", "ghost", 0);
+            call.start("boo").complete("boo");
+        }
+        seen.published(&stream)
+    };
+    let reader = ProgressReader::new(move |stream| {
+        let published = read(stream);
+        async { published }
+    });
+    let sink = Broken { sink, flaw, told: AtomicUsize::new(0), held: Mutex::default() };
+    ProgressSinkFixture::with(Arc::new(sink), reader)
 }
 
+async fn broken(flaw: Flaw, cases: &[&str]) {
+    breaks(&V1, cases, async || fixture(flaw)).await;
+}
+
+#[async_trait::async_trait]
 impl ProgressSink for Broken {
+    async fn check(&self) -> Result<Readiness> {
+        let ready = Readiness::ready("broken");
+        Ok(if self.flaw == Flaw::IsNotReady { ready.lacks("a disk", "mount one") } else { ready })
+    }
+
     fn emit(&self, mut event: ProgressEvent) {
         let n = self.told.fetch_add(1, Ordering::SeqCst);
         match self.flaw {
@@ -69,7 +94,11 @@ impl ProgressSink for Broken {
                 self.sink.emit(event);
             }
             Flaw::IsSilentAtFirst if event.kind == ProgressKind::Started => {}
-            Flaw::Loses | Flaw::IsSilentAtFirst => self.sink.emit(event),
+            Flaw::Waits => {
+                std::thread::sleep(std::time::Duration::from_micros(1_500));
+                self.sink.emit(event);
+            }
+            Flaw::Loses | Flaw::IsSilentAtFirst | Flaw::IsNotReady | Flaw::NeverEmpty => self.sink.emit(event),
         }
     }
 }
@@ -102,18 +131,20 @@ async fn a_sink_that_is_silent_at_first() {
 
 #[tokio::test]
 async fn a_sink_whose_streams_are_never_empty() {
-    breaks(&V1, &["an_untouched_stream_is_empty"], async || {
-        let sink = RecordingSink::new();
-        let seen = sink.clone();
-        let reader = ProgressReader::new(move |stream| {
-            if seen.published(&stream).is_empty() {
-                let call = Progress::to(Arc::new(seen.clone()), stream.clone(), "ghost").call("c", "ghost", 0);
-                call.start("boo").complete("boo");
-            }
-            let published = seen.published(&stream);
-            async { published }
-        });
-        ProgressSinkFixture::with(Arc::new(sink), reader)
-    })
-    .await;
+    broken(Flaw::NeverEmpty, &["an_untouched_stream_is_empty"]).await;
+}
+
+#[tokio::test]
+async fn a_sink_that_waits_for_a_disk() {
+    broken(Flaw::Waits, &["telling_does_not_block"]).await;
+}
+
+#[tokio::test]
+async fn a_sink_that_is_not_ready() {
+    broken(Flaw::IsNotReady, &["it_is_ready"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_case_passes_whatever_it_is_given() {
+    super::every_case_fails_once(&V1, &FLAWS, fixture).await;
 }

@@ -6,7 +6,7 @@ use overskill_core::{
 };
 use overskill_testkit::{DeploymentTargetFixture, TargetOutside, suites::target::V1};
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicU32, Ordering},
 };
 
@@ -26,31 +26,65 @@ enum Flaw {
     DeclaresWhatItIsNot,
     ConfusesWhatIsGone,
     IsNotReady,
+    ForgetsAtRestart,
+    ForgetsFencesWhenRemoved,
+    ServesNothing,
 }
+
+const FLAWS: [Flaw; 17] = [
+    Flaw::ActivatesOnStage,
+    Flaw::TakesAnOldFence,
+    Flaw::TakesAnotherArtifact,
+    Flaw::RemovesTooMuch,
+    Flaw::SaysItLanded,
+    Flaw::ActivatesNothing,
+    Flaw::RemovesNothing,
+    Flaw::WantsSomethingToRemove,
+    Flaw::ChangesItsHandles,
+    Flaw::SeesGhosts,
+    Flaw::StagesOnce,
+    Flaw::DeclaresWhatItIsNot,
+    Flaw::ConfusesWhatIsGone,
+    Flaw::IsNotReady,
+    Flaw::ForgetsAtRestart,
+    Flaw::ForgetsFencesWhenRemoved,
+    Flaw::ServesNothing,
+];
 
 #[derive(Debug)]
 struct Broken {
     target: MemoryTarget,
     flaw: Flaw,
     calls: AtomicU32,
+    removed: Mutex<Vec<Scope>>,
+}
+
+fn fixture(flaw: Flaw) -> DeploymentTargetFixture {
+    let mut info = TargetInfo::new(BackendName::parse("broken").unwrap(), "memory");
+    info.keeps_previous = true;
+    if flaw == Flaw::TakesAnOldFence {
+        info.fencing = Fencing::Observed;
+    }
+    let target = MemoryTarget::with(info.clone());
+    let seen = target.clone();
+    let outside = TargetOutside::new().serving(move |scope, path| {
+        let contents = seen.asset(&scope, &path).map(|file| file.contents().clone());
+        let contents = contents.filter(|_| flaw != Flaw::ServesNothing);
+        async { Ok(contents) }
+    });
+    let open = move |target| -> Arc<dyn DeploymentTarget> {
+        Arc::new(Broken { target, flaw, calls: AtomicU32::new(0), removed: Mutex::default() })
+    };
+    let again = target.clone();
+    DeploymentTargetFixture::with(open(target), outside).reopen(move || {
+        let forgot = flaw == Flaw::ForgetsAtRestart;
+        let again = open(if forgot { MemoryTarget::with(info.clone()) } else { again.clone() });
+        async { again }
+    })
 }
 
 async fn broken(flaw: Flaw, cases: &[&str]) {
-    breaks(&V1, cases, async || {
-        let mut info = TargetInfo::new(BackendName::parse("broken").unwrap(), "memory");
-        info.keeps_previous = true;
-        if flaw == Flaw::TakesAnOldFence {
-            info.fencing = Fencing::Observed;
-        }
-        let target = MemoryTarget::with(info);
-        let seen = target.clone();
-        let outside = TargetOutside::new().serving(move |scope, path| {
-            let contents = seen.asset(&scope, &path).map(|file| file.contents().clone());
-            async { Ok(contents) }
-        });
-        DeploymentTargetFixture::with(Arc::new(Broken { target, flaw, calls: AtomicU32::new(0) }), outside)
-    })
-    .await;
+    breaks(&V1, cases, async || fixture(flaw)).await;
 }
 
 #[async_trait]
@@ -101,6 +135,13 @@ impl DeploymentTarget for Broken {
             Err(e) if self.flaw == Flaw::ConfusesWhatIsGone && e.kind() == ErrorKind::NotFound => {
                 Err(overskill_core::Error::invalid("what was staged is unknown"))
             }
+            Err(e)
+                if self.flaw == Flaw::ForgetsFencesWhenRemoved
+                    && e.kind() == ErrorKind::Conflict
+                    && self.removed.lock().unwrap().contains(request.scope()) =>
+            {
+                Ok(Handle::new("nothing was here before"))
+            }
             Err(e) if self.flaw == Flaw::SaysItLanded && e.kind() == ErrorKind::Conflict => Ok(Handle::new("landed")),
             done => done,
         }
@@ -120,6 +161,9 @@ impl DeploymentTarget for Broken {
 
     async fn remove(&self, scope: &Scope, removal: Removal) -> Result<()> {
         let removal = if self.flaw == Flaw::RemovesTooMuch { Removal::All } else { removal };
+        if removal == Removal::All {
+            self.removed.lock().unwrap().push(scope.clone());
+        }
         match self.flaw {
             Flaw::RemovesNothing => Ok(()),
             Flaw::WantsSomethingToRemove if self.target.observe(scope).await?.is_empty() => {
@@ -213,6 +257,26 @@ async fn a_target_that_confuses_what_is_gone() {
 }
 
 #[tokio::test]
+async fn a_target_that_forgets_when_it_restarts() {
+    broken(Flaw::ForgetsAtRestart, &["what_is_there_survives_a_restart"]).await;
+}
+
+#[tokio::test]
+async fn a_target_that_forgets_fences_when_all_is_removed() {
+    broken(Flaw::ForgetsFencesWhenRemoved, &["a_removed_scope_remembers_its_fence"]).await;
+}
+
+#[tokio::test]
+async fn a_target_that_serves_nothing() {
+    broken(Flaw::ServesNothing, &["it_can_be_seen_from_outside", "activation_lands"]).await;
+}
+
+#[tokio::test]
 async fn a_target_that_is_not_ready() {
     broken(Flaw::IsNotReady, &["it_is_ready"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_case_passes_whatever_it_is_given() {
+    super::every_case_fails_once(&V1, &FLAWS, fixture).await;
 }

@@ -33,7 +33,30 @@ enum Flaw {
     LastsLonger,
     ConfusesReasons,
     IsNotReady,
+    ForgetsTheEnvironment,
 }
+
+const FLAWS: [Flaw; 19] = [
+    Flaw::AcceptsAlgNone,
+    Flaw::IgnoresTheSignature,
+    Flaw::IgnoresTheExpiry,
+    Flaw::IgnoresTheTenant,
+    Flaw::Widens,
+    Flaw::GivesEveryRight,
+    Flaw::RemembersAnswers,
+    Flaw::DecidesWithoutKeys,
+    Flaw::ShowsTokens,
+    Flaw::AcceptsEveryAlgorithm,
+    Flaw::AcceptsTheFuture,
+    Flaw::AcceptsEveryIssuer,
+    Flaw::FillsInClaims,
+    Flaw::AcceptsEveryHeader,
+    Flaw::TakesTheLastClaim,
+    Flaw::LastsLonger,
+    Flaw::ConfusesReasons,
+    Flaw::IsNotReady,
+    Flaw::ForgetsTheEnvironment,
+];
 
 struct Broken {
     validator: LocalValidator,
@@ -51,20 +74,21 @@ impl std::fmt::Debug for Broken {
 /// One mint for all: its RSA key takes long.
 static MINT: LazyLock<TokenMint> = LazyLock::new(|| TokenMint::new("https://issuer.example", "overskill"));
 
+fn fixture(flaw: Flaw) -> TenantValidatorFixture {
+    let kid = KeyId::parse(MINT.kid(TokenAlgorithm::Es256)).unwrap();
+    let keys = LocalKeys::from_pkcs8(kid, &MINT.es256_pkcs8()).unwrap();
+    let validator = LocalTokens::new(keys).issuer("https://issuer.example", "overskill").validator();
+    let broken = Arc::new(Broken { validator, flaw, seen: Mutex::default(), last: Mutex::default() });
+    let mut source = TokenSource::new(|wish| Some(MINT.mint(wish)));
+    if flaw == Flaw::DecidesWithoutKeys {
+        // Its keys are said to be out of reach, and it answers all the same.
+        source = source.undecided(broken.clone());
+    }
+    TenantValidatorFixture::with(broken, source)
+}
+
 async fn broken(flaw: Flaw, cases: &[&str]) {
-    breaks(&V1, cases, async || {
-        let kid = KeyId::parse(MINT.kid(TokenAlgorithm::Es256)).unwrap();
-        let keys = LocalKeys::from_pkcs8(kid, &MINT.es256_pkcs8()).unwrap();
-        let validator = LocalTokens::new(keys).issuer("https://issuer.example", "overskill").validator();
-        let broken = Arc::new(Broken { validator, flaw, seen: Mutex::default(), last: Mutex::default() });
-        let mut source = TokenSource::new(|wish| Some(MINT.mint(wish)));
-        if flaw == Flaw::DecidesWithoutKeys {
-            // Its keys are said to be out of reach, and it answers all the same.
-            source = source.undecided(broken.clone());
-        }
-        TenantValidatorFixture::with(broken, source)
-    })
-    .await;
+    breaks(&V1, cases, async || fixture(flaw)).await;
 }
 
 /// What a token says, true or not.
@@ -106,6 +130,11 @@ impl TenantValidator for Broken {
                 let claims = validate(tenant, now).await?;
                 let tenant = TenantId::of_app(claims.app().clone());
                 Ok(Claims::new(claims.subject, tenant, claims.rights, claims.expires_at))
+            }
+            (Flaw::ForgetsTheEnvironment, _) => {
+                let mut claims = validate(tenant, now).await?;
+                claims.environment = None;
+                Ok(claims)
             }
             (Flaw::GivesEveryRight, _) => {
                 let mut claims = validate(tenant, now).await?;
@@ -248,6 +277,16 @@ async fn a_validator_that_confuses_reasons() {
 }
 
 #[tokio::test]
+async fn a_validator_that_forgets_the_environment() {
+    broken(Flaw::ForgetsTheEnvironment, &["an_environment_passes_as_it_is"]).await;
+}
+
+#[tokio::test]
 async fn a_validator_that_is_not_ready() {
     broken(Flaw::IsNotReady, &["it_is_ready"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_case_passes_whatever_it_is_given() {
+    super::every_case_fails_once(&V1, &FLAWS, fixture).await;
 }

@@ -47,7 +47,9 @@ pub(super) async fn what_is_young_is_not_collected(f: &F) -> Verdict {
         Collected::default(),
         "what was collected 3,000 s after it was put, with a min_age of 3,600 s"
     );
-    ensure!(is_there(f, &artifact).await?, "an artifact that was put 3,000 s ago is gone");
+    let at_min_age = f.store().collect(f.names().after(1000).plus(MIN_AGE), MIN_AGE).await?;
+    ensure_eq!(at_min_age, Collected::default(), "what was collected when it was min_age old, to the millisecond");
+    ensure!(is_there(f, &artifact).await?, "an artifact that was put no longer than min_age ago is gone");
     Ok(())
 }
 

@@ -36,7 +36,7 @@ suite! {
     in collection {
         what_nobody_holds_is_collected: "collect removes artifacts that nobody holds and that are old enough, and counts them";
         what_is_held_is_not_collected: "collect never removes an artifact that is held";
-        what_is_young_is_not_collected: "collect leaves artifacts that were put less than min_age ago";
+        what_is_young_is_not_collected: "collect leaves artifacts that were put no longer than min_age ago";
         a_put_makes_it_new_again: "an artifact that is put again counts as new";
         a_release_makes_it_new_again: "an artifact counts as new from its release on";
         shared_contents_survive: "collecting one artifact leaves whole what others share with it";

@@ -5,7 +5,7 @@ use super::{
     shared::{D, begin, events, requested, started, take},
 };
 use crate::{
-    Verdict,
+    Verdict, race,
     suite::{ensure, ensure_eq, ensure_err},
     suites::base::{base, secs},
 };
@@ -177,6 +177,25 @@ pub(super) async fn events_and_lease_happen_together(f: &F) -> Verdict {
     Ok(())
 }
 
+pub(super) async fn a_lease_is_its_deployments_alone(f: &F) -> Verdict {
+    let (d, now) = begin(f).await?;
+    let beside = another(f, &d.scope, now).await?;
+    let (elsewhere, _) = begin(f).await?;
+    let lease = leased(f.store(), d.commit(1, [], now).lease(take("node-1", secs(30)))).await?;
+    let fence = lease.fence;
+    for thief in [&beside, &elsewhere] {
+        for change in [LeaseChange::Keep { fence, ttl: secs(90) }, LeaseChange::Release { fence }] {
+            let commit = thief.commit(1, [started()], now).lease(change.clone());
+            ensure_err!(f.store().commit(&commit).await, Conflict, "{change:?} by another deployment");
+            let read = events(f.store(), thief).await?;
+            ensure_eq!(read, vec![requested()], "events after the refused commit {change:?}");
+        }
+    }
+    ensure_eq!(f.store().lease(&d.scope, now).await?, Some(lease), "the lease after the refused commits");
+    ensure_eq!(f.store().lease(&elsewhere.scope, now).await?, None, "the lease of the other scope");
+    Ok(())
+}
+
 pub(super) async fn a_lease_changes_without_events(f: &F) -> Verdict {
     let (d, now) = begin(f).await?;
     let committed = f.store().commit(&d.commit(1, [], now).lease(take("node-1", secs(30)))).await?;
@@ -212,10 +231,13 @@ pub(super) async fn of_concurrent_takes_one_wins(f: &F) -> Verdict {
         let takes = rivals.iter().map(|d| {
             let (store, d) = (f.store().clone(), d.clone());
             let commit = d.commit(1, [], now).lease(take("node-1", secs(30)));
-            tokio::spawn(async move { (d, store.commit(&commit).await) })
+            async move {
+                let done = store.commit(&commit).await;
+                (d, done)
+            }
         });
         let mut won = Vec::new();
-        for (d, done) in futures::future::join_all(takes).await.into_iter().flatten() {
+        for (d, done) in race(takes).await? {
             match done {
                 Ok(committed) => won.extend(committed.lease.map(|l| (d, l))),
                 refused => drop(ensure_err!(refused, Conflict, "a take that lost the race")),

@@ -5,7 +5,7 @@ use super::{
     shared::{D, begin, events, requested, started, take},
 };
 use crate::{
-    Verdict,
+    Verdict, race,
     suite::{ensure, ensure_eq, ensure_err},
     suites::base::{base, secs},
 };
@@ -184,9 +184,9 @@ pub(super) async fn of_concurrent_commits_one_wins(f: &F) -> Verdict {
         let commits = (0..8).map(|n| {
             let store = f.store().clone();
             let commit = d.commit(1, [E::Built { digest: Digest::of(b"x"), bytes: n, files: 1 }], now);
-            tokio::spawn(async move { store.commit(&commit).await.map(|_| commit.events) })
+            async move { store.commit(&commit).await.map(|_| commit.events) }
         });
-        let done: Vec<_> = futures::future::join_all(commits).await.into_iter().flatten().collect();
+        let done = race(commits).await?;
         let won: Vec<_> = done.iter().flatten().collect();
         ensure_eq!(won.len(), 1, "how many of 8 commits that expect 1 event succeeded");
         for refused in done.iter().filter(|d| d.is_err()) {

@@ -58,6 +58,7 @@ suite! {
         nothing_shows_a_sealed_value: "no Debug, entry or error shows a sealed value";
         old_values_open_after_a_rotation: "when the provider has a new current key, values under older keys still open, and new values are sealed under the new key";
         reseal_moves_every_value_to_the_current_key: "reseal seals every value of every revision under the current key, changes no revision, and is safe to repeat";
+        an_interrupted_reseal_harms_nothing: "a reseal whose future is dropped loses no value, and the next one completes it";
         reseal_stays_in_its_scope: "reseal touches its own scope alone";
         a_retired_key_fails_closed: "a value whose key was retired is an error, never a missing or a raw value; names are still told";
         a_lost_value_can_be_replaced: "a variable whose key was retired can be set anew";

@@ -1,6 +1,6 @@
 use super::{F, key, newest, set, values};
 use crate::{
-    Verdict,
+    Verdict, poll_times,
     suite::{ensure, ensure_eq},
 };
 use overskill_core::{EnvChanges, EnvRevision, EnvValue, KeyId, KeyProvider, Scope};
@@ -95,6 +95,32 @@ pub(super) async fn reseal_moves_every_value_to_the_current_key(f: &F) -> Verdic
         (third, vec![("A", "a2", true), ("P", "p", false)]),
     ] {
         ensure_eq!(values(&f.store().get(&scope, revision).await?), want, "revision {revision} without the old key");
+    }
+    Ok(())
+}
+
+pub(super) async fn an_interrupted_reseal_harms_nothing(f: &F) -> Verdict {
+    for polls in 1..=8 {
+        let scope = f.names().scope();
+        let start = set("A", EnvValue::sealed("a1")).set(key("B"), EnvValue::sealed("b"));
+        let first = f.store().put(&scope, &start, None).await?;
+        let second = f.store().put(&scope, &set("A", EnvValue::sealed("a2")), None).await?;
+        let new = f.besides().rotate();
+        poll_times(polls, f.store().reseal(&scope)).await;
+        let whole = async |when: &str| -> Verdict {
+            for (revision, a) in [(first, "a1"), (second, "a2")] {
+                let want = [("A", a, true), ("B", "b", true)];
+                ensure_eq!(values(&f.store().get(&scope, revision).await?), want, "variables at {revision}, {when}");
+            }
+            Ok(())
+        };
+        whole(&format!("after a reseal that was dropped at poll {polls}")).await?;
+        f.store().reseal(&scope).await?;
+        whole("after the next reseal").await?;
+        for revision in [first, second] {
+            let want = under(&[("A", Some(&new)), ("B", Some(&new))]);
+            ensure_eq!(sealed_under(f, &scope, revision).await?, want, "which keys {revision} is sealed under");
+        }
     }
     Ok(())
 }

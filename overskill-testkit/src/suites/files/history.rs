@@ -1,19 +1,11 @@
-use super::{FileStoreFixture as F, contents, snapshot};
+use super::{FileStoreFixture as F, contents, since, snapshot};
 use crate::{
     Stop, Verdict,
     fixtures::path,
-    settle,
     suite::{ensure, ensure_eq},
 };
-use overskill_core::{AppliedChanges, CatchUp, Changes, IdsExt, Incarnation, Scope, StreamPosition};
+use overskill_core::{AppliedChanges, CatchUp, Changes, IdsExt, Incarnation, StreamPosition};
 use std::collections::BTreeMap;
-
-/// What happened since `position`, once it had the time to show: `want` entries, if the rule holds.
-async fn since(f: &F, scope: &Scope, position: StreamPosition, want: usize) -> Result<CatchUp<AppliedChanges>, Stop> {
-    let read = async || Ok(f.store().changes_since(scope, position).await?);
-    let holds = |got: &_| matches!(got, CatchUp::Entries(entries) if entries.len() == want);
-    settle(super::staleness(&**f.store()), read, holds).await
-}
 
 /// Needs a history of `applies`.
 fn needs(f: &F, applies: u32) -> Verdict {
@@ -42,7 +34,7 @@ pub(super) async fn changes_since_is_exact_and_in_order(f: &F) -> Verdict {
     }
     let mut from = start;
     for (n, entry) in entries.iter().enumerate() {
-        let got = since(f, &scope, from, entries.len() - n).await?;
+        let got = since(&**f.store(), &scope, from, entries.len() - n).await?;
         let CatchUp::Entries(got) = got else {
             return Err(crate::Broken::new(format!(
                 "changes since {from} are gone, {} applies later",
@@ -63,7 +55,11 @@ pub(super) async fn nothing_since_the_head(f: &F) -> Verdict {
     let scope = f.names().scope();
     for n in 0..3 {
         let head = f.store().apply(&scope, &Changes::new().put(path("a"), n.to_string()), None).await?;
-        ensure_eq!(since(f, &scope, head, 0).await?, CatchUp::Entries(Vec::new()), "changes since the head {head}");
+        ensure_eq!(
+            since(&**f.store(), &scope, head, 0).await?,
+            CatchUp::Entries(Vec::new()),
+            "changes since the head {head}"
+        );
     }
     Ok(())
 }
@@ -99,7 +95,7 @@ pub(super) async fn changes_since_reaches_back(f: &F) -> Verdict {
         }
     }
     let want = usize::try_from(reach).unwrap_or(usize::MAX);
-    match since(f, &scope, from, want).await? {
+    match since(&**f.store(), &scope, from, want).await? {
         CatchUp::Entries(got) => ensure_eq!(got.len(), want, "how many changes there are {reach} applies back"),
         CatchUp::Gone => ensure!(false, "the changes of the last {reach} applies are gone"),
     }
@@ -134,7 +130,7 @@ pub(super) async fn history_leads_to_the_snapshot(f: &F) -> Verdict {
     let got = snapshot(&**f.store(), &scope, position).await?;
     ensure_eq!(contents(&got.files), contents(&model), "files of the snapshot");
     for (n, (from, mut files)) in states.into_iter().enumerate() {
-        let CatchUp::Entries(entries) = since(f, &scope, from, APPLIES as usize - n).await? else {
+        let CatchUp::Entries(entries) = since(&**f.store(), &scope, from, APPLIES as usize - n).await? else {
             return Err(crate::Broken::new(format!("changes since {from} are gone, at {position}")).into());
         };
         for entry in &entries {

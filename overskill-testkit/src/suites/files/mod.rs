@@ -7,7 +7,9 @@ mod reads;
 mod writes;
 
 use crate::{Stop, settle};
-use overskill_core::{AppFile, Consistency, FilePath, FileStore, Scope, Snapshot, StreamPosition};
+use overskill_core::{
+    AppFile, AppliedChanges, CatchUp, Consistency, FilePath, FileStore, Scope, Snapshot, StreamPosition,
+};
 use std::{collections::BTreeMap, time::Duration};
 
 /// What [`file_store_conformance!`](crate::file_store_conformance) needs: a file store.
@@ -19,7 +21,8 @@ suite! {
     /// where the fixture is a [`FileStoreFixture`](crate::FileStoreFixture).
     ///
     /// Reads of a store that declares `Eventual` consistency are repeated for as long as it may be stale, and then some.
-    /// Limits over 32 MiB a file or 20,000 files a change are not tried out.
+    /// Limits over 32 MiB a file or 20,000 files a change are not tried out; a store has to take 1 KiB a file and 30 files a
+    /// change for the other cases.
     macro file_store_conformance = files, file_store_v1;
     const V1 = "file_store", v1;
     fixture FileStoreFixture;
@@ -90,6 +93,18 @@ async fn get(
 async fn snapshot(store: &dyn FileStore, scope: &Scope, want: StreamPosition) -> Result<Snapshot, Stop> {
     let read = async || Ok(store.snapshot(scope).await?);
     settle(staleness(store), read, |got| got.position == want).await
+}
+
+/// What happened since `position`, once it had the time to show: `want` entries, if the rule holds.
+async fn since(
+    store: &dyn FileStore,
+    scope: &Scope,
+    position: StreamPosition,
+    want: usize,
+) -> Result<CatchUp<AppliedChanges>, Stop> {
+    let read = async || Ok(store.changes_since(scope, position).await?);
+    let holds = |got: &_| matches!(got, CatchUp::Entries(entries) if entries.len() == want);
+    settle(staleness(store), read, holds).await
 }
 
 /// Paths with contents, for comparing.

@@ -2,7 +2,7 @@ use super::{FileStoreFixture as F, staleness};
 use crate::{
     Stop, Verdict,
     fixtures::path,
-    settle,
+    outlast,
     suite::{ensure, ensure_eq},
 };
 use overskill_core::{AppFile, Changes, FileMeta, FilePath, Page, Scope};
@@ -19,8 +19,7 @@ async fn filled(f: &F) -> Result<(Scope, BTreeMap<FilePath, AppFile>), Stop> {
         changes = changes.put(at.clone(), file.clone());
     }
     f.store().apply(&scope, &changes, None).await?;
-    let read = async || list(f, &scope, None, NonZeroU32::MAX).await;
-    settle(staleness(&**f.store()), read, |page| page.items.len() == files.len()).await?;
+    outlast(staleness(&**f.store())).await;
     Ok((scope, files))
 }
 

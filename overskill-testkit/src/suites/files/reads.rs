@@ -1,7 +1,8 @@
-use super::{FileStoreFixture as F, contents, get, snapshot};
+use super::{FileStoreFixture as F, contents, get, snapshot, staleness};
 use crate::{
     PassThrough, Verdict,
     fixtures::{app_files, noise, path},
+    outlast,
     suite::{ensure, ensure_eq, ensure_err},
 };
 use overskill_core::{AppFile, Around, CatchUp, Changes, FilePath, FileStore};
@@ -23,6 +24,7 @@ pub(super) async fn an_untouched_scope_is_empty(f: &F) -> Verdict {
 
 pub(super) async fn contents_are_read_as_they_were_put(f: &F) -> Verdict {
     let scope = f.names().scope();
+    let most = usize::try_from(f.store().info().max_file_bytes).unwrap_or(usize::MAX);
     let files: [(&str, AppFile); 8] = [
         ("empty", AppFile::new("")),
         ("text.txt", AppFile::new("line one\nline two\r\n")),
@@ -30,7 +32,7 @@ pub(super) async fn contents_are_read_as_they_were_put(f: &F) -> Verdict {
         ("every-byte.bin", AppFile::new((0..=255).collect::<Vec<u8>>())),
         ("not-utf8.txt", AppFile::new(b"\xff\xfe\x80".as_slice())),
         ("mark.txt", AppFile::new("\u{feff}with a byte order mark")),
-        ("mebibyte.bin", AppFile::new(noise(1 << 20, f.names().seed()))),
+        ("mebibyte.bin", AppFile::new(noise(most.min(1 << 20), f.names().seed()))),
         ("日本/ünïcode – “quoted” 🎉.txt", AppFile::new("日本語")),
     ];
     let mut changes = Changes::new();
@@ -161,6 +163,7 @@ pub(super) async fn pointers_and_wrappers_answer_alike(f: &F) -> Verdict {
     let at = path("a.txt");
     let position = wrapped.apply(&scope, &Changes::new().put(at.clone(), "a"), Some(start)).await?;
     ensure_eq!(position, start.next(), "position after an apply through a wrapper");
+    outlast(staleness(&**f.store())).await;
     ensure_eq!(get(f, &scope, &at, Some(&"a".into())).await?, Some("a".into()), "a file put through a wrapper");
     ensure_eq!(wrapped.get(&scope, &at).await?, Some("a".into()), "a file read through a wrapper");
     let refused = wrapped.apply(&scope, &Changes::new().delete(at.clone()), Some(start)).await;

@@ -5,7 +5,7 @@ use super::shared::{
     trigger, wait_in,
 };
 use crate::{
-    Verdict,
+    Verdict, race,
     suite::{ensure, ensure_eq, ensure_err},
     suites::base::{base, secs},
 };
@@ -91,7 +91,7 @@ pub(super) async fn no_run_is_in_two_leases(f: &F) -> Verdict {
     }
     let workers = (0..8).map(|n| {
         let queue = queue(f).clone();
-        tokio::spawn(async move {
+        async move {
             let worker = WorkerName::parse(&format!("worker-{n}"))?;
             let mut mine: Vec<RunLease> = Vec::new();
             // A claim may find nothing while others hold what it looked at.
@@ -102,10 +102,10 @@ pub(super) async fn no_run_is_in_two_leases(f: &F) -> Verdict {
                 mine.extend(claimed);
             }
             Ok::<_, overskill_core::Error>(mine)
-        })
+        }
     });
     let mut claimed = Vec::new();
-    for mine in futures::future::join_all(workers).await.into_iter().flatten() {
+    for mine in race(workers).await? {
         claimed.extend(mine?);
     }
     claimed.extend(claim(f, 100, now).await?);
@@ -216,7 +216,7 @@ pub(super) async fn a_dropped_claim_loses_nothing(f: &F) -> Verdict {
         crate::poll_times(polls, queue(f).claim(&request(3, now))).await;
         let mut claimed = claim(f, 10, now.plus(secs(61))).await?;
         // A server may still be at work on a claim that nobody waits for: what it took has expired by then.
-        for _ in 0..40 {
+        for _ in 0..400 {
             if claimed.len() >= waiting.len() {
                 break;
             }

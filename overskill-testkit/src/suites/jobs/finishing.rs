@@ -225,8 +225,11 @@ pub(super) async fn jobs_survive_a_restart(f: &F) -> Verdict {
     let (tick, job) = (minutely(&scope).payload("tick"), on_demand(&scope, "job").payload("run"));
     scheduler(f).put(&tick, now).await?;
     scheduler(f).put(&job, now).await?;
+    trigger(f, &job, now).await?;
+    let over = claim_one(f, now, "before the restart").await?;
+    done(f, &over, now).await?;
     let first = trigger(f, &job, now).await?;
-    let lease = claim_one(f, now, "before the restart").await?;
+    let lease = claim_one(f, now, "before the restart, after the run that is done").await?;
     let second = trigger(f, &job, now.plus(secs(1))).await?;
     let records = history(f, &scope, &job.name).await?;
 

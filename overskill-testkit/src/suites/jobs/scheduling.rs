@@ -4,7 +4,7 @@ use super::shared::{
     F, claim, claim_none, claim_one, done, history, limit, minutely, name, on_demand, queue, scheduler, scope, trigger,
 };
 use crate::{
-    Verdict,
+    Verdict, race,
     suite::{ensure, ensure_eq, ensure_err},
     suites::base::{base, secs},
 };
@@ -94,6 +94,19 @@ pub(super) async fn a_removed_job_is_gone(f: &F) -> Verdict {
     Ok(())
 }
 
+pub(super) async fn a_claimed_run_outlives_its_job(f: &F) -> Verdict {
+    let (scope, now) = (scope(f), base(f.names()));
+    let job = on_demand(&scope, "job");
+    scheduler(f).put(&job, now).await?;
+    trigger(f, &job, now).await?;
+    let lease = claim_one(f, now, "at first").await?;
+    scheduler(f).remove(&scope, &job.name).await?;
+    let lease = queue(f).renew(&lease, secs(600), now.plus(secs(50))).await?;
+    claim_none(f, now.plus(secs(61)), "while a run of a removed job is claimed").await?;
+    done(f, &lease, now.plus(secs(62))).await?;
+    claim_none(f, now.plus(secs(86_400)), "a day after the run of a removed job is done").await
+}
+
 pub(super) async fn payloads_have_a_limit(f: &F) -> Verdict {
     let (scope, now) = (scope(f), base(f.names()));
     let largest = crate::fixtures::noise(JobSpec::MAX_PAYLOAD_BYTES, f.names().seed());
@@ -173,13 +186,13 @@ pub(super) async fn every_node_together_makes_one_run(f: &F) -> Verdict {
         let at = now.plus(secs(60 * tick));
         let claims = (0..8).map(|n| {
             let queue = queue(f).clone();
-            tokio::spawn(async move {
+            async move {
                 let worker = WorkerName::parse(&format!("node-{n}"))?;
                 queue.claim(&ClaimRequest::new(worker, limit(3), at)).await
-            })
+            }
         });
         let mut claimed = Vec::new();
-        for leases in futures::future::join_all(claims).await.into_iter().flatten() {
+        for leases in race(claims).await? {
             claimed.extend(leases?);
         }
         // A claim may find nothing while the others hold all; what is left is claimed now.
@@ -371,9 +384,10 @@ pub(super) async fn pointers_and_wrappers_answer_alike(f: &F) -> Verdict {
 }
 
 pub(super) async fn it_is_ready(f: &F) -> Verdict {
-    let readiness = scheduler(f).check().await?;
-    ensure!(readiness.is_ready(), "it lacks {:?}", readiness.problems());
-    ensure!(!readiness.backend().is_empty(), "the backend has no name");
+    for (which, readiness) in [("scheduler", scheduler(f).check().await?), ("queue", queue(f).check().await?)] {
+        ensure!(readiness.is_ready(), "the {which} lacks {:?}", readiness.problems());
+        ensure!(!readiness.backend().is_empty(), "the backend of the {which} has no name");
+    }
     ensure!(!scheduler(f).info().name.is_empty(), "the scheduler has no name");
     Ok(())
 }

@@ -2,10 +2,10 @@
 
 use super::{DeploymentTargetFixture as F, shared::Site};
 use crate::{
-    Stop, Verdict,
-    suite::{ensure, ensure_eq, ensure_err},
+    Stop, Verdict, race,
+    suite::{ensure, ensure_err},
 };
-use overskill_core::{ErrorKind, Fence, Fencing, Observed, ObservedState, TargetStatus};
+use overskill_core::{ErrorKind, Fence, Fencing, Observed, ObservedState, Removal, TargetStatus};
 
 /// The case does not apply to a target that declares that it takes any fence.
 fn enforced(f: &F) -> Result<(), Stop> {
@@ -31,10 +31,10 @@ pub(super) async fn an_overtaken_activation_is_told(f: &F) -> Verdict {
     site.deploy(&first, 1).await?;
     site.deploy(&second, 5).await?;
     let never = site.request(3);
-    ensure_eq!(site.status(&first, 1).await?, TargetStatus::Superseded, "status of what was overtaken");
-    ensure_eq!(site.status(&never, 4).await?, TargetStatus::Superseded, "status of a lower fence that never came");
-    ensure_eq!(site.status(&never, 6).await?, TargetStatus::Absent, "status of a higher fence that never came");
-    ensure_eq!(site.status(&first, 6).await?, TargetStatus::Absent, "status of what was overtaken, under a new fence");
+    site.ensure_status(&first, 1, TargetStatus::Superseded, "status of what was overtaken").await?;
+    site.ensure_status(&never, 4, TargetStatus::Superseded, "status of a lower fence that never came").await?;
+    site.ensure_status(&never, 6, TargetStatus::Absent, "status of a higher fence that never came").await?;
+    site.ensure_status(&first, 6, TargetStatus::Absent, "status of what was overtaken, under a new fence").await?;
     site.ensure_live(&second, 5, "after status was asked").await?;
     site.tidy().await
 }
@@ -65,6 +65,23 @@ pub(super) async fn one_fence_is_for_one_deployment(f: &F) -> Verdict {
     site.tidy().await
 }
 
+pub(super) async fn a_removed_scope_remembers_its_fence(f: &F) -> Verdict {
+    enforced(f)?;
+    let site = Site::new(f);
+    let (first, late, next) = (site.request(1), site.request(2), site.request(3));
+    site.deploy(&first, 5).await?;
+    f.store().remove(&site.scope, Removal::All).await?;
+    let staged = f.store().stage(&late).await?;
+    for fence in [1, 4, 5] {
+        let refused = site.activate(&late, &staged, fence).await;
+        ensure_err!(refused, Conflict, "activating under fence {fence} after 5 and the removal of everything");
+    }
+    site.ensure_nothing_live("after the refused activations").await?;
+    site.deploy(&next, 6).await?;
+    site.ensure_live(&next, 6, "after a removed scope was deployed to under a higher fence").await?;
+    site.tidy().await
+}
+
 pub(super) async fn of_concurrent_activations_the_highest_wins(f: &F) -> Verdict {
     enforced(f)?;
     for round in 0..4 {
@@ -76,12 +93,12 @@ pub(super) async fn of_concurrent_activations_the_highest_wins(f: &F) -> Verdict
         }
         let activations = rivals.into_iter().map(|(staged, request, fence)| {
             let target = f.store().clone();
-            tokio::spawn(async move {
+            async move {
                 let done = target.activate(&request, &staged, Fence::from_u64(fence)).await;
                 (request, fence, done)
-            })
+            }
         });
-        for (request, fence, done) in futures::future::join_all(activations).await.into_iter().flatten() {
+        for (request, fence, done) in race(activations).await? {
             match done {
                 Ok(_) if fence == 6 => site.ensure_live(&request, 6, "after concurrent activations").await?,
                 Err(e) if fence == 6 || e.kind() != ErrorKind::Conflict => return Err(e.into()),

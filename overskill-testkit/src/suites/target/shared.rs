@@ -6,8 +6,8 @@ use crate::{
     suite::{ensure, ensure_eq},
 };
 use overskill_core::{
-    Artifact, DeployRequest, DeploymentId, Digest, EnvRevision, EnvSnapshot, EnvValue, Environment, Error, Fence,
-    Handle, Incarnation, Observed, ObservedState, Removal, Scope, Staged, StreamPosition, TargetStatus,
+    Artifact, DeployRequest, DeploymentId, DeploymentTarget, Digest, EnvRevision, EnvSnapshot, EnvValue, Environment,
+    Error, Fence, Handle, Incarnation, Observed, ObservedState, Removal, Scope, Staged, StreamPosition, TargetStatus,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,6 +15,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 pub(super) struct Site<'a> {
     pub(super) f: &'a F,
     pub(super) scope: Scope,
+    /// The fixture's, or the same opened again.
+    pub(super) target: Arc<dyn DeploymentTarget>,
 }
 
 impl<'a> Site<'a> {
@@ -23,7 +25,12 @@ impl<'a> Site<'a> {
     }
 
     pub(super) fn of(f: &'a F, scope: Scope) -> Self {
-        Self { f, scope }
+        Self { f, scope, target: f.store().clone() }
+    }
+
+    /// The same scope on the target, opened again.
+    pub(super) async fn reopened(&self) -> Result<Self, Stop> {
+        Ok(Self { f: self.f, scope: self.scope.clone(), target: self.f.reopened().await? })
     }
 
     /// A new deployment of three assets that depend on `seed`, with the first revision of the variables.
@@ -38,23 +45,46 @@ impl<'a> Site<'a> {
 
     /// Stages a request and activates it.
     pub(super) async fn deploy(&self, request: &DeployRequest, fence: u64) -> Result<(Staged, Handle), Error> {
-        let staged = self.f.store().stage(request).await?;
+        let staged = self.target.stage(request).await?;
         let handle = self.activate(request, &staged, fence).await?;
         Ok((staged, handle))
     }
 
     pub(super) async fn activate(&self, request: &DeployRequest, staged: &Staged, fence: u64) -> Result<Handle, Error> {
-        self.f.store().activate(request, staged, Fence::from_u64(fence)).await
+        self.target.activate(request, staged, Fence::from_u64(fence)).await
     }
 
     pub(super) async fn status(&self, request: &DeployRequest, fence: u64) -> Result<TargetStatus, Error> {
-        self.f.store().status(&self.scope, request.id(), Fence::from_u64(fence)).await
+        self.target.status(&self.scope, request.id(), Fence::from_u64(fence)).await
+    }
+
+    /// Breaks the rule unless the status is `want`, once it had the time to show.
+    pub(super) async fn ensure_status(
+        &self,
+        request: &DeployRequest,
+        fence: u64,
+        want: TargetStatus,
+        what: &str,
+    ) -> Verdict {
+        let read = async || Ok(self.status(request, fence).await?);
+        let status = settle(self.settles(), read, |got| *got == want).await?;
+        ensure_eq!(status, want, "{what}");
+        Ok(())
+    }
+
+    /// The handle of an activation that landed, once it had the time to show.
+    pub(super) async fn landed(&self, request: &DeployRequest, fence: u64) -> Result<Handle, Stop> {
+        let landed = |s: &TargetStatus| matches!(s, TargetStatus::Landed(_));
+        match settle(self.settles(), async || Ok(self.status(request, fence).await?), landed).await? {
+            TargetStatus::Landed(handle) => Ok(handle),
+            other => Err(Broken::new(format!("wanted an activation that landed, but status is {other:?}")).into()),
+        }
     }
 
     /// What is there, in the order of the ids, once it had the time to show: `holds`, if the rule does.
     pub(super) async fn observe(&self, holds: impl Fn(&[Observed]) -> bool) -> Result<Vec<Observed>, Stop> {
         let read = async || {
-            let mut all = self.f.store().observe(&self.scope).await?;
+            let mut all = self.target.observe(&self.scope).await?;
             all.sort_by_key(|o| o.id);
             Ok(all)
         };
@@ -110,7 +140,7 @@ impl<'a> Site<'a> {
 
     /// Removes what the case put there.
     pub(super) async fn tidy(self) -> Verdict {
-        self.f.store().remove(&self.scope, Removal::All).await?;
+        self.target.remove(&self.scope, Removal::All).await?;
         Ok(())
     }
 }
@@ -124,12 +154,4 @@ pub(super) fn request(id: DeploymentId, scope: &Scope, artifact: Artifact, revis
     let values: BTreeMap<_, _> =
         values.into_iter().map(|(key, value)| (key.parse().expect("a legal name"), value)).collect();
     DeployRequest::new(id, scope.clone(), Arc::new(artifact), Arc::new(EnvSnapshot { revision, values }))
-}
-
-/// The handle of an activation that landed.
-pub(super) fn landed(status: TargetStatus) -> Result<Handle, Stop> {
-    match status {
-        TargetStatus::Landed(handle) => Ok(handle),
-        other => Err(Broken::new(format!("wanted an activation that landed, but status is {other:?}")).into()),
-    }
 }

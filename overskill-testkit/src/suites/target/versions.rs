@@ -2,15 +2,17 @@
 
 use super::{
     DeploymentTargetFixture as F,
-    shared::{Site, landed, request},
+    shared::{Site, request},
 };
 use crate::{
-    Stop, Verdict, fixtures,
+    Broken, Stop, Verdict,
+    fixture::unseen,
+    fixtures,
     suite::{ensure, ensure_eq, ensure_err},
 };
 use overskill_core::{
-    AppFile, Around, Artifact, DeploymentTarget, ErrorKind, Fence, Handle, Observed, ObservedState, Removal, Staged,
-    TargetStatus,
+    AppFile, Around, Artifact, DeploymentTarget, ErrorKind, Fence, Fencing, Handle, Observed, ObservedState, Removal,
+    Staged, TargetStatus,
 };
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ pub(super) async fn an_untouched_scope_has_nothing(f: &F) -> Verdict {
     let site = Site::new(f);
     let request = site.request(1);
     ensure_eq!(f.store().observe(&site.scope).await?, vec![], "what is in a new scope");
-    ensure_eq!(site.status(&request, 1).await?, TargetStatus::Absent, "status in a new scope");
+    site.ensure_status(&request, 1, TargetStatus::Absent, "status in a new scope").await?;
     site.ensure_serves(None, "in a new scope").await
 }
 
@@ -27,7 +29,7 @@ pub(super) async fn staging_gives_no_traffic(f: &F) -> Verdict {
     let request = site.request(1);
     let staged = f.store().stage(&request).await?;
     ensure_eq!(staged.id, request.id(), "the deployment that was staged");
-    ensure_eq!(site.status(&request, 1).await?, TargetStatus::Absent, "status after staging");
+    site.ensure_status(&request, 1, TargetStatus::Absent, "status after staging").await?;
     site.ensure_nothing_live("after staging").await?;
     if f.store().info().stages_separately {
         let is_staged = |o: &Observed| o.id == Some(request.id()) && o.state == ObservedState::Staged;
@@ -60,7 +62,7 @@ pub(super) async fn staging_leaves_what_is_live(f: &F) -> Verdict {
     site.deploy(&live, 1).await?;
     f.store().stage(&next).await?;
     site.ensure_live(&live, 1, "while another version is staged").await?;
-    ensure_eq!(site.status(&next, 2).await?, TargetStatus::Absent, "status of the version that is staged");
+    site.ensure_status(&next, 2, TargetStatus::Absent, "status of the version that is staged").await?;
     site.tidy().await
 }
 
@@ -106,7 +108,7 @@ pub(super) async fn activation_lands(f: &F) -> Verdict {
     let (_, handle) = site.deploy(&request, 7).await?;
     ensure!(!handle.reference.is_empty(), "the handle has no reference");
     site.ensure_live(&request, 7, "after the activation").await?;
-    ensure_eq!(landed(site.status(&request, 7).await?)?, handle, "handle that status answers");
+    ensure_eq!(site.landed(&request, 7).await?, handle, "handle that status answers");
     site.tidy().await
 }
 
@@ -170,7 +172,7 @@ pub(super) async fn removing_the_live_one_ends_it(f: &F) -> Verdict {
     site.deploy(&request, 1).await?;
     f.store().remove(&site.scope, Removal::Only(request.id())).await?;
     site.ensure_nothing_live("after the live version was removed").await?;
-    ensure_eq!(site.status(&request, 1).await?, TargetStatus::Absent, "status after the removal");
+    site.ensure_status(&request, 1, TargetStatus::Absent, "status after the removal").await?;
     site.tidy().await
 }
 
@@ -183,7 +185,7 @@ pub(super) async fn removing_all_leaves_nothing(f: &F) -> Verdict {
     f.store().remove(&site.scope, Removal::All).await?;
     let seen = site.observe(<[_]>::is_empty).await?;
     ensure_eq!(seen, vec![], "what is there after everything was removed");
-    ensure_eq!(site.status(&second, 2).await?, TargetStatus::Absent, "status after everything was removed");
+    site.ensure_status(&second, 2, TargetStatus::Absent, "status after everything was removed").await?;
     site.ensure_serves(None, "after everything was removed").await
 }
 
@@ -207,6 +209,54 @@ pub(super) async fn a_removed_scope_can_be_deployed_to(f: &F) -> Verdict {
     site.tidy().await
 }
 
+pub(super) async fn what_is_there_survives_a_restart(f: &F) -> Verdict {
+    let site = Site::new(f);
+    let (old, live, next) = (site.request(1), site.request(2), site.request(3));
+    let overtaken = f.store().stage(&old).await?;
+    let (_, handle) = site.deploy(&live, 5).await?;
+    let staged = f.store().stage(&next).await?;
+    // Whoever goes on has what was written down, and nothing else.
+    let read_back = |staged: &Staged| -> Result<Staged, Stop> {
+        let text = serde_json::to_string(staged).and_then(|text| serde_json::from_str(&text));
+        text.map_err(|e| Broken::new(format!("what proves the staging is no text: {e}")).into())
+    };
+    let (overtaken, staged) = (read_back(&overtaken)?, read_back(&staged)?);
+
+    let again = site.reopened().await?;
+    again.ensure_live(&live, 5, "after a restart").await?;
+    ensure_eq!(again.landed(&live, 5).await?, handle, "handle that status answers after a restart");
+    again.ensure_status(&old, 3, TargetStatus::Superseded, "status of a lower fence after a restart").await?;
+    if f.store().info().fencing == Fencing::Enforced {
+        let late = again.activate(&old, &overtaken, 3).await;
+        ensure_err!(late, Conflict, "activating under fence 3 after 5 and a restart");
+        again.ensure_live(&live, 5, "after the refused activation").await?;
+    }
+    let other = request(live.id(), &site.scope, fixtures::artifact(3, 9), 1);
+    ensure_err!(again.target.stage(&other).await, Conflict, "staging what is live with another artifact");
+    match again.activate(&next, &staged, 6).await {
+        Ok(_) => {}
+        // It may have forgotten what served nobody.
+        Err(e) if e.kind() == ErrorKind::NotFound => drop(again.deploy(&next, 6).await?),
+        Err(e) => return Err(e.into()),
+    }
+    again.ensure_live(&next, 6, "after what was staged before a restart was activated").await?;
+    again.tidy().await
+}
+
+pub(super) async fn it_can_be_seen_from_outside(f: &F) -> Verdict {
+    if f.besides().serving.is_none() {
+        return Err(unseen("the fixture does not say how assets are read; say how with `TargetOutside::serving`"));
+    }
+    let site = Site::new(f);
+    site.ensure_serves(None, "in a new scope").await?;
+    for (seed, fence) in [(1, 1), (2, 2)] {
+        let request = site.request(seed);
+        site.deploy(&request, fence).await?;
+        site.ensure_serves(Some(request.artifact()), &format!("after version {seed} was activated")).await?;
+    }
+    site.tidy().await
+}
+
 pub(super) async fn scopes_know_nothing_of_each_other(f: &F) -> Verdict {
     let site = Site::new(f);
     let live = site.request(1);
@@ -214,7 +264,7 @@ pub(super) async fn scopes_know_nothing_of_each_other(f: &F) -> Verdict {
     for scope in f.names().beside(&site.scope) {
         let other = Site::of(f, scope);
         ensure_eq!(f.store().observe(&other.scope).await?, vec![], "what is in {}", other.scope);
-        ensure_eq!(other.status(&live, 9).await?, TargetStatus::Absent, "status in {}", other.scope);
+        other.ensure_status(&live, 9, TargetStatus::Absent, &format!("status in {}", other.scope)).await?;
         let request = other.request(2);
         other.deploy(&request, 1).await?;
         other.ensure_live(&request, 1, "in a scope of its own").await?;
@@ -260,8 +310,7 @@ pub(super) async fn servers_run_as_declared(f: &F) -> Verdict {
     let request = site.request_of(fixtures::artifact_with_server(3, 1), 1);
     if f.store().info().runs_servers {
         site.deploy(&request, 1).await?;
-        let status = site.status(&request, 1).await?;
-        ensure!(matches!(status, TargetStatus::Landed(_)), "status of an app with a server is {status:?}");
+        site.landed(&request, 1).await?;
     } else {
         ensure_err!(f.store().stage(&request).await, Unsupported, "staging an app with a server");
         ensure_eq!(f.store().observe(&site.scope).await?, vec![], "what is there after the refusal");
@@ -299,8 +348,9 @@ pub(super) async fn pointers_and_wrappers_answer_alike(f: &F) -> Verdict {
     let staged = wrapped.stage(&request).await?;
     let handle = wrapped.activate(&request, &staged, fence).await?;
     site.ensure_live(&request, 4, "after it was activated through a wrapper").await?;
+    crate::outlast(site.settles()).await;
     let status = wrapped.status(&site.scope, request.id(), fence).await?;
-    ensure_eq!(landed(status)?, handle, "handle that status answers through a wrapper");
+    ensure_eq!(status, TargetStatus::Landed(handle), "status through a wrapper");
     let seen = f.store().observe(&site.scope).await?;
     ensure_eq!(wrapped.observe(&site.scope).await?, seen, "what is observed through a wrapper");
     wrapped.remove(&site.scope, Removal::All).await?;

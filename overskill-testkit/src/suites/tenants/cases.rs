@@ -3,10 +3,11 @@
 use super::{Flaw, KeyForm, TenantValidatorFixture as F, TokenAlgorithm, TokenClaim, TokenWish};
 use crate::{
     Broken, Stop, Verdict,
+    fixture::unseen,
     suite::{ensure, ensure_eq, shown},
 };
 use overskill_core::{
-    AccessToken, AppId, Around, Claims, Refusal, Rights, SubjectId, TenantId, TenantValidator, Timestamp,
+    AccessToken, AppId, Around, Claims, Environment, Refusal, Rights, SubjectId, TenantId, TenantValidator, Timestamp,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -32,9 +33,10 @@ fn wish(f: &F) -> (TenantId, TokenWish) {
 
 /// The claims of a wish without flaw.
 fn claims(wish: &TokenWish) -> Result<Claims, overskill_core::Error> {
-    let TokenWish { tenant, subject, expires_at, rights, .. } = wish;
+    let TokenWish { tenant, subject, expires_at, rights, environment, .. } = wish;
     let (tenant, subject, rights) = (tenant.clone(), subject.clone(), rights.parse::<Rights>()?);
-    Ok(Claims::new(subject, tenant, rights, *expires_at))
+    let claims = Claims::new(subject, tenant, rights, *expires_at);
+    Ok(environment.iter().copied().fold(claims, Claims::in_environment))
 }
 
 type Answer = Result<Claims, Refusal>;
@@ -318,6 +320,21 @@ pub(super) async fn tenants_are_compared_whole(f: &F) -> Verdict {
     if seen { Ok(()) } else { Err(Stop::NotApplicable("the fixture's tokens name no tenant")) }
 }
 
+pub(super) async fn an_environment_passes_as_it_is(f: &F) -> Verdict {
+    let (tenant, wish) = wish(f);
+    let mut seen = false;
+    for environment in Environment::ALL {
+        let wish = wish.clone().in_environment(environment);
+        let Some(answer) = validate(f, &wish, &tenant).await else { continue };
+        let got = accepted(Some(answer), &format!("a token for {environment}"))?;
+        ensure_eq!(got, claims(&wish)?, "the claims of a token for {environment}");
+        seen = true;
+    }
+    let got = accepted(validate(f, &wish, &tenant).await, "a token for every environment")?;
+    ensure_eq!(got.environment, None, "the environment of a token that names none");
+    if seen { Ok(()) } else { Err(Stop::NotApplicable("the validator's tokens name no environment")) }
+}
+
 pub(super) async fn rights_pass_as_they_are(f: &F) -> Verdict {
     let (tenant, wish) = wish(f);
     let all = ["data", "develop", "operate", "data develop", "data operate", "develop operate", "data develop operate"];
@@ -339,7 +356,7 @@ pub(super) async fn unknown_rights_are_refused(f: &F) -> Verdict {
 
 pub(super) async fn what_cannot_be_decided_is_refused(f: &F) -> Verdict {
     let Some(validator) = &f.besides().undecided else {
-        return Err(Stop::NotApplicable("the fixture has no validator whose sources are out of reach"));
+        return Err(unseen("the fixture has no validator whose sources are out of reach; give one with `undecided`"));
     };
     let (tenant, wish) = wish(f);
     for _ in 0..2 {

@@ -1,6 +1,6 @@
 //! What a case wishes for: a token with certain claims and at most one flaw.
 
-use overskill_core::{SubjectId, TenantId, Timestamp};
+use overskill_core::{Environment, SubjectId, TenantId, Timestamp};
 use std::time::Duration;
 
 /// A token that a case wishes for. Times are whole seconds, as tokens have them (RFC 7519).
@@ -19,6 +19,8 @@ pub struct TokenWish {
     pub expires_at: Timestamp,
     /// How it is signed; `None` for the usual algorithm.
     pub algorithm: Option<TokenAlgorithm>,
+    /// The one environment it is good in; every environment if there is none.
+    pub environment: Option<Environment>,
     /// What is wrong with it, if anything.
     pub flaw: Option<Flaw>,
 }
@@ -30,7 +32,7 @@ impl TokenWish {
         let issued_at = Timestamp::from_unix_millis(millis - millis.rem_euclid(1000));
         let expires_at = issued_at.plus(Duration::from_mins(5));
         let rights = "data develop operate".into();
-        Self { tenant, subject, rights, issued_at, expires_at, algorithm: None, flaw: None }
+        Self { tenant, subject, rights, issued_at, expires_at, algorithm: None, environment: None, flaw: None }
     }
 
     /// Sets the rights.
@@ -51,6 +53,12 @@ impl TokenWish {
         self
     }
 
+    /// Makes it good in one environment alone.
+    pub fn in_environment(mut self, environment: Environment) -> Self {
+        self.environment = Some(environment);
+        self
+    }
+
     /// Sets what is wrong with it.
     pub fn flaw(mut self, flaw: Flaw) -> Self {
         self.flaw = Some(flaw);
@@ -58,31 +66,72 @@ impl TokenWish {
     }
 }
 
-/// How a token is signed (RFC 7518, RFC 8037).
+/// How a token is signed: every algorithm of RFC 7518, 3.1 and RFC 8037 (`none` is a [`Flaw`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenAlgorithm {
-    /// ECDSA on P-256.
+    /// ECDSA on P-256 with SHA-256.
     Es256,
-    /// RSA with PKCS #1 v1.5.
+    /// ECDSA on P-384 with SHA-384.
+    Es384,
+    /// ECDSA on P-521 with SHA-512.
+    Es512,
+    /// RSA with PKCS #1 v1.5 and SHA-256.
     Rs256,
+    /// RSA with PKCS #1 v1.5 and SHA-384.
+    Rs384,
+    /// RSA with PKCS #1 v1.5 and SHA-512.
+    Rs512,
+    /// RSA with PSS and SHA-256.
+    Ps256,
+    /// RSA with PSS and SHA-384.
+    Ps384,
+    /// RSA with PSS and SHA-512.
+    Ps512,
     /// Ed25519.
     EdDsa,
-    /// A shared secret.
+    /// A shared secret with SHA-256.
     Hs256,
+    /// A shared secret with SHA-384.
+    Hs384,
+    /// A shared secret with SHA-512.
+    Hs512,
 }
 
 impl TokenAlgorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 4] = [Self::Es256, Self::Rs256, Self::EdDsa, Self::Hs256];
+    pub const ALL: [Self; 13] = [
+        Self::Es256,
+        Self::Es384,
+        Self::Es512,
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::EdDsa,
+        Self::Hs256,
+        Self::Hs384,
+        Self::Hs512,
+    ];
 
     /// Its name in a token's header.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::Es512 => "ES512",
             Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
             Self::EdDsa => "EdDSA",
             Self::Hs256 => "HS256",
+            Self::Hs384 => "HS384",
+            Self::Hs512 => "HS512",
         }
     }
 }

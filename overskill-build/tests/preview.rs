@@ -1,0 +1,11 @@
+//! Previews as a server uses them: pages, modules, updates, and what goes wrong.
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+#[path = "preview/app.rs"]
+mod app;
+#[path = "preview/equal.rs"]
+mod equal;
+#[path = "preview/serving.rs"]
+mod serving;
+#[path = "preview/updates.rs"]
+mod updates;

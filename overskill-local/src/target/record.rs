@@ -1,0 +1,147 @@
+//! What a scope runs: one JSON file, which is replaced as a whole.
+
+use overskill_core::{
+    Artifact, DeployRequest, DeploymentId, Digest, EnvRevision, Error, Fence, FilePath, ObservedState, Removal, Result,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many versions that served before are kept for an instant way back.
+const KEPT_VERSIONS: usize = 3;
+
+/// The record of a scope.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Site {
+    pub(super) versions: BTreeMap<DeploymentId, Version>,
+    pub(super) active: Option<DeploymentId>,
+    /// The highest activation there ever was, and whose; it outlives the version, so that what was overtaken stays so.
+    highest: Option<(Fence, DeploymentId)>,
+}
+
+/// One deployment. Its assets are in the pack of its digest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Version {
+    pub(super) digest: Digest,
+    pub(super) env: EnvRevision,
+    pub(super) fence: Option<Fence>,
+    previous: bool,
+    pub(super) single_page: bool,
+    pub(super) assets: BTreeMap<FilePath, Asset>,
+}
+
+/// Where an asset is in its pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Asset {
+    pub(super) digest: Digest,
+    pub(super) offset: u64,
+    pub(super) size_bytes: u64,
+}
+
+impl Site {
+    /// The version that serves.
+    pub(super) fn live(&self) -> Option<(DeploymentId, &Version)> {
+        let id = self.active?;
+        Some((id, self.versions.get(&id)?))
+    }
+
+    /// The id is the idempotency key: with something else it is a conflict.
+    pub(super) fn admit(&self, request: &DeployRequest) -> Result<()> {
+        match self.versions.get(&request.id()) {
+            Some(known) if known.digest != request.digest() => {
+                Err(Error::conflict("the deployment is here with another artifact"))
+            }
+            Some(known) if known.env != request.env_revision() => {
+                Err(Error::conflict("the deployment is here with another revision of the variables"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses who was overtaken.
+    pub(super) fn fence_off(&self, fence: Fence, id: DeploymentId) -> Result<()> {
+        match self.highest {
+            Some((highest, whose)) if fence < highest || (fence == highest && whose != id) => {
+                let message = format!("fence must be above {highest}, but was {fence}: take the lease again");
+                Err(Error::conflict(message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the traffic to a version that is here.
+    pub(super) fn activate(&mut self, id: DeploymentId, fence: Fence) -> Result<()> {
+        if !self.versions.contains_key(&id) {
+            return Err(Error::not_found("the staged version is gone: stage it again"));
+        }
+        if self.active != Some(id)
+            && let Some(before) = self.active.and_then(|before| self.versions.get_mut(&before))
+        {
+            before.previous = true;
+        }
+        if let Some(version) = self.versions.get_mut(&id) {
+            (version.fence, version.previous) = (Some(fence), false);
+        }
+        (self.active, self.highest) = (Some(id), Some((fence, id)));
+        self.forget_oldest();
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, removal: Removal) -> Result<()> {
+        match removal {
+            Removal::All => self.versions.clear(),
+            Removal::Only(id) => drop(self.versions.remove(&id)),
+            _ => {
+                return Err(Error::new(overskill_core::ErrorKind::Unsupported, "this cannot be removed here"));
+            }
+        }
+        self.active = self.active.filter(|id| self.versions.contains_key(id));
+        Ok(())
+    }
+
+    pub(super) fn state(&self, id: DeploymentId, version: &Version) -> ObservedState {
+        match self.active {
+            Some(active) if active == id => ObservedState::Active,
+            _ if version.previous => ObservedState::Previous,
+            _ => ObservedState::Staged,
+        }
+    }
+
+    /// The artifacts that a version names.
+    pub(super) fn artifacts(&self) -> BTreeSet<Digest> {
+        self.versions.values().map(|version| version.digest).collect()
+    }
+
+    fn forget_oldest(&mut self) {
+        let mut kept: Vec<_> = self.versions.iter().filter(|(_, v)| v.previous).map(|(id, v)| (v.fence, *id)).collect();
+        kept.sort_unstable();
+        for (_, id) in kept.iter().rev().skip(KEPT_VERSIONS) {
+            self.versions.remove(id);
+        }
+    }
+}
+
+impl Version {
+    /// A staged version, and the bytes of its pack: every file once.
+    pub(super) fn pack(request: &DeployRequest) -> (Self, Vec<u8>) {
+        let artifact: &Artifact = request.artifact();
+        let (mut pack, mut offsets) = (Vec::new(), BTreeMap::new());
+        let mut place = |file: &overskill_core::AppFile| {
+            let offset = *offsets.entry(file.digest()).or_insert_with(|| {
+                let offset = pack.len() as u64;
+                pack.extend_from_slice(file.contents());
+                offset
+            });
+            Asset { digest: file.digest(), offset, size_bytes: file.size_bytes() }
+        };
+        let assets = artifact.assets().iter().map(|(path, file)| (path.clone(), place(file))).collect();
+        let version = Self {
+            digest: request.digest(),
+            env: request.env_revision(),
+            fence: None,
+            previous: false,
+            single_page: artifact.config().single_page,
+            assets,
+        };
+        (version, pack)
+    }
+}

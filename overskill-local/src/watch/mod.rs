@@ -1,0 +1,236 @@
+//! A folder as an app's sources, and what changes in it.
+
+mod scan;
+mod settle;
+
+pub use scan::{FolderContents, Skipped, read_folder};
+
+use crate::disk::{self, blocking};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _, event::AccessKind};
+use overskill_build::compiler::Compiler;
+use overskill_core::{AppFile, Changes, Clock, Error, ErrorKind, FilePath, Result, SystemClock};
+use scan::Tree;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::sync::Notify;
+
+/// How long files that do not fit together yet are waited for.
+const SETTLE_WITHIN: Duration = Duration::from_millis(20);
+
+/// How often the waiting looks again.
+const SETTLE_STEP: Duration = Duration::from_millis(4);
+
+/// How often everything is looked through where the system does not tell.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+
+/// Tells what changes in a folder, as [`Changes`] of an app's sources.
+///
+/// A change is told at once when what was changed fits together: it compiles, and what it imports by a relative path or by
+/// `@/` is there. When it does not, or when a file is gone (half of a rename), somebody is probably writing several files, and
+/// it waits up to 20 ms for the rest. What is told is never told again, and nothing is lost when a call is dropped.
+///
+/// It leaves out what [`read_folder`] leaves out. Where the system has no room for more watches (large trees on Linux), it
+/// looks through the folder twice a second.
+pub struct FolderWatcher {
+    state: Arc<Mutex<State>>,
+    dirty: Arc<Dirty>,
+    compiler: Compiler,
+    clock: Arc<dyn Clock>,
+    polls: bool,
+}
+
+struct State {
+    tree: Tree,
+    /// `None` where the folder is looked through instead.
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+    /// What was read and not told yet.
+    pending: BTreeMap<FilePath, overskill_core::Change>,
+}
+
+/// What the system told of.
+#[derive(Default)]
+struct Dirty {
+    paths: Mutex<Marked>,
+    told: Notify,
+}
+
+#[derive(Default)]
+struct Marked {
+    paths: BTreeSet<PathBuf>,
+    /// Something was missed: everything has to be looked at.
+    all: bool,
+}
+
+impl FolderWatcher {
+    /// Reads the folder and watches it from then on. `compiler` says what fits together; it is the previews' own, so that
+    /// what it has compiled need not be compiled again.
+    pub async fn start(folder: impl Into<PathBuf>, compiler: Compiler) -> Result<(Self, FolderContents)> {
+        Self::start_with(folder, compiler, Arc::new(SystemClock)).await
+    }
+
+    /// The same, with time from another clock.
+    pub async fn start_with(
+        folder: impl Into<PathBuf>,
+        compiler: Compiler,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Self, FolderContents)> {
+        let folder = folder.into();
+        let dirty = Arc::new(Dirty::default());
+        let marks = dirty.clone();
+        let (state, contents) = blocking(move || {
+            let tree = Tree::open(&folder)?;
+            let watcher = notify::recommended_watcher(move |event| marks.mark(event)).ok();
+            let mut state = State { tree, watcher, watched: BTreeSet::new(), pending: BTreeMap::new() };
+            // Watched first, then read: what changes in between is read twice rather than missed.
+            let folders = state.tree.folders()?;
+            state.watch(&folders);
+            state.tree.rescan()?;
+            let contents = state.tree.contents();
+            Ok((state, contents))
+        })
+        .await?;
+        let polls = state.watcher.is_none();
+        Ok((Self { state: Arc::new(Mutex::new(state)), dirty, compiler, clock, polls }, contents))
+    }
+
+    /// Waits for the next change.
+    pub async fn next(&mut self) -> Result<Changes> {
+        loop {
+            if self.collect().await? {
+                let mut waited = Duration::ZERO;
+                while waited < SETTLE_WITHIN && !self.is_settled() {
+                    self.clock.sleep(SETTLE_STEP).await;
+                    waited += SETTLE_STEP;
+                    self.collect().await?;
+                }
+                let mut state = self.state.lock().expect("nobody panics with this lock");
+                let changes: Changes = std::mem::take(&mut state.pending).into_iter().collect();
+                if !changes.is_empty() {
+                    return Ok(changes);
+                }
+            }
+            self.told().await;
+        }
+    }
+
+    /// The files as they were told last.
+    pub fn files(&self) -> BTreeMap<FilePath, AppFile> {
+        self.state.lock().expect("nobody panics with this lock").tree.contents().files
+    }
+
+    /// Waits until something was told of that was not read yet.
+    async fn told(&mut self) {
+        let polls = self.polls || self.state.lock().expect("nobody panics with this lock").watcher.is_none();
+        if polls {
+            tokio::select! {
+                () = self.dirty.told.notified() => {}
+                () = self.clock.sleep(POLL_EVERY) => {
+                    self.dirty.paths.lock().expect("nobody panics with this lock").all = true;
+                }
+            }
+        } else {
+            self.dirty.told.notified().await;
+        }
+    }
+
+    /// Reads what was told of; whether anything is there to be told on.
+    async fn collect(&self) -> Result<bool> {
+        let (state, dirty) = (self.state.clone(), self.dirty.clone());
+        blocking(move || {
+            let mut state = state.lock().expect("nobody panics with this lock");
+            let marked = std::mem::take(&mut *dirty.paths.lock().expect("nobody panics with this lock"));
+            let found = if marked.all {
+                state.tree.rescan()?
+            } else {
+                let mut found = Vec::new();
+                for path in &marked.paths {
+                    found.extend(state.tree.look(path)?);
+                }
+                found
+            };
+            if marked.all || marked.paths.iter().any(|path| path.is_dir()) {
+                let folders = state.tree.folders()?;
+                let fresh = state.watch(&folders);
+                // Written while the folder was not watched yet.
+                for folder in fresh {
+                    let more = state.tree.look(&folder)?;
+                    state.pending.extend(more);
+                }
+            }
+            state.pending.extend(found);
+            Ok(!state.pending.is_empty())
+        })
+        .await
+    }
+
+    fn is_settled(&self) -> bool {
+        let state = self.state.lock().expect("nobody panics with this lock");
+        settle::is_settled(&self.compiler, state.tree.files(), &state.pending)
+    }
+}
+
+impl State {
+    /// Watches these folders and no others, and says which are new.
+    fn watch(&mut self, folders: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+        let Some(watcher) = &mut self.watcher else { return Vec::new() };
+        let mut fresh = Vec::new();
+        for folder in folders {
+            if self.watched.contains(folder) {
+                continue;
+            }
+            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => fresh.push(folder.clone()),
+                // Gone again already; its parent tells.
+                Err(_) if !folder.exists() => {}
+                Err(e) => {
+                    tracing::warn!(error = %e, "no more folders can be watched: the tree is looked through instead");
+                    self.watcher = None;
+                    return Vec::new();
+                }
+            }
+        }
+        self.watched.retain(|folder| folders.contains(folder)); // the system forgets what is gone
+        self.watched.extend(fresh.iter().cloned());
+        fresh
+    }
+}
+
+impl Dirty {
+    fn mark(&self, event: notify::Result<notify::Event>) {
+        let mut marked = self.paths.lock().expect("nobody panics with this lock");
+        match event {
+            // Reading is no change; the end of a write is.
+            Ok(event) if matches!(event.kind, EventKind::Access(kind) if !matches!(kind, AccessKind::Close(notify::event::AccessMode::Write))) =>
+            {
+                return;
+            }
+            Ok(event) if event.need_rescan() => marked.all = true,
+            Ok(event) => marked.paths.extend(event.paths),
+            Err(e) => {
+                tracing::debug!(error = %e, "the system missed changes");
+                marked.all = true;
+            }
+        }
+        drop(marked);
+        self.told.notify_one();
+    }
+}
+
+impl fmt::Debug for FolderWatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock().expect("nobody panics with this lock");
+        f.debug_struct("FolderWatcher").field("folder", &state.tree.root()).finish_non_exhaustive()
+    }
+}
+
+/// A folder that cannot be an app's.
+fn refused(folder: &Path, why: &str) -> Error {
+    let message = format!("folder of an app must be one that can be read, but `{}` {why}", folder.display());
+    Error::new(ErrorKind::Invalid, message).at(disk::BACKEND, "read")
+}

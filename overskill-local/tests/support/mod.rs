@@ -1,0 +1,219 @@
+//! A server of its own for each test, and a client that sends what it is told to.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+
+use async_trait::async_trait;
+use overskill_build::{
+    compiler::{Compiler, CompilerOptions},
+    packages::{DependencyResolver, PackageRequest, Prepared},
+    preview::PreviewEngine,
+};
+use overskill_core::{
+    AppFile, Artifact, ArtifactConfig, DeployRequest, DeploymentId, DeploymentTarget as _, EnvRevision, EnvSnapshot,
+    Error, ErrorKind, Fence, FilePath, Incarnation, Readiness, Result, Scope, StreamPosition, SystemClock, SystemIds,
+};
+use overskill_local::{LocalBackends, LocalOptions};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+};
+
+/// There are no packages: apps of these tests import none.
+#[derive(Debug)]
+pub struct NoPackages;
+
+#[async_trait]
+impl DependencyResolver for NoPackages {
+    async fn check(&self) -> Result<Readiness> {
+        Ok(Readiness::ready("none"))
+    }
+
+    async fn prepare(&self, _: &PackageRequest) -> Result<Arc<Prepared>> {
+        Err(Error::new(ErrorKind::Unavailable, "there are no packages here"))
+    }
+}
+
+pub fn engine() -> PreviewEngine {
+    static ENGINE: OnceLock<PreviewEngine> = OnceLock::new();
+    ENGINE.get_or_init(|| PreviewEngine::new(Compiler::new(CompilerOptions::development()), NoPackages)).clone()
+}
+
+/// A server that runs.
+pub struct Running {
+    pub backends: LocalBackends,
+    pub port: u16,
+    stop: Option<oneshot::Sender<()>>,
+    pub ended: JoinHandle<Result<()>>,
+    folder: Option<tempfile::TempDir>,
+}
+
+impl Running {
+    /// In a folder of its own.
+    pub async fn start() -> Self {
+        Self::with(LocalOptions::new()).await
+    }
+
+    pub async fn with(options: LocalOptions) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut running = Self::again(folder.path(), options).await;
+        running.folder = Some(folder);
+        running
+    }
+
+    /// In a folder that may have been used before.
+    pub async fn again(folder: &Path, options: LocalOptions) -> Self {
+        let backends = LocalBackends::start(folder, engine(), options.port(0)).await.unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let server = backends.clone();
+        let ended = tokio::spawn(async move {
+            let shutdown = async { drop(stopped.await) };
+            server.serve(shutdown).await
+        });
+        let port = backends.address().port();
+        Self { backends, port, stop: Some(stop), ended, folder: None }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.as_ref().unwrap().path()
+    }
+
+    /// Begins the shutdown.
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    /// Stops and waits, and gives back the folder.
+    pub async fn stopped(mut self) -> Option<tempfile::TempDir> {
+        self.stop();
+        tokio::time::timeout(Duration::from_secs(20), &mut self.ended).await.unwrap().unwrap().unwrap();
+        self.folder.take()
+    }
+
+    pub fn host(&self, label: &str) -> String {
+        if label.is_empty() { format!("localhost:{}", self.port) } else { format!("{label}.localhost:{}", self.port) }
+    }
+
+    /// `GET` as a browser asks for a page.
+    pub async fn page(&self, label: &str, path: &str) -> Answer {
+        self.ask("GET", label, path, &[("accept", "text/html,*/*;q=0.8")], "").await
+    }
+
+    /// `GET` as a script asks.
+    pub async fn get(&self, label: &str, path: &str) -> Answer {
+        self.ask("GET", label, path, &[("accept", "*/*")], "").await
+    }
+
+    pub async fn ask(&self, method: &str, label: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.host(label));
+        for (name, value) in headers {
+            write!(text, "{name}: {value}\r\n").unwrap();
+        }
+        if !body.is_empty() || method == "POST" {
+            write!(text, "content-length: {}\r\n", body.len()).unwrap();
+        }
+        text.push_str("\r\n");
+        text.push_str(body);
+        self.raw(&text).await
+    }
+
+    /// Sends bytes as they are, and reads all that comes.
+    pub async fn raw(&self, text: &str) -> Answer {
+        let mut stream = TcpStream::connect(self.backends.address()).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        let mut bytes = Vec::new();
+        let read = stream.read_to_end(&mut bytes);
+        let _ = tokio::time::timeout(Duration::from_secs(20), read).await.expect("an answer in time");
+        Answer::parse(&bytes, text.starts_with("HEAD"))
+    }
+
+    /// Deploys these files.
+    pub async fn deploy(
+        &self,
+        scope: &str,
+        fence: u64,
+        files: &[(&str, &str)],
+        config: ArtifactConfig,
+    ) -> DeploymentId {
+        let request = deployment(scope, files, config);
+        let target = self.backends.target();
+        let staged = target.stage(&request).await.unwrap();
+        target.activate(&request, &staged, Fence::from_u64(fence)).await.unwrap();
+        request.id()
+    }
+}
+
+pub fn deployment(scope: &str, files: &[(&str, &str)], config: ArtifactConfig) -> DeployRequest {
+    let files: BTreeMap<_, _> =
+        files.iter().map(|(path, text)| (FilePath::parse(path).unwrap(), AppFile::new((*text).to_owned()))).collect();
+    let artifact = Arc::new(Artifact::new(files, None, config).unwrap());
+    let id = DeploymentId::generate(&SystemIds, overskill_core::Clock::now(&SystemClock));
+    DeployRequest::new(id, scope.parse().unwrap(), artifact, Arc::new(env(1)))
+}
+
+pub fn env(revision: u64) -> EnvSnapshot {
+    let revision = EnvRevision(StreamPosition::new(Incarnation::from_u64(0xe), revision));
+    EnvSnapshot { revision, values: BTreeMap::new() }
+}
+
+pub fn scope(text: &str) -> Scope {
+    text.parse().unwrap()
+}
+
+/// An answer, as far as tests look at it.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    fn parse(bytes: &[u8], head_only: bool) -> Self {
+        let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("a head");
+        let head = std::str::from_utf8(&bytes[..end]).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers: Vec<_> = lines
+            .map(|line| line.split_once(':').unwrap())
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let rest = &bytes[end + 4..];
+        let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
+        let body = if chunked && !head_only { unchunk(rest) } else { rest.to_vec() };
+        Self { status, headers, body }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
+fn unchunk(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    loop {
+        let line = rest.windows(2).position(|w| w == b"\r\n").unwrap();
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).unwrap(), 16).unwrap();
+        let chunk = &rest[line + 2..];
+        if size == 0 {
+            return body;
+        }
+        body.extend_from_slice(&chunk[..size]);
+        rest = &chunk[size + 2..];
+    }
+}

@@ -1,0 +1,144 @@
+//! A folder that is read and watched.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use overskill_build::compiler::{Compiler, CompilerOptions};
+use overskill_core::{Change, Changes, ErrorKind};
+use overskill_local::{FolderWatcher, read_folder};
+use std::{fs, path::Path, time::Duration};
+
+fn write(folder: &Path, path: &str, text: &str) {
+    let path = folder.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+async fn watch(folder: &Path) -> FolderWatcher {
+    FolderWatcher::start(folder, Compiler::new(CompilerOptions::development())).await.unwrap().0
+}
+
+async fn next(watcher: &mut FolderWatcher) -> Vec<String> {
+    let changes = tokio::time::timeout(Duration::from_secs(10), watcher.next()).await.expect("a change in time");
+    told(&changes.unwrap())
+}
+
+fn told(changes: &Changes) -> Vec<String> {
+    let told = |change: &Change| matches!(change, Change::Put(_)).then_some('+').unwrap_or('-');
+    changes.iter().map(|(path, change)| format!("{}{path}", told(change))).collect()
+}
+
+/// Gathers until all of `want` was told, in whatever pieces.
+async fn until(watcher: &mut FolderWatcher, want: &[&str]) {
+    let mut seen = std::collections::BTreeSet::new();
+    while !want.iter().all(|w| seen.contains(*w)) {
+        seen.extend(next(watcher).await);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_the_apps_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for path in
+        ["index.html", "src/a.ts", "src/dist/kept.ts", ".env", "node_modules/x/index.js", "src/node_modules/y.js"]
+    {
+        write(root, path, path);
+    }
+    for path in [".git/config", "dist/index.html", "src/a.ts~", "src/.a.ts.swp", "src/.#a.ts"] {
+        write(root, path, path);
+    }
+    write(outside.path(), "secret.txt", "secret");
+    write(outside.path(), "deep/secret.txt", "secret");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::symlink;
+        symlink(outside.path().join("secret.txt"), root.join("src/leak.txt")).unwrap();
+        symlink(outside.path(), root.join("src/leaks")).unwrap();
+        symlink("../node_modules/x/index.js", root.join("src/hidden.js")).unwrap();
+        symlink("a.ts", root.join("src/inside.ts")).unwrap();
+        symlink(".", root.join("src/loop")).unwrap();
+    }
+    fs::File::create(root.join("large.bin")).unwrap().set_len(100 << 20).unwrap();
+    let contents = read_folder(root).await.unwrap();
+    let names: Vec<_> = contents.files.keys().map(|path| path.as_str().to_owned()).collect();
+    let mut want = vec![".env", "index.html", "src/a.ts", "src/dist/kept.ts"];
+    if cfg!(unix) {
+        want.push("src/inside.ts");
+    }
+    assert_eq!(names, want);
+    assert_eq!(contents.skipped.len(), 1);
+    assert_eq!(contents.skipped[0].path, "large.bin");
+    assert!(contents.skipped[0].why.contains("larger than"), "{:?}", contents.skipped);
+}
+
+#[tokio::test]
+async fn what_is_no_folder_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "file", "x");
+    for missing in ["none", "file"] {
+        let e = read_folder(folder.path().join(missing)).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Invalid);
+        assert!(e.public_message().contains(missing), "{e}");
+    }
+}
+
+#[tokio::test]
+async fn edits_new_files_deletes_and_renames_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write(root, "src/a.ts", "export {};");
+    let mut watcher = watch(root).await;
+    write(root, "src/a.ts", "export const a = 1;");
+    assert_eq!(next(&mut watcher).await, ["+src/a.ts"]);
+    write(root, "src/new/deep/b.ts", "export const b = 1;");
+    until(&mut watcher, &["+src/new/deep/b.ts"]).await;
+    write(root, "src/new/deep/c.ts", "export const c = 1;");
+    until(&mut watcher, &["+src/new/deep/c.ts"]).await;
+    fs::rename(root.join("src/a.ts"), root.join("src/z.ts")).unwrap();
+    until(&mut watcher, &["-src/a.ts", "+src/z.ts"]).await;
+    fs::rename(root.join("src/new"), root.join("src/old")).unwrap();
+    until(&mut watcher, &["-src/new/deep/b.ts", "+src/old/deep/b.ts", "+src/old/deep/c.ts"]).await;
+    write(root, "src/old/deep/b.ts", "export const b = 2;");
+    until(&mut watcher, &["+src/old/deep/b.ts"]).await;
+    fs::remove_dir_all(root.join("src/old")).unwrap();
+    until(&mut watcher, &["-src/old/deep/b.ts", "-src/old/deep/c.ts"]).await;
+    write(root, "node_modules/x/index.js", "1");
+    write(root, "src/z.ts", "export const z = 1;");
+    assert_eq!(next(&mut watcher).await, ["+src/z.ts"], "and nothing of node_modules");
+    let names: Vec<_> = watcher.files().keys().map(|path| path.as_str().to_owned()).collect();
+    assert_eq!(names, ["src/z.ts"]);
+}
+
+#[tokio::test]
+async fn files_that_need_each_other_come_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write(root, "src/main.ts", "export {};");
+    let mut watcher = watch(root).await;
+    let mut together = 0;
+    for n in 0..5 {
+        // The importer first: by itself it does not resolve.
+        write(root, "src/main.ts", &format!("import './part{n}';"));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        write(root, &format!("src/part{n}.ts"), "export const part = 1;");
+        let part = format!("+src/part{n}.ts");
+        let first = next(&mut watcher).await;
+        if first.contains(&part) {
+            together += 1;
+        } else {
+            until(&mut watcher, &[&part]).await;
+        }
+    }
+    assert!(together >= 3, "only {together} of 5 pairs came as one; a busy machine may part one or two");
+}
+
+#[tokio::test]
+async fn what_stays_broken_is_told_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "src/a.ts", "export {};");
+    let mut watcher = watch(folder.path()).await;
+    write(folder.path(), "src/a.ts", "import './nowhere'; export const = ;");
+    assert_eq!(next(&mut watcher).await, ["+src/a.ts"]);
+    write(folder.path(), "src/a.ts", "");
+    assert_eq!(next(&mut watcher).await, ["+src/a.ts"]);
+}
