@@ -14,8 +14,7 @@ impl Deployments {
     /// Does what is due for a deployment that has ended, and says when there is more.
     pub(super) async fn chores(&self, record: &DeploymentRecord) -> Result<()> {
         let mut journal = self.journal(record);
-        journal.take(self.highest_fence(record.scope()).await?).await?;
-        journal.forget_notes(); // nothing but `Swept` may follow the end
+        journal.take_silently(self.highest_fence(record.scope()).await?).await?;
         let failback = self.fail_back(record).await?;
         let sweep = self.sweep(record, &mut journal).await?;
         journal.release(failback.into_iter().chain(sweep).min()).await

@@ -40,9 +40,10 @@ impl Journal {
         self.noted.push(event);
     }
 
-    /// Forgets what was noted and not written.
-    pub(super) fn forget_notes(&mut self) {
-        self.noted.clear();
+    /// The same without a word in the record: after the end nothing but sweeps may follow.
+    pub(super) async fn take_silently(&mut self, above: Fence) -> Result<Fence> {
+        self.commit(LeaseChange::Take { holder: self.holder.clone(), ttl: self.ttl, above }, None).await?;
+        Ok(self.fence())
     }
 
     /// Whether something was noted that is not written.
@@ -57,10 +58,9 @@ impl Journal {
 
     /// Writes what was noted and takes the scope's lease, or takes it anew, under a fence above `above`.
     pub(super) async fn take(&mut self, above: Fence) -> Result<Fence> {
+        self.note(DeploymentEvent::Leased { above, holder: self.holder.clone() });
         self.commit(LeaseChange::Take { holder: self.holder.clone(), ttl: self.ttl, above }, None).await?;
-        let fence = self.fence();
-        self.note(DeploymentEvent::Leased { fence, holder: self.holder.clone() });
-        Ok(fence)
+        Ok(self.fence())
     }
 
     /// Whether the lease was taken.

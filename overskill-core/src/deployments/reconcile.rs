@@ -93,8 +93,7 @@ impl Deployments {
         let route = route.ok_or_else(|| Error::not_found("nothing is live here").with("scope", scope))?;
         let record = self.read(route.deployment).await?;
         let mut journal = self.journal(&record);
-        let fence = journal.take(self.highest_fence(scope).await?).await?;
-        journal.forget_notes(); // the lease alone: the deployment has ended
+        let fence = journal.take_silently(self.highest_fence(scope).await?).await?;
         let restored = self.make_live_again(scope, &route, fence, &mut journal).await;
         journal.release(None).await?;
         match restored? {

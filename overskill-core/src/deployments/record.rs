@@ -356,7 +356,7 @@ impl fmt::Display for Line<'_> {
             E::Built { digest, bytes, files } => {
                 write!(f, "artifact {}: {files} files, {bytes} bytes", short(digest))
             }
-            E::Leased { fence, holder } => write!(f, "{holder} drives it, fence {fence}"),
+            E::Leased { above, holder } => write!(f, "{holder} drives it, under a fence above {above}"),
             E::Staging { target, attempt: 1 } => write!(f, "{target}: staging"),
             E::Staging { target, attempt } => write!(f, "{target}: staging, try {attempt}"),
             E::Staged { target, staged } => write!(f, "{target}: staged as {}", staged.handle.reference),

@@ -41,10 +41,11 @@ pub enum DeploymentEvent {
         /// How many files it has.
         files: u64,
     },
-    /// This deployment alone may change the scope, under this fence.
+    /// This deployment alone may change the scope from now on, under a fence above this one: it is written with the commit
+    /// that takes the lease.
     Leased {
-        /// The fence.
-        fence: Fence,
+        /// The highest fence that was seen.
+        above: Fence,
         /// Who drives it.
         holder: WorkerName,
     },

@@ -116,7 +116,7 @@ impl Watched {
 
         let fence = taken.lease.ok_or("no lease")?.fence;
         let keep = || LeaseChange::Keep { fence, ttl };
-        let leased = DeploymentEvent::Leased { fence, holder };
+        let leased = DeploymentEvent::Leased { above: fence, holder };
         let request = DeployRequest::new(id, scope.clone(), artifact, Arc::new(env.get(&scope, revision).await?))
             .progress_to(progress.clone());
         progress.at(40, "staging", "Uploading");

@@ -114,7 +114,7 @@ impl Work {
             ),
             (
                 vec![
-                    DeploymentEvent::Leased { fence, holder },
+                    DeploymentEvent::Leased { above: fence, holder },
                     DeploymentEvent::Staging { target: target.clone(), attempt: 1 },
                 ],
                 LeaseChange::Keep { fence, ttl },

@@ -49,7 +49,7 @@ fn every_event(other: DeploymentId, now: Timestamp) -> Result<Vec<E>, overskill_
         },
         E::BuildStarted { position },
         E::Built { digest: Digest::of(b"built"), bytes: 1 << 40, files: 12 },
-        E::Leased { fence, holder: WorkerName::parse("node-1")? },
+        E::Leased { above: fence, holder: WorkerName::parse("node-1")? },
         E::Staging { target: target.clone(), attempt: 3 },
         E::Staged { target: target.clone(), staged: Staged { id: other, handle: handle.clone() } },
         E::Activating { target: target.clone(), fence },
