@@ -3,7 +3,9 @@
 
 mod cases;
 mod common;
+mod crashes;
 mod line;
 mod operators;
 mod rollbacks;
+mod simulation;
 mod sweeps;
