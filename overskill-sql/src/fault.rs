@@ -121,12 +121,15 @@ fn of_sqlstate(code: &str) -> (ErrorKind, &'static str, bool) {
 }
 
 /// Whether the database itself refused a commit, which it then rolled back. An I/O error of SQLite's is not a refusal:
-/// what was written may be found after a restart. Nor is the shutdown of a server.
+/// what was written may be found after a restart. Nor is the shutdown of a server. A statement that was cancelled, by its
+/// timeout or by hand, is: a commit that has begun is not cancelled any more.
 fn said_no(code: Option<Cow<'_, str>>) -> bool {
     let Some(code) = code else { return false };
     match code.parse::<i32>() {
         Ok(extended) if code.len() != 5 => !matches!(extended & 0xff, 7 | 10 | 11),
-        _ => !(code.starts_with("08") || code.starts_with("57") || code.starts_with("XX")),
+        _ if code == "57014" => true,
+        // 40003: `statement_completion_unknown`, of databases that speak Postgres.
+        _ => code != "40003" && !(code.starts_with("08") || code.starts_with("57") || code.starts_with("XX")),
     }
 }
 
@@ -167,5 +170,6 @@ mod tests {
         assert!(said_no(Some("13".into())) && said_no(Some("40001".into())));
         assert!(!said_no(Some("10".into())) && !said_no(Some("778".into())));
         assert!(!said_no(Some("57P01".into())) && !said_no(None));
+        assert!(said_no(Some("57014".into())) && !said_no(Some("40003".into())));
     }
 }

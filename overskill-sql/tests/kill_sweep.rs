@@ -50,6 +50,8 @@ mod sqlite {
             audit: Arc::new(of.audit()),
             deployments: Arc::new(of.deployments()),
             env: Arc::new(of.env(sealer())),
+            bundles: Arc::new(of.bundles()),
+            routes: Arc::new(of.routes()),
             scheduler: jobs.clone(),
             runs: jobs,
         }
@@ -157,6 +159,8 @@ mod postgres {
             audit: Arc::new(of.audit()),
             deployments: Arc::new(of.deployments()),
             env: Arc::new(of.env(sealer())),
+            bundles: Arc::new(of.bundles()),
+            routes: Arc::new(of.routes()),
             scheduler: jobs.clone(),
             runs: jobs,
         };

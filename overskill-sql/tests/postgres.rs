@@ -3,8 +3,9 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use overskill_core::{
-    Actor, Artifact, AuditEntry, AuditLog, BundleStore, Changes, DeploymentId, Effect, EnvChanges, EnvKey, EnvStore,
-    EnvValue, ErrorKind, FilePath, FileStore, LocalKeyProvider, Scope, Sealer, SystemIds, Timestamp,
+    Actor, AppDirectory, AppRecord, Artifact, AuditEntry, AuditLog, BundleStore, Changes, DeploymentId, Effect,
+    EnvChanges, EnvKey, EnvStore, EnvValue, ErrorKind, FilePath, FileStore, LocalKeyProvider, RunQueue, Scope, Sealer,
+    SystemIds, Timestamp,
 };
 use overskill_sql::{PostgresOptions, PostgresStores};
 use overskill_testkit::postgres::PostgresCluster;
@@ -161,6 +162,31 @@ async fn contents_that_many_apps_share_are_never_lost() {
     );
 }
 
+/// Each of the two would see the other's row, and leave the contents for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn contents_that_two_apps_let_go_at_once_are_gone() {
+    const ROUNDS: usize = 60;
+    let database = Database::new();
+    let stores = database.connect(PostgresOptions::new().history(0)).await.unwrap();
+    let both = async |changes: Changes| {
+        let apply = |app| {
+            let (files, changes) = (stores.files(), changes.clone());
+            tokio::spawn(async move { files.apply(&scope(app), &changes, None).await })
+        };
+        let (one, two) = (apply("todo1"), apply("todo2"));
+        one.await.unwrap().unwrap();
+        two.await.unwrap().unwrap();
+    };
+    for round in 0..ROUNDS {
+        both(Changes::new().put(path("a"), format!("contents {round}"))).await;
+        both(Changes::new().delete(path("a"))).await;
+        both(Changes::new().delete(path("a"))).await; // now the history lets them go, too
+    }
+    database.by_hand(
+        "DO $$ BEGIN IF (SELECT count(*) FROM overskill.file_contents) <> 0 THEN RAISE 'contents are left'; END IF; END $$",
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_nodes_write_one_audit_log() {
     const EACH: u64 = 50;
@@ -214,6 +240,62 @@ async fn text_that_postgres_cannot_store_is_invalid() {
     assert_eq!((e.kind(), e.effect()), (ErrorKind::Invalid, Effect::None), "{e}");
 }
 
+/// So does what needs no transaction around it: its statement is one.
+#[tokio::test]
+async fn a_statement_alone_that_takes_too_long_did_not_happen() {
+    let database = Database::new();
+    let stores = database.connect(PostgresOptions::new().statement_timeout(Duration::from_millis(200))).await.unwrap();
+    let app = AppRecord::new("todo42".parse().unwrap(), "before", Timestamp::EPOCH);
+    stores.apps().put(&app).await.unwrap();
+    let mut other = <sqlx::PgConnection as sqlx::Connection>::connect(&database.url).await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT * FROM overskill.apps FOR UPDATE").execute(&mut other).await.unwrap();
+    let after = AppRecord { name: "after".into(), ..app.clone() };
+    let e = stores.apps().put(&after).await.unwrap_err();
+    assert_eq!((e.kind(), e.effect()), (ErrorKind::Timeout, Effect::None), "{e}");
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    assert_eq!(stores.apps().get(&app.app).await.unwrap(), Some(app));
+}
+
+#[tokio::test]
+async fn the_longest_timeout_is_taken() {
+    Database::new().connect(PostgresOptions::new().statement_timeout(Duration::MAX)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_of_an_earlier_life_is_not_ready() {
+    let database = Database::new();
+    let (one, two) = (database.stores().await, database.stores().await);
+    one.begin_new_incarnation().await.unwrap();
+    assert!(one.check().await.unwrap().is_ready());
+    let found = two.check().await.unwrap();
+    assert!(found.problems().iter().any(|problem| problem.what.contains("new incarnation")), "{found:?}");
+}
+
+/// A history of some days is more than one statement may take its time for.
+#[tokio::test]
+async fn a_long_history_is_forgotten_in_short_steps() {
+    const RUNS: u64 = 25_000;
+    let database = Database::new();
+    let jobs = database.stores().await.jobs();
+    database.by_hand(&format!(
+        "INSERT INTO overskill.run_history (job, run, due_ms, state, attempts, ended_ms)
+         SELECT 1, gen_random_uuid(), 0, 'done', 1, n FROM generate_series(1, {RUNS} + 10) AS n;
+         CREATE TABLE steps (rows bigint);
+         CREATE FUNCTION step() RETURNS trigger LANGUAGE plpgsql AS $$
+             BEGIN INSERT INTO public.steps SELECT count(*) FROM gone; RETURN NULL; END $$;
+         CREATE TRIGGER step AFTER DELETE ON overskill.run_history REFERENCING OLD TABLE AS gone
+             FOR EACH STATEMENT EXECUTE FUNCTION step()"
+    ));
+    let before = Timestamp::from_unix_millis(i64::try_from(RUNS).unwrap() + 1);
+    assert_eq!(jobs.prune(before).await.unwrap(), RUNS);
+    database.by_hand(
+        "DO $$ BEGIN
+             IF (SELECT max(rows) FROM steps) > 10000 THEN RAISE 'a step was long'; END IF;
+             IF (SELECT count(*) FROM overskill.run_history) <> 10 THEN RAISE 'too much was forgotten'; END IF;
+         END $$",
+    );
+}
+
 /// Two collectors and a writer that puts and holds what they look at.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn collectors_share_the_work_and_take_nothing_that_is_held() {
@@ -239,4 +321,30 @@ async fn collectors_share_the_work_and_take_nothing_that_is_held() {
     assert_eq!(*bundles.get(&scope, digest).await.unwrap().unwrap(), artifact(7));
     let none = stores.bundles().collect(now, Duration::from_mins(1)).await.unwrap();
     assert_eq!(none.artifacts, 0);
+}
+
+/// Each of the two would see the other's artifact, and leave the blob that both have for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_blob_of_artifacts_that_two_collectors_take_at_once_is_gone() {
+    const ROUNDS: u64 = 12;
+    let database = Database::new();
+    let stores = database.stores().await;
+    let now = Timestamp::EPOCH.plus(Duration::from_hours(1));
+    for round in 0..ROUNDS {
+        for n in 0..32 {
+            let own = format!("{round} {n}");
+            let files = [(path("shared"), format!("{round}").into()), (path("own"), own.into())];
+            stores.bundles().put(&Artifact::of_assets(files).unwrap(), Timestamp::EPOCH).await.unwrap();
+        }
+        let collect = || {
+            let bundles = stores.bundles();
+            tokio::spawn(async move { bundles.collect(now, Duration::from_mins(1)).await })
+        };
+        let (one, two) = (collect(), collect());
+        one.await.unwrap().unwrap();
+        two.await.unwrap().unwrap();
+    }
+    database.by_hand(
+        "DO $$ BEGIN IF (SELECT count(*) FROM overskill.blobs) <> 0 THEN RAISE 'blobs are left'; END IF; END $$",
+    );
 }

@@ -121,6 +121,62 @@ async fn twenty_workers_share_a_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_id_that_is_triggered_for_two_jobs_is_a_run_of_one() {
+    let jobs = stores().await.jobs();
+    let scope: Scope = "todo42/production".parse().unwrap();
+    let names = ["one", "two"].map(|name| JobName::parse(name).unwrap());
+    for name in &names {
+        let job = JobSpec::new(scope.clone(), name.clone(), Schedule::OnDemand).overlap(Overlap::Allow);
+        jobs.put(&job, base()).await.unwrap();
+    }
+    for _ in 0..40 {
+        let run = RunId::generate(&SystemIds, base());
+        let racing = names.clone().map(|name| {
+            let (jobs, scope) = (jobs.clone(), scope.clone());
+            tokio::spawn(async move { jobs.trigger(&scope, &name, run, base()).await })
+        });
+        let mut won = 0;
+        for raced in racing {
+            match raced.await.unwrap() {
+                Ok(()) => won += 1,
+                Err(e) => assert_eq!(e.kind(), ErrorKind::Conflict, "{e}"),
+            }
+        }
+        assert_eq!(won, 1, "both were told that their run is made");
+    }
+}
+
+/// A tick and a trigger of a job whose runs may not overlap.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_tick_and_a_trigger_at_once_are_one_run() {
+    let jobs = stores().await.jobs();
+    let name = JobName::parse("job").unwrap();
+    let mut ticked = 0;
+    for round in 0..60 {
+        let scope: Scope = format!("app{round}/production").parse().unwrap();
+        let at = base().plus(Duration::from_mins(1) * (round + 1));
+        let job = JobSpec::new(scope.clone(), name.clone(), Schedule::At(at)).overlap(Overlap::Skip);
+        jobs.put(&job, base()).await.unwrap();
+        let trigger = {
+            let (jobs, scope, name) = (jobs.clone(), scope.clone(), name.clone());
+            tokio::spawn(async move { jobs.trigger(&scope, &name, RunId::generate(&SystemIds, at), at).await })
+        };
+        let claim = {
+            let (jobs, request) = (jobs.clone(), ClaimRequest::new(worker(0), limit(100), at).lease(LEASE));
+            tokio::spawn(async move { jobs.claim(&request).await })
+        };
+        trigger.await.unwrap().unwrap();
+        claim.await.unwrap().unwrap();
+        jobs.claim(&ClaimRequest::new(worker(0), limit(100), at).lease(LEASE)).await.unwrap();
+        let records = jobs.history(&scope, &name, limit(10)).await.unwrap();
+        let running = records.iter().filter(|record| record.state == RunState::Running).count();
+        assert_eq!((records.len(), running), (2, 1), "round {round}: {records:?}");
+        ticked += usize::from(records.iter().any(|r| r.state == RunState::Skipped));
+    }
+    assert_eq!(ticked, 60);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_racing_commits_exactly_one_wins() {
     let store = stores().await.deployments();
     let scope: Scope = "todo42/production".parse().unwrap();

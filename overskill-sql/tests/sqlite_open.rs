@@ -6,8 +6,9 @@ mod common;
 
 use common::Folder;
 use overskill_core::{
-    Actor, AuditEntry, AuditLog, CatchUp, Changes, EnvChanges, EnvKey, EnvStore, EnvValue, Error, ErrorKind, FilePath,
-    FileStore, LocalKeyProvider, Scope, Sealer, SystemIds, Timestamp,
+    Actor, AppId, AuditEntry, AuditLog, CatchUp, Changes, DataKey, EnvChanges, EnvKey, EnvStore, EnvValue, Error,
+    ErrorKind, FilePath, FileStore, KeyId, KeyProvider, LocalKeyProvider, Readiness, Scope, Sealer, SystemIds,
+    Timestamp,
 };
 use overskill_sql::{SqliteOptions, SqliteStores};
 use sqlx::{Connection as _, SqliteConnection};
@@ -64,6 +65,16 @@ async fn the_database_of_something_else_is_left_alone() {
     let e = refused(&folder.db(), SqliteOptions::new()).await;
     assert_eq!(e.kind(), ErrorKind::Invalid);
     assert!(e.to_string().contains("tables of something else"), "{e}");
+    // Not even its journal has changed: bytes 18 and 19 of the header are 2 in a file in WAL mode.
+    assert_eq!(std::fs::read(folder.db()).unwrap()[18..20], [1, 1], "the file was switched to WAL");
+}
+
+#[tokio::test]
+async fn a_busy_timeout_of_any_length_is_taken() {
+    let folder = Folder::new();
+    let options = SqliteOptions::new().busy_timeout(std::time::Duration::MAX);
+    let stores = SqliteStores::open(folder.db(), options).await.unwrap();
+    stores.files().apply(&scope(), &one_file("x"), None).await.unwrap();
 }
 
 #[tokio::test]
@@ -141,6 +152,50 @@ async fn another_process_that_writes_is_waited_for() {
     assert!(!stores.check().await.unwrap().is_ready());
     lock.rollback().await.unwrap();
     stores.files().apply(&scope(), &one_file("x"), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_process_of_an_earlier_life_is_not_ready() {
+    let folder = Folder::new();
+    let (one, two) = (open(&folder.db()).await.unwrap(), open(&folder.db()).await.unwrap());
+    one.begin_new_incarnation().await.unwrap();
+    assert!(one.check().await.unwrap().is_ready());
+    let found = two.check().await.unwrap();
+    assert!(found.problems().iter().any(|problem| problem.what.contains("new incarnation")), "{found:?}");
+}
+
+/// Keys that are far away: while one is fetched, a new life begins.
+#[derive(Debug)]
+struct SlowKeys {
+    keys: LocalKeyProvider,
+    stores: SqliteStores,
+}
+
+#[async_trait::async_trait]
+impl KeyProvider for SlowKeys {
+    async fn check(&self) -> overskill_core::Result<Readiness> {
+        self.keys.check().await
+    }
+
+    async fn current(&self) -> overskill_core::Result<KeyId> {
+        self.stores.begin_new_incarnation().await?;
+        self.keys.current().await
+    }
+
+    async fn data_key(&self, id: &KeyId, app: &AppId) -> overskill_core::Result<DataKey> {
+        self.keys.data_key(id, app).await
+    }
+}
+
+#[tokio::test]
+async fn what_is_sealed_while_a_new_life_begins_still_opens() {
+    let stores = SqliteStores::in_memory().await.unwrap();
+    let keys = SlowKeys { keys: LocalKeyProvider::generate(&SystemIds), stores: stores.clone() };
+    let env = stores.env(Sealer::new(Arc::new(keys), Arc::new(SystemIds)));
+    let key = EnvKey::parse("KEY").unwrap();
+    env.put(&scope(), &EnvChanges::new().set(key.clone(), EnvValue::sealed("hunter2")), None).await.unwrap();
+    let now = env.current(&scope()).await.unwrap();
+    assert_eq!(env.get(&scope(), now).await.unwrap().values[&key].expose(), "hunter2");
 }
 
 #[tokio::test]

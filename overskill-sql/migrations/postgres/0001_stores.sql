@@ -62,8 +62,19 @@ CREATE TABLE file_changes (
 CREATE INDEX file_changes_digest ON file_changes (digest) WHERE digest IS NOT NULL;
 
 -- Contents go with the last row that names them, whoever deletes it.
+--
+-- Of two that let the same contents go at the same time, each would see the other's row, and both would leave them: so the
+-- second waits for the first, and then looks. Nobody waits for contents with more rows than can go at once, as those of
+-- a template have.
 CREATE FUNCTION drop_unused_file_contents() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
+    IF NOT EXISTS (SELECT 1 FROM gone WHERE digest IS NOT NULL) THEN
+        RETURN NULL;
+    END IF;
+    PERFORM 1 FROM file_contents c WHERE c.digest IN (SELECT digest FROM gone)
+        AND (SELECT count(*) FROM (SELECT 1 FROM files f WHERE f.digest = c.digest LIMIT 32) AS few) < 32
+        AND (SELECT count(*) FROM (SELECT 1 FROM file_changes h WHERE h.digest = c.digest LIMIT 32) AS few) < 32
+        ORDER BY c.digest FOR NO KEY UPDATE;
     DELETE FROM file_contents c USING (SELECT DISTINCT digest FROM gone) g WHERE c.digest = g.digest
         AND NOT EXISTS (SELECT 1 FROM files f WHERE f.digest = c.digest)
         AND NOT EXISTS (SELECT 1 FROM file_changes h WHERE h.digest = c.digest);
@@ -83,7 +94,7 @@ CREATE TABLE artifacts (
     size_bytes BIGINT NOT NULL,
     since_ms BIGINT NOT NULL
 );
-CREATE INDEX artifacts_since ON artifacts (since_ms);
+CREATE INDEX artifacts_since ON artifacts (since_ms, digest);
 
 CREATE TABLE blobs (
     digest TEXT PRIMARY KEY,

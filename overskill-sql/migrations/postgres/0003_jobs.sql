@@ -27,7 +27,7 @@ CREATE INDEX run_jobs_due ON run_jobs (next_run_ms) WHERE next_run_ms IS NOT NUL
 -- A claim changes no column of an index, so that it is a heap-only update within the page: hence the free space in
 -- pages, and hence an index by turn that holds claimed runs too.
 CREATE TABLE runs (
-    run TEXT COLLATE "C" PRIMARY KEY,
+    run UUID PRIMARY KEY,
     job BIGINT NOT NULL,
     app TEXT COLLATE "C" NOT NULL,
     -- The moment of the schedule that it was made for; null for one that was triggered.
@@ -53,7 +53,7 @@ CREATE INDEX runs_asleep ON runs (wake_ms) WHERE wake_ms IS NOT NULL;
 -- Runs that are over. Rows are added in the order of their end, so a BRIN index finds what is old at next to no cost.
 CREATE TABLE run_history (
     job BIGINT NOT NULL,
-    run TEXT COLLATE "C" NOT NULL,
+    run UUID NOT NULL,
     due_ms BIGINT NOT NULL,
     state TEXT NOT NULL,
     attempts BIGINT NOT NULL,

@@ -83,7 +83,7 @@ CREATE TABLE artifacts (
     size_bytes INTEGER NOT NULL,
     since_ms INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX artifacts_since ON artifacts (since_ms);
+CREATE INDEX artifacts_since ON artifacts (since_ms, digest);
 
 CREATE TABLE blobs (
     digest TEXT PRIMARY KEY,

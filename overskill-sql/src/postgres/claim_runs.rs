@@ -1,10 +1,12 @@
 //! Claiming and ending runs: one statement for a batch.
 
-use super::driver::{Connection, Db, Fault};
+use super::driver::{Connection, Db, Fault, RunKey};
+use overskill_core::RunId;
 use sqlx::query_as;
+use std::collections::HashSet;
 
 /// A run that was claimed: turn, run, app, environment, job, payload, when it was due, try, when the lease expires.
-pub(super) type Taken = (i64, String, String, String, String, Vec<u8>, i64, i64, i64);
+pub(super) type Taken = (i64, RunKey, String, String, String, Vec<u8>, i64, i64, i64);
 
 /// What all claims of one call have in common.
 #[derive(Clone, Copy)]
@@ -40,7 +42,8 @@ macro_rules! claim {
                  UPDATE run_clock SET turn = (SELECT max(turn) FROM taken)
                  WHERE id = (SELECT id FROM run_clock WHERE id = 1 AND turn < (SELECT max(turn) FROM taken)
                              FOR UPDATE SKIP LOCKED))
-             SELECT turn, run, app, environment, name, payload, due_ms, attempt, lease_ms
+             SELECT array_agg(turn), array_agg(run), array_agg(app), array_agg(environment), array_agg(name),
+                    array_agg(payload), array_agg(due_ms), array_agg(attempt), array_agg(lease_ms)
              FROM taken, LATERAL (
                  SELECT app, environment, name, payload FROM run_jobs WHERE run_jobs.id = job OFFSET 0) AS whose"
         )
@@ -62,7 +65,7 @@ pub(super) async fn take_at_once(db: &Db, claim: Claim<'_>, most: u32) -> Result
     );
     let mut writer = db.writer().await?;
     let taken = bound(SQL, claim).bind(i64::from(most)).fetch_all(writer.connection());
-    taken.await.map_err(Fault::of_commit)
+    Ok(rows(taken.await.map_err(Fault::of_commit)?))
 }
 
 /// Claims the next runs by turn.
@@ -73,16 +76,44 @@ pub(super) async fn take_next(tx: &mut Connection, claim: Claim<'_>, most: u32) 
            AND due_ms <= (SELECT now FROM moment)
          ORDER BY turn, run LIMIT $5 FOR UPDATE SKIP LOCKED"
     );
-    Ok(bound(SQL, claim).bind(i64::from(most)).fetch_all(tx).await?)
+    Ok(rows(bound(SQL, claim).bind(i64::from(most)).fetch_all(tx).await?))
 }
 
 /// Claims runs that this transaction has locked.
-pub(super) async fn take_chosen(tx: &mut Connection, claim: Claim<'_>, runs: &[String]) -> Result<Vec<Taken>, Fault> {
+pub(super) async fn take_chosen(tx: &mut Connection, claim: Claim<'_>, runs: &[RunId]) -> Result<Vec<Taken>, Fault> {
     const SQL: &str = claim!("SELECT ctid AS place, attempt < max_attempts AS alive FROM runs WHERE run = ANY($5)");
-    Ok(bound(SQL, claim).bind(runs).fetch_all(tx).await?)
+    let runs: Vec<RunKey> = runs.iter().map(|run| run.as_uuid()).collect();
+    Ok(rows(bound(SQL, claim).bind(runs).fetch_all(tx).await?))
 }
 
-type Bound<'q> = sqlx::query::QueryAs<'q, sqlx::Postgres, Taken, sqlx::postgres::PgArguments>;
+/// All that was claimed as one row of columns: less to send and to take apart than a row of nine values for each run.
+/// Nulls when it was nothing.
+type Columns = (
+    Option<Vec<i64>>,
+    Option<Vec<RunKey>>,
+    Option<Vec<String>>,
+    Option<Vec<String>>,
+    Option<Vec<String>>,
+    Option<Vec<Vec<u8>>>,
+    Option<Vec<i64>>,
+    Option<Vec<i64>>,
+    Option<Vec<i64>>,
+);
+
+fn rows(columns: Vec<Columns>) -> Vec<Taken> {
+    let all =
+        columns.into_iter().filter_map(|(turns, runs, apps, environments, names, payloads, dues, tries, leases)| {
+            let whose = apps?.into_iter().zip(environments?).zip(names?).zip(payloads?);
+            let when = dues?.into_iter().zip(tries?).zip(leases?);
+            Some(turns?.into_iter().zip(runs?).zip(whose).zip(when))
+        });
+    let row = |(((turn, run), (((app, environment), name), payload)), ((due, attempt), lease))| {
+        (turn, run, app, environment, name, payload, due, attempt, lease)
+    };
+    all.flatten().map(row).collect()
+}
+
+type Bound<'q> = sqlx::query::QueryAs<'q, sqlx::Postgres, Columns, sqlx::postgres::PgArguments>;
 
 fn bound<'q>(sql: &'static str, claim: Claim<'q>) -> Bound<'q> {
     query_as(sql).bind(claim.now_ms).bind(claim.lease_ms).bind(claim.worker).bind(claim.given_up)
@@ -91,15 +122,15 @@ fn bound<'q>(sql: &'static str, claim: Claim<'q>) -> Bound<'q> {
 /// Runs that are over, column by column.
 #[derive(Default)]
 pub(super) struct Ends {
-    runs: Vec<String>,
+    runs: Vec<RunKey>,
     fences: Vec<i64>,
     states: Vec<&'static str>,
     failures: Vec<Option<String>>,
 }
 
 impl Ends {
-    pub(super) fn push(&mut self, run: String, fence: i64, state: &'static str, failure: Option<String>) {
-        self.runs.push(run);
+    pub(super) fn push(&mut self, run: RunId, fence: i64, state: &'static str, failure: Option<String>) {
+        self.runs.push(run.as_uuid());
         self.fences.push(fence);
         self.states.push(state);
         self.failures.push(failure);
@@ -111,28 +142,32 @@ impl Ends {
 }
 
 /// Moves runs into the history, in a transaction of its own, and says which: run and fence of each.
-pub(super) async fn end_at_once(db: &Db, ends: &Ends, now_ms: i64) -> Result<Vec<(String, i64)>, Fault> {
+pub(super) async fn end_at_once(db: &Db, ends: &Ends, now_ms: i64) -> Result<Vec<(RunId, i64)>, Fault> {
     let mut writer = db.writer().await?;
     over(writer.connection(), ends, now_ms).await.map_err(Fault::of_commit)
 }
 
 /// Moves runs into the history, and says which: run and fence of each.
-pub(super) async fn end(tx: &mut Connection, ends: &Ends, now_ms: i64) -> Result<Vec<(String, i64)>, Fault> {
+pub(super) async fn end(tx: &mut Connection, ends: &Ends, now_ms: i64) -> Result<Vec<(RunId, i64)>, Fault> {
     Ok(over(tx, ends, now_ms).await?)
 }
 
-async fn over(on: &mut Connection, ends: &Ends, now_ms: i64) -> sqlx::Result<Vec<(String, i64)>> {
+async fn over(on: &mut Connection, ends: &Ends, now_ms: i64) -> sqlx::Result<Vec<(RunId, i64)>> {
+    // What comes back is what was not ended: as a rule, nothing.
     let sql = "WITH moment AS MATERIALIZED (
                    SELECT greatest($5, (extract(epoch FROM statement_timestamp()) * 1000)::bigint) AS now),
                gone AS (
-                   DELETE FROM runs USING unnest($1::text[], $2::bigint[], $3::text[], $4::text[])
-                                          AS ends (named, fence, state, why)
+                   DELETE FROM runs USING unnest($1, $2, $3, $4) AS ends (named, fence, state, why)
                    WHERE run = named AND attempt = fence AND lease_ms IS NOT NULL
                    RETURNING job, run, due_ms, state, attempt, coalesce(why, failure) AS failure),
                history AS (
                    INSERT INTO run_history (job, run, due_ms, state, attempts, failure, ended_ms)
                    SELECT job, run, due_ms, state, attempt, failure, (SELECT now FROM moment) FROM gone)
-               SELECT run, attempt FROM gone";
+               SELECT named, fence FROM unnest($1, $2) AS ends (named, fence)
+               WHERE (named, fence) NOT IN (SELECT run, attempt FROM gone)";
     let over = query_as(sql).bind(&ends.runs).bind(&ends.fences).bind(&ends.states).bind(&ends.failures);
-    over.bind(now_ms).fetch_all(on).await
+    let stale: Vec<(RunKey, i64)> = over.bind(now_ms).fetch_all(on).await?;
+    let stale: HashSet<_> = stale.into_iter().collect();
+    let all = ends.runs.iter().copied().zip(ends.fences.iter().copied());
+    Ok(all.filter(|end| !stale.contains(end)).map(|(run, fence)| (RunId::from_uuid(run), fence)).collect())
 }

@@ -35,8 +35,8 @@ pub(super) async fn server(url: &Secret, options: &PostgresOptions) -> Result<Db
         .statement_cache_capacity(200)
         .options([
             ("search_path", options.schema.clone()),
-            ("statement_timeout", options.statement_timeout.as_millis().to_string()),
-            ("idle_in_transaction_session_timeout", options.statement_timeout.as_millis().to_string()),
+            ("statement_timeout", options.statement_timeout_ms()),
+            ("idle_in_transaction_session_timeout", options.idle_timeout_ms()),
             // Every statement has its index, so one plan is right for all arguments and sizes of tables: it is made once
             // for a connection, and must not be one for the small tables that it may have been made with.
             ("plan_cache_mode", "force_generic_plan".into()),

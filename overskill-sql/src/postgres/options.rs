@@ -49,7 +49,7 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets how long the server lets a statement run, waiting for locks included.
+    /// Sets how long the server lets a statement run, waiting for locks included. From a millisecond to 24 days.
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
@@ -73,9 +73,26 @@ impl PostgresOptions {
         self
     }
 
+    pub(super) fn statement_timeout_ms(&self) -> String {
+        millis(self.statement_timeout)
+    }
+
+    /// How long a transaction may stand still, which is up to this process and its machine, not to a statement.
+    pub(super) fn idle_timeout_ms(&self) -> String {
+        millis(self.statement_timeout.max(SHORTEST_IDLE))
+    }
+
     pub(super) fn settings(&self) -> Settings {
         Settings { history: self.history }
     }
+}
+
+/// Less would cut off transactions of a process that is merely busy.
+const SHORTEST_IDLE: Duration = Duration::from_secs(10);
+
+/// A timeout as the server takes it: an `int` of milliseconds, of which 0 would mean none at all.
+fn millis(timeout: Duration) -> String {
+    timeout.as_millis().clamp(1, i32::MAX as u128).to_string()
 }
 
 impl Default for PostgresOptions {
@@ -87,6 +104,19 @@ impl Default for PostgresOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn timeouts_are_what_the_server_takes() {
+        let of = |timeout| {
+            let options = PostgresOptions::new().statement_timeout(timeout);
+            (options.statement_timeout_ms(), options.idle_timeout_ms())
+        };
+        let text = |one: &str, two: &str| (one.to_owned(), two.to_owned());
+        assert_eq!(of(Duration::from_secs(30)), text("30000", "30000"));
+        assert_eq!(of(Duration::from_millis(200)), text("200", "10000"));
+        assert_eq!(of(Duration::from_nanos(1)), text("1", "10000"), "0 would be no timeout");
+        assert_eq!(of(Duration::MAX), text("2147483647", "2147483647"));
+    }
 
     #[test]
     fn schema_names_need_no_quotes() {

@@ -1,10 +1,11 @@
 //! Claiming and ending runs.
 
-use super::driver::{Connection, Db, Fault};
+use super::driver::{Connection, Db, Fault, RunKey, list, run_id};
+use overskill_core::RunId;
 use sqlx::{query, query_as, query_scalar};
 
 /// A run that was claimed: turn, run, app, environment, job, payload, when it was due, try, when the lease expires.
-pub(super) type Taken = (i64, String, String, String, String, Vec<u8>, i64, i64, i64);
+pub(super) type Taken = (i64, RunKey, String, String, String, Vec<u8>, i64, i64, i64);
 
 /// What all claims of one call have in common.
 #[derive(Clone, Copy)]
@@ -27,13 +28,14 @@ pub(super) async fn take_next(tx: &mut Connection, claim: Claim<'_>, most: u32) 
     let sql = "SELECT run FROM runs
                WHERE turn IS NOT NULL AND (lease_ms IS NULL OR lease_ms <= $1) AND due_ms <= $1
                ORDER BY turn, run LIMIT $2";
-    let next: Vec<String> = query_scalar(sql).bind(claim.now_ms).bind(i64::from(most)).fetch_all(&mut *tx).await?;
+    let next: Vec<RunKey> = query_scalar(sql).bind(claim.now_ms).bind(i64::from(most)).fetch_all(&mut *tx).await?;
+    let next = next.into_iter().map(run_id).collect::<Result<Vec<_>, _>>()?;
     take_chosen(tx, claim, &next).await
 }
 
 /// Claims runs that nobody holds.
-pub(super) async fn take_chosen(tx: &mut Connection, claim: Claim<'_>, runs: &[String]) -> Result<Vec<Taken>, Fault> {
-    let runs = serde_json::Value::from(runs).to_string();
+pub(super) async fn take_chosen(tx: &mut Connection, claim: Claim<'_>, runs: &[RunId]) -> Result<Vec<Taken>, Fault> {
+    let runs = list(runs.iter().map(RunId::to_string).collect());
     let sql = "INSERT INTO run_history (job, run, due_ms, state, attempts, failure, ended_ms)
                SELECT job, run, due_ms, 'dead', attempt, $2, $3 FROM runs
                WHERE run IN (SELECT value FROM json_each($1)) AND attempt >= max_attempts";
@@ -61,14 +63,14 @@ pub(super) struct Ends(Vec<End>);
 
 #[derive(serde::Serialize)]
 struct End {
-    run: String,
+    run: RunId,
     fence: i64,
     state: &'static str,
     failure: Option<String>,
 }
 
 impl Ends {
-    pub(super) fn push(&mut self, run: String, fence: i64, state: &'static str, failure: Option<String>) {
+    pub(super) fn push(&mut self, run: RunId, fence: i64, state: &'static str, failure: Option<String>) {
         self.0.push(End { run, fence, state, failure });
     }
 
@@ -78,7 +80,7 @@ impl Ends {
 }
 
 /// Moves runs into the history, in a transaction of its own, and says which: run and fence of each.
-pub(super) async fn end_at_once(db: &Db, ends: &Ends, now_ms: i64) -> Result<Vec<(String, i64)>, Fault> {
+pub(super) async fn end_at_once(db: &Db, ends: &Ends, now_ms: i64) -> Result<Vec<(RunId, i64)>, Fault> {
     let mut writer = db.writer().await?;
     let mut tx = writer.begin().await?;
     let over = end(&mut tx, ends, now_ms).await?;
@@ -87,7 +89,7 @@ pub(super) async fn end_at_once(db: &Db, ends: &Ends, now_ms: i64) -> Result<Vec
 }
 
 /// Moves runs into the history, and says which: run and fence of each.
-pub(super) async fn end(tx: &mut Connection, ends: &Ends, now_ms: i64) -> Result<Vec<(String, i64)>, Fault> {
+pub(super) async fn end(tx: &mut Connection, ends: &Ends, now_ms: i64) -> Result<Vec<(RunId, i64)>, Fault> {
     let json = |e| overskill_core::Error::unexpected("a value does not go into JSON", e);
     let ends = serde_json::to_string(&ends.0).map_err(json)?;
     let sql = "INSERT INTO run_history (job, run, due_ms, state, attempts, failure, ended_ms)
@@ -96,9 +98,9 @@ pub(super) async fn end(tx: &mut Connection, ends: &Ends, now_ms: i64) -> Result
                FROM json_each($1) AS ends JOIN runs ON run = ends.value ->> 'run'
                WHERE attempt = ends.value ->> 'fence' AND lease_ms IS NOT NULL
                RETURNING run, attempts";
-    let over: Vec<(String, i64)> = query_as(sql).bind(&ends).bind(now_ms).fetch_all(&mut *tx).await?;
+    let over: Vec<(RunKey, i64)> = query_as(sql).bind(&ends).bind(now_ms).fetch_all(&mut *tx).await?;
     let sql = "DELETE FROM runs WHERE run IN (SELECT value FROM json_each($1))";
     let runs: Vec<_> = over.iter().map(|(run, _)| run.as_str()).collect();
     query(sql).bind(serde_json::Value::from(runs).to_string()).execute(tx).await?;
-    Ok(over)
+    over.into_iter().map(|(run, fence)| Ok((run_id(run)?, fence))).collect()
 }

@@ -2,9 +2,9 @@
 
 pub(super) use crate::{fault::Fault, row};
 
-use overskill_core::{Error, Ids, Incarnation, Readiness, Result};
+use overskill_core::{Error, Ids, Incarnation, Readiness, Result, RunId};
 use sqlx::{
-    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, Transaction, query, query_scalar,
+    ConnectOptions as _, Connection as _, Sqlite, SqliteConnection, Transaction, query, query_as,
     sqlite::{SqliteArguments, SqliteConnectOptions},
 };
 use std::{
@@ -28,6 +28,18 @@ pub(super) type Row = sqlx::sqlite::SqliteRow;
 
 /// A statement with its arguments.
 pub(super) type Query<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
+
+/// The id of a run, as its column holds it.
+pub(super) type RunKey = String;
+
+pub(super) fn run_key(run: RunId) -> RunKey {
+    run.to_string()
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "on Postgres it is a number")]
+pub(super) fn run_id(key: RunKey) -> Result<RunId> {
+    row::stored(&key)
+}
 
 /// The statement in this database's dialect.
 macro_rules! sql {
@@ -157,9 +169,11 @@ impl Db {
     pub(super) async fn check(&self) -> Result<Readiness> {
         let ready = Readiness::ready(BACKEND);
         run("check", || async {
-            let version: i64 = {
+            let (version, life): (i64, String) = {
+                let sql = "SELECT max(version), (SELECT value FROM meta WHERE name = 'incarnation')
+                           FROM schema_migrations";
                 let mut reader = self.reader().await?;
-                query_scalar("SELECT max(version) FROM schema_migrations").fetch_one(&mut *reader).await?
+                query_as(sql).fetch_one(&mut *reader).await?
             };
             let mut writer = self.writer().await?;
             let writable = writer.begin().await;
@@ -168,6 +182,10 @@ impl Db {
                 _ if version != newest => ready.lacks(
                     format!("the schema has version {version}, this library's is {newest}"),
                     "end the older processes and start this one again",
+                ),
+                _ if life != format!("{:x}", self.incarnation().as_u64()) => ready.lacks(
+                    "another process has begun a new incarnation: this one gives out positions of the old one",
+                    "start this process again",
                 ),
                 Err(fault) => ready.lacks(
                     format!("the database cannot be written to: {}", fault.at(BACKEND, "check").message()),

@@ -19,6 +19,9 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, name: "jobs", sql: include_str!("../../migrations/sqlite/0003_jobs.sql") },
 ];
 
+/// SQLite takes an `int` of milliseconds, and sqlx panics over more: 24 days.
+const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// The schema's version that this library needs.
 pub(super) fn newest_version() -> i64 {
     MIGRATIONS.last().map_or(0, |m| m.version)
@@ -29,6 +32,7 @@ pub(super) async fn file(path: &Path, options: &SqliteOptions) -> Result<Db, Fau
     look_at(path, options)?;
     let writing = connect_options(options).filename(path).create_if_missing(options.create);
     let mut writer = writing.connect().await?;
+    refuse_others(&mut writer).await?; // before its file is switched to WAL
     write_ahead(&mut writer, options).await?;
     let incarnation = migrate(&mut writer, options, MIGRATIONS).await?;
     let reading = connect_options(options).filename(path).pragma("query_only", "ON");
@@ -67,7 +71,7 @@ fn connect_options(options: &SqliteOptions) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .synchronous(synchronous)
         .foreign_keys(true)
-        .busy_timeout(options.busy_timeout)
+        .busy_timeout(options.busy_timeout.min(LONGEST_BUSY_TIMEOUT))
         .statement_cache_capacity(200)
         // The indexes by digest are written all over: with SQLite's own 2 MB, an apply of some files writes pages twice.
         .pragma("cache_size", "-16384")
@@ -98,6 +102,16 @@ async fn write_ahead(connection: &mut SqliteConnection, options: &SqliteOptions)
     }
 }
 
+/// Refuses the database of something else.
+async fn refuse_others(connection: &mut SqliteConnection) -> Result<(), Fault> {
+    let sql = "SELECT count(*) > 0 AND NOT coalesce(max(type = 'table' AND name = 'schema_migrations'), 0)
+               FROM sqlite_schema WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'";
+    if query_scalar(sql).fetch_one(connection).await? {
+        return Err(refused("database must be new or overskill's own, but it has the tables of something else".into()));
+    }
+    Ok(())
+}
+
 /// Brings the schema up to date, under the lock of a writer, and says which life the database lives.
 async fn migrate(
     connection: &mut SqliteConnection,
@@ -105,13 +119,7 @@ async fn migrate(
     migrations: &'static [Migration],
 ) -> Result<Incarnation, Fault> {
     let mut tx = connection.begin_with("BEGIN EXCLUSIVE").await?;
-    let tables = "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'";
-    let tables: i64 = query_scalar(tables).fetch_one(&mut *tx).await?;
-    let ours = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'schema_migrations'";
-    let ours: i64 = query_scalar(ours).fetch_one(&mut *tx).await?;
-    if tables > 0 && ours == 0 {
-        return Err(refused("database must be new or overskill's own, but it has the tables of something else".into()));
-    }
+    refuse_others(&mut tx).await?;
     let create = "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL, \
                   checksum TEXT NOT NULL) STRICT";
     query(create).execute(&mut *tx).await?;

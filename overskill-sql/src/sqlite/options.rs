@@ -45,7 +45,7 @@ impl SqliteOptions {
         self
     }
 
-    /// Sets how long a call waits for another process to finish writing, before it is `Unavailable`.
+    /// Sets how long a call waits for another process to finish writing, before it is `Unavailable`. At most 24 days.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
         self

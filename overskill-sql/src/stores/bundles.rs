@@ -20,27 +20,32 @@ pub struct Bundles {
 /// How many artifacts one transaction of `collect` removes.
 const BATCH: i64 = 16;
 
+/// Where a collection has come to: since when nobody holds the artifact, and its digest.
+type Place = (i64, String);
+
 impl Bundles {
     pub(super) fn new(db: Db) -> Self {
         Self { db }
     }
 
-    /// Removes up to [`BATCH`] artifacts that nobody holds since before `cutoff`.
-    async fn collect_some(&self, cutoff: i64) -> Result<Collected, Fault> {
+    /// Removes up to [`BATCH`] artifacts behind the place `after` that nobody holds since before `cutoff`, and says how
+    /// far it came.
+    async fn collect_some(&self, cutoff: i64, after: &Place) -> Result<(Collected, Option<Place>), Fault> {
         let mut writer = self.db.writer().await?;
         let mut tx = writer.begin().await?;
         let old = sql!(
-            sqlite: "SELECT digest FROM artifacts a WHERE since_ms < $1
-                     AND NOT EXISTS (SELECT 1 FROM artifact_holds h WHERE h.artifact = a.digest) LIMIT $2",
+            sqlite: "SELECT since_ms, digest FROM artifacts a WHERE since_ms < $1 AND (since_ms, digest) > ($3, $4)
+                     AND NOT EXISTS (SELECT 1 FROM artifact_holds h WHERE h.artifact = a.digest)
+                     ORDER BY since_ms, digest LIMIT $2",
             // Whoever puts or holds one at this moment keeps it, and a second collector takes others.
-            postgres: "SELECT digest FROM artifacts a WHERE since_ms < $1
+            postgres: "SELECT since_ms, digest FROM artifacts a WHERE since_ms < $1 AND (since_ms, digest) > ($3, $4)
                        AND NOT EXISTS (SELECT 1 FROM artifact_holds h WHERE h.artifact = a.digest)
-                       LIMIT $2 FOR UPDATE SKIP LOCKED",
+                       ORDER BY since_ms, digest LIMIT $2 FOR UPDATE SKIP LOCKED",
         );
-        let old: Vec<String> = query_scalar(old).bind(cutoff).bind(BATCH).fetch_all(&mut *tx).await?;
-        if old.is_empty() {
-            return Ok(Collected::default());
-        }
+        let old = query_as(old).bind(cutoff).bind(BATCH).bind(after.0).bind(&after.1);
+        let old: Vec<Place> = old.fetch_all(&mut *tx).await?;
+        let Some(last) = old.last().cloned() else { return Ok((Collected::default(), None)) };
+        let old: Vec<String> = old.into_iter().map(|(_, digest)| digest).collect();
         let artifacts = old.len() as u64;
         let links = sql!(
             sqlite: "DELETE FROM artifact_blobs WHERE artifact IN (SELECT value FROM json_each($1)) RETURNING blob",
@@ -53,6 +58,15 @@ impl Bundles {
             postgres: "DELETE FROM artifacts WHERE digest = ANY ($1)",
         );
         query(gone).bind(&old).execute(&mut *tx).await?;
+        let blobs = list(blobs);
+        // Two collectors would each see that the other's artifact still has a blob that both have, and both leave it.
+        let one_at_a_time = sql!(
+            sqlite: None::<&str>,
+            postgres: Some("SELECT FROM blobs WHERE digest = ANY ($1) ORDER BY digest FOR UPDATE"),
+        );
+        if let Some(sql) = one_at_a_time {
+            query(sql).bind(&blobs).execute(&mut *tx).await?;
+        }
         let unused = sql!(
             sqlite: "DELETE FROM blobs WHERE digest IN (SELECT value FROM json_each($1))
                      AND NOT EXISTS (SELECT 1 FROM artifact_blobs WHERE blob = blobs.digest) RETURNING length(bytes)",
@@ -60,9 +74,9 @@ impl Bundles {
                        AND NOT EXISTS (SELECT 1 FROM artifact_blobs WHERE blob = blobs.digest)
                        RETURNING octet_length(bytes)::bigint",
         );
-        let freed: Vec<i64> = query_scalar(unused).bind(list(blobs)).fetch_all(&mut *tx).await?;
+        let freed: Vec<i64> = query_scalar(unused).bind(&blobs).fetch_all(&mut *tx).await?;
         tx.commit().await?;
-        Ok(Collected { artifacts, bytes: row::number(freed.iter().sum())? })
+        Ok((Collected { artifacts, bytes: row::number(freed.iter().sum())? }, Some(last)))
     }
 }
 
@@ -190,11 +204,12 @@ impl BundleStore for Bundles {
     async fn collect(&self, now: Timestamp, min_age: Duration) -> Result<Collected> {
         let cutoff = now.minus(min_age).as_unix_millis();
         let mut collected = Collected::default();
+        // Those that are held are passed by once, and not with every batch.
+        let mut after = (i64::MIN, String::new());
         loop {
-            let some = run("collect", || self.collect_some(cutoff)).await?;
-            if some.artifacts == 0 {
-                return Ok(collected);
-            }
+            let (some, last) = run("collect", || self.collect_some(cutoff, &after)).await?;
+            let Some(last) = last else { return Ok(collected) };
+            after = last;
             collected.artifacts += some.artifacts;
             collected.bytes += some.bytes;
         }

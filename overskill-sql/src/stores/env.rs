@@ -90,14 +90,14 @@ impl Env {
         Ok(found.into_iter().filter_map(stored).collect::<Result<_>>()?)
     }
 
-    /// Writes what was sealed for the revision after `newest`, unless somebody was faster: then `None`.
+    /// Writes what was sealed for the revision `new`, unless somebody was faster: then `false`.
     async fn write(
         &self,
         scope: &Scope,
-        newest: u64,
+        EnvRevision(new): EnvRevision,
         values: &[(&EnvKey, Option<Value>)],
-    ) -> Result<Option<u64>, Fault> {
-        let seq = row::int(newest + 1)?;
+    ) -> Result<bool, Fault> {
+        let seq = row::int(new.seq)?;
         let (app, environment) = (scope.app.as_str(), scope.environment.as_str());
         let mut writer = self.db.writer().await?;
         let mut tx = writer.begin().await?;
@@ -106,9 +106,10 @@ impl Env {
         let further = "UPDATE env_scopes SET seq = $3 WHERE app = $1 AND environment = $2 AND seq = $3 - 1";
         let step = query(if seq == 1 { step } else { further }).bind(app).bind(environment).bind(seq);
         if step.execute(&mut *tx).await?.rows_affected() == 0 {
-            return Ok(None);
+            return Ok(false);
         }
-        let life = format!("{:x}", self.db.incarnation().as_u64());
+        // The life that the values were sealed for, whatever it is by now: under another they would not open.
+        let life = format!("{:x}", new.incarnation.as_u64());
         for (key, value) in values {
             let (plain, sealed) = match value {
                 None => (None, None),
@@ -139,7 +140,7 @@ impl Env {
             return Err(Error::new(ErrorKind::LimitExceeded, message).with("scope", scope).into());
         }
         tx.commit().await?;
-        Ok(Some(newest + 1))
+        Ok(true)
     }
 
     /// Sealed values under another key than `current`, after the place `after`.
@@ -210,6 +211,7 @@ impl EnvStore for Env {
                     let e = Error::conflict("the variables were changed: read them again").with("scope", scope);
                     return Err(e.with("revision", self.revision(newest)).into());
                 }
+                let new = self.revision(newest + 1);
                 // Sealed before the transaction begins, for keys may come from far away.
                 let mut values = Vec::new();
                 for (key, value) in changes.iter() {
@@ -217,15 +219,15 @@ impl EnvStore for Env {
                         None => None,
                         Some(EnvValue::Plain(value)) => Some(Value::Plain(value.clone())),
                         Some(EnvValue::Sealed(secret)) => {
-                            let context = SealContext::new(scope, key, self.revision(newest + 1));
+                            let context = SealContext::new(scope, key, new);
                             Some(Value::Sealed(self.sealer.seal(&context, secret.expose()).await?))
                         }
                     };
                     values.push((key, value));
                 }
                 // What was sealed for a revision that somebody else was faster to make is sealed again for the next.
-                if let Some(seq) = self.write(scope, newest, &values).await? {
-                    return Ok(self.revision(seq));
+                if self.write(scope, new, &values).await? {
+                    return Ok(new);
                 }
             }
         })

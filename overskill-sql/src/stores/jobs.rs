@@ -26,7 +26,7 @@ mod turns;
 use super::{
     claim_runs,
     deployments::later,
-    driver::{BACKEND, Connection, Db, Fault, row, run, sql},
+    driver::{BACKEND, Connection, Db, Fault, RunKey, row, run, run_id, run_key, sql},
 };
 use async_trait::async_trait;
 use overskill_core::{
@@ -179,17 +179,18 @@ impl Scheduler for Jobs {
                 .fetch_optional(&mut *tx)
                 .await?;
             let (job, max_attempts, overlap) = found.ok_or_else(|| no_job(scope, name))?;
-            let (id, app) = (id.to_string(), scope.app.as_str().to_owned());
+            let app = scope.app.as_str().to_owned();
             // One statement: a run moves from one table to the other in one transaction.
             let sql = "SELECT (SELECT job FROM runs WHERE run = $2),
                               EXISTS (SELECT 1 FROM run_history WHERE job = $1 AND run = $2),
                               EXISTS (SELECT 1 FROM runs WHERE job = $1)";
             let (of, is_over, has_open_run): (Option<i64>, bool, bool) =
-                query_as(sql).bind(job).bind(&id).fetch_one(&mut *tx).await?;
+                query_as(sql).bind(job).bind(run_key(id)).fetch_one(&mut *tx).await?;
+            let of_another = || Fault::from(Error::conflict("the run is of another job").with("run", id));
             match of {
                 _ if is_over => return Ok(()),
                 Some(of) if of == job => return Ok(()),
-                Some(_) => return Err(Error::conflict("the run is of another job").with("run", id).into()),
+                Some(_) => return Err(of_another()),
                 None => {}
             }
             let due_ms = now.as_unix_millis();
@@ -197,7 +198,9 @@ impl Scheduler for Jobs {
                 turns::skip(&mut tx, &[Skipped { run: id, job, due_ms, ended_ms: due_ms }]).await?;
             } else {
                 let new = NewRun { run: id, job, app, tick_ms: None, due_ms, max_attempts, turn: 0 };
-                turns::add(&mut tx, vec![new]).await?;
+                if turns::add(&mut tx, vec![new]).await? == 0 {
+                    return Err(of_another()); // it was triggered for both at the same time
+                }
             }
             tx.commit().await
         })

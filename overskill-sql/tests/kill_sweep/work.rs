@@ -1,11 +1,11 @@
 //! Writers that say what they are about to write and what was acknowledged, and what must hold after they were killed.
 
 use overskill_core::{
-    Actor, AuditEntry, AuditLog, BackendName, Changes, ClaimRequest, Commit, DeploymentEnd, DeploymentEvent,
-    DeploymentId, DeploymentSource, DeploymentStore, EnvChanges, EnvKey, EnvRevision, EnvStore, EnvValue, ErrorKind,
-    Fence, FilePath, FileStore, FinishResult, FinishedRun, IdsExt as _, JobName, JobSpec, KeyId, LeaseChange, Limits,
-    LocalKeyProvider, Overlap, Result, RootKey, RunId, RunLease, RunOutcome, RunQueue, RunState, Schedule, Scheduler,
-    Scope, Sealer, SeededIds, SystemIds, Timestamp, WorkerName,
+    Actor, Artifact, AuditEntry, AuditLog, BackendName, BundleStore, Changes, ClaimRequest, Commit, DeploymentEnd,
+    DeploymentEvent, DeploymentId, DeploymentSource, DeploymentStore, EnvChanges, EnvKey, EnvRevision, EnvStore,
+    EnvValue, ErrorKind, Fence, FilePath, FileStore, FinishResult, FinishedRun, Handle, IdsExt as _, JobName, JobSpec,
+    KeyId, LeaseChange, Limits, LocalKeyProvider, Overlap, Result, RootKey, Route, RouteTable, RunId, RunLease,
+    RunOutcome, RunQueue, RunState, Schedule, Scheduler, Scope, Sealer, SeededIds, SystemIds, Timestamp, WorkerName,
 };
 use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -16,6 +16,8 @@ pub(crate) struct Stores {
     pub(crate) audit: Arc<dyn AuditLog>,
     pub(crate) deployments: Arc<dyn DeploymentStore>,
     pub(crate) env: Arc<dyn EnvStore>,
+    pub(crate) bundles: Arc<dyn BundleStore>,
+    pub(crate) routes: Arc<dyn RouteTable>,
     pub(crate) scheduler: Arc<dyn Scheduler>,
     pub(crate) runs: Arc<dyn RunQueue>,
 }
@@ -108,6 +110,24 @@ pub(crate) async fn write(
         }
         Ok(())
     };
+    let bundles = async {
+        for n in numbers() {
+            let artifact = artifact(n)?;
+            say("try", "bundle", n);
+            let digest = stores.bundles.put(&artifact, round.now).await?;
+            stores.bundles.hold(&scope(), digest, deployment(n, round.now)).await?;
+            say("ack", "bundle", n);
+        }
+        Ok(())
+    };
+    let routes = async {
+        for n in numbers() {
+            say("try", "route", n);
+            stores.routes.set(&scope(), &route(n, round.now)).await?;
+            say("ack", "route", n);
+        }
+        Ok(())
+    };
     let runs = async {
         for n in numbers() {
             say("try", "trigger", n);
@@ -122,7 +142,7 @@ pub(crate) async fn write(
         }
         Ok(())
     };
-    tokio::try_join!(files, audit, deployments, env, runs).map(|_: ((), (), (), (), ())| ())
+    tokio::try_join!(files, audit, deployments, env, bundles, routes, runs).map(|_: ((), (), (), (), (), (), ())| ())
 }
 
 const PATHS: [&str; 4] = ["src/a.ts", "src/b.ts", "src/c.ts", "index.html"];
@@ -137,6 +157,16 @@ fn variables(n: u64) -> EnvChanges {
     EnvChanges::new()
         .set(key("PLAIN"), EnvValue::plain(n.to_string()))
         .set(key("SEALED"), EnvValue::sealed(n.to_string()))
+}
+
+/// Two blobs: one of its own, and one that all have.
+fn artifact(n: u64) -> Result<Artifact> {
+    let path = |path| FilePath::parse(path).expect("a path");
+    Artifact::of_assets([(path("own"), n.to_string().into()), (path("shared"), "shared".into())])
+}
+
+fn route(n: u64, now: Timestamp) -> Route {
+    Route::new(target(), deployment(n, now), Handle::new(n.to_string()), Fence::from_u64(n))
 }
 
 fn claim(now: Timestamp) -> ClaimRequest {
@@ -271,6 +301,18 @@ pub(crate) async fn check(stores: &Stores, said: &Said, round: Round) -> Result<
         said.allows("env", round, *newest);
     } else {
         assert_eq!(said.highest("ack", "env"), None, "acknowledged variables are gone");
+    }
+
+    for n in round.after + 1..=said.highest("ack", "bundle").unwrap_or(round.after) {
+        let artifact = artifact(n)?;
+        let found = stores.bundles.get(&scope(), artifact.digest()).await?;
+        assert_eq!(found.as_deref(), Some(&artifact), "artifact {n} was acknowledged");
+    }
+    let fence = stores.routes.fence(&scope()).await?;
+    said.allows("route", round, fence.as_u64());
+    let routed = stores.routes.get(&scope()).await?;
+    if fence.as_u64() > round.after {
+        assert_eq!(routed, Some(route(fence.as_u64(), round.now)), "half a route");
     }
 
     check_deployments(stores, said, round).await?;

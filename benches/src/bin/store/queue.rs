@@ -17,17 +17,28 @@ use tokio::task::JoinHandle;
 
 /// Runs that were claimed under a lease, ended, and are in the history, against rows that were deleted and are in one.
 const RUNS: Figure = Figure::shown(CASE, "rate", "runs/s", PEER).goal(Goal::AtLeast(0.6));
+/// The same against a queue that loses no run when a worker dies, as this one.
+const RUNS_HELD: Figure = Figure::shown(CASE, "rate", "runs/s", PEER_HELD);
 const CLAIM: Figure = Figure::shown(CASE, "time of a claim", "ms", PEER);
 const FINISH: Figure = Figure::shown(CASE, "time of a finish", "ms", PEER);
 
-pub(crate) const FIGURES: [Figure; 3] = [RUNS, CLAIM, FINISH];
+pub(crate) const FIGURES: [Figure; 4] = [RUNS, RUNS_HELD, CLAIM, FINISH];
 
 const CASE: &str = "Postgres: RunQueue, batches of 500, 4 workers";
 const PEER: &str = "bare SKIP LOCKED";
+const PEER_HELD: &str = "SKIP LOCKED, locks held";
 
 const WORKERS: usize = 4;
 const BATCH: NonZeroU32 = NonZeroU32::new(500).expect("not zero");
 const APPS: u32 = 1_000;
+
+/// An id as triggers make them, of ours and of the peers: a UUIDv7 of the millisecond `n`.
+macro_rules! uuid_v7 {
+    () => {
+        "(left(lpad(to_hex(1767225600000 + n), 12, '0'), 8) || '-' || right(to_hex(1767225600000 + n), 4) || '-7'
+          || substr(gen_random_uuid()::text, 16))::uuid"
+    };
+}
 
 pub(crate) async fn measure(bench: &mut Bench) -> Outcome<()> {
     let cluster = PostgresCluster::options().durable(true).setting("max_wal_size", "4GB").start()?;
@@ -36,18 +47,21 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<()> {
     let stores = PostgresStores::connect(url.clone(), PostgresOptions::new()).await?;
     let ours = Ours::new(stores.jobs(), &url).await?;
     let bare = Bare::new(&cluster.fresh_database()?).await?;
-    // Ours, the peer, and of ours the claims and the finishes.
+    let held = Bare::new(&cluster.fresh_database()?).await?;
+    // Who, and the claims and the finishes of that one.
     let mut seen = Vec::new();
-    let turns: Turns<2> = interleave(bench.size(9, 1), async |who| {
+    let turns: Turns<3> = interleave(bench.size(9, 1), async |who| {
         let worked = match who {
             0 => ours.work_off(runs).await?,
-            _ => bare.work_off(runs).await?,
+            1 => bare.work_off(runs, work_bare).await?,
+            _ => held.work_off(runs, work_held).await?,
         };
         seen.push((who, worked));
         Ok(f64::from(runs) / worked.took.as_secs_f64())
     })
     .await?;
     bench.show(&RUNS, turns.compare(0, 1));
+    bench.show(&RUNS_HELD, turns.compare(0, 2));
     let batches = f64::from(runs) / f64::from(BATCH.get());
     let each = |ours: usize, part: fn(&Worked) -> Duration| {
         let parts = seen.iter().filter(|(who, _)| *who == ours).map(|(_, worked)| part(worked));
@@ -96,12 +110,15 @@ impl<Q: Scheduler + RunQueue> Ours<Q> {
 
     async fn work_off(&self, runs: u32) -> Outcome<Worked> {
         // As triggers leave them, spread over the apps.
-        const FILL: &str = "
-            INSERT INTO overskill.runs (run, job, app, due_ms, turn, attempt, max_attempts)
-            SELECT gen_random_uuid()::text, job.id, job.app, 0, n, 0, 5
-            FROM generate_series(1, $1::int) AS n
-            JOIN (SELECT id, app, row_number() OVER (ORDER BY id) - 1 AS place FROM overskill.run_jobs) AS job
-              ON job.place = n % $2";
+        const FILL: &str = concat!(
+            "INSERT INTO overskill.runs (run, job, app, due_ms, turn, attempt, max_attempts)
+             SELECT ",
+            uuid_v7!(),
+            ", job.id, job.app, 0, n, 0, 5
+             FROM generate_series(1, $1) AS n
+             JOIN (SELECT id, app, row_number() OVER (ORDER BY id) - 1 AS place FROM overskill.run_jobs) AS job
+               ON job.place = n % $2"
+        );
         let clear = "TRUNCATE overskill.runs, overskill.run_history; UPDATE overskill.run_clock SET turn = 0";
         sqlx::raw_sql(clear).execute(&self.by_hand).await?;
         query(FILL).bind(i64::from(runs)).bind(i64::from(APPS)).execute(&self.by_hand).await?;
@@ -158,20 +175,25 @@ impl Bare {
         Ok(Self(pool))
     }
 
-    async fn work_off(&self, runs: u32) -> Outcome<Worked> {
-        const FILL: &str = "
-            INSERT INTO queue
-            SELECT gen_random_uuid(), 'app' || (n % $2), 0, 'hello' FROM generate_series(1, $1::int) AS n";
+    async fn work_off<W>(&self, runs: u32, work: fn(PgPool) -> W) -> Outcome<Worked>
+    where
+        W: Future<Output = Outcome<Share>> + Send + 'static,
+    {
+        const FILL: &str = concat!(
+            "INSERT INTO queue SELECT ",
+            uuid_v7!(),
+            ", 'app' || (n % $2), 0, 'hello' FROM generate_series(1, $1) AS n"
+        );
         sqlx::raw_sql("TRUNCATE queue, history").execute(&self.0).await?;
         query(FILL).bind(i64::from(runs)).bind(i64::from(APPS)).execute(&self.0).await?;
         sqlx::raw_sql("ANALYZE queue").execute(&self.0).await?;
         let start = Instant::now();
-        let workers = (0..WORKERS).map(|_| tokio::spawn(work_bare(self.0.clone())));
+        let workers = (0..WORKERS).map(|_| tokio::spawn(work(self.0.clone())));
         ended(workers.collect(), start, runs).await
     }
 }
 
-/// One worker of the peer.
+/// One worker of the peer. What it takes is over when it has it: a worker that dies then loses its batch.
 async fn work_bare(pool: PgPool) -> Outcome<Share> {
     type Taken = (String, String, i64, Vec<u8>);
     const TAKE: &str = "
@@ -193,6 +215,37 @@ async fn work_bare(pool: PgPool) -> Outcome<Share> {
             return Ok(share);
         }
         share.runs += u32::try_from(taken.len())?;
+    }
+}
+
+/// One worker of the other peer. It keeps its batch locked, in one transaction, for as long as it works on it: when it
+/// dies, its connection does, and the batch is there again. Such a worker needs a connection to itself, and nobody sees
+/// what it is at.
+async fn work_held(pool: PgPool) -> Outcome<Share> {
+    type Taken = (String, String, i64, Vec<u8>);
+    const TAKE: &str = "
+        SELECT id::text, app, due_ms, payload FROM queue
+        WHERE due_ms <= $1 ORDER BY due_ms LIMIT $2 FOR UPDATE SKIP LOCKED";
+    const END: &str = "
+        WITH done AS (DELETE FROM queue WHERE id = ANY ($1::uuid[]) RETURNING id, app, due_ms)
+        INSERT INTO history (id, app, due_ms, done_ms, worker) SELECT id, app, due_ms, $2, $3 FROM done";
+    let mut share = Share::default();
+    loop {
+        let start = Instant::now();
+        let mut tx = pool.begin().await?;
+        let take = query_as(TAKE).bind(SystemClock.now().as_unix_millis()).bind(i64::from(BATCH.get()));
+        let taken: Vec<Taken> = take.fetch_all(&mut *tx).await?;
+        share.claiming += start.elapsed();
+        if taken.is_empty() {
+            return Ok(share);
+        }
+        let ended: Vec<_> = taken.into_iter().map(|(id, ..)| id).collect();
+        let start = Instant::now();
+        let end = query(END).bind(&ended).bind(SystemClock.now().as_unix_millis()).bind("w-1");
+        end.execute(&mut *tx).await?;
+        tx.commit().await?;
+        share.finishing += start.elapsed();
+        share.runs += u32::try_from(ended.len())?;
     }
 }
 

@@ -1,7 +1,7 @@
 //! How tries end, and what is remembered of it.
 
-use super::{Connection, Fault, claim_runs::Ends, json, row, sql};
-use overskill_core::{Fence, FinishedRun, Ids, IdsExt as _, Result, RunOutcome, RunRecord, RunState, Timestamp};
+use super::{Connection, Fault, RunKey, claim_runs::Ends, json, row, run_id, sql};
+use overskill_core::{Fence, FinishedRun, Ids, IdsExt as _, Result, RunId, RunOutcome, RunRecord, RunState, Timestamp};
 use serde::Serialize;
 use sqlx::{query, query_as};
 use std::{
@@ -11,7 +11,7 @@ use std::{
 
 /// A try that failed.
 pub(super) struct Failed<'a> {
-    run: String,
+    run: RunId,
     fence: i64,
     reason: &'a str,
     retry_after_ms: Option<u64>,
@@ -22,7 +22,7 @@ pub(super) fn ends(finished: &[FinishedRun]) -> (Ends, Vec<Failed<'_>>) {
     let (mut ends, mut failures) = (Ends::default(), Vec::new());
     let mut named = HashSet::new();
     for it in finished.iter().filter(|it| named.insert((it.run, it.fence))) {
-        let (run, fence) = (it.run.to_string(), fence_number(it.fence));
+        let (run, fence) = (it.run, fence_number(it.fence));
         match &it.outcome {
             RunOutcome::Done => ends.push(run, fence, RunState::Done.as_str(), None),
             RunOutcome::Dead { reason } => ends.push(run, fence, RunState::Dead.as_str(), Some(text(reason))),
@@ -41,8 +41,8 @@ pub(super) async fn try_again(
     ends: &mut Ends,
     ids: &dyn Ids,
     now: Timestamp,
-) -> Result<Vec<(String, i64)>, Fault> {
-    type Found = (String, i64, i64, i64, i64, i64);
+) -> Result<Vec<(RunId, i64)>, Fault> {
+    type Found = (RunKey, i64, i64, i64, i64, i64);
     let sql = sql!(
         sqlite: "SELECT run, attempt, runs.max_attempts, backoff_first_ms, backoff_max_ms, $2
                  FROM json_each($1) AS named JOIN runs ON run = named.value JOIN run_jobs ON run_jobs.id = job
@@ -50,7 +50,7 @@ pub(super) async fn try_again(
         postgres: "SELECT run, attempt, runs.max_attempts, backoff_first_ms, backoff_max_ms,
                           greatest($2, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
                    FROM runs JOIN run_jobs ON run_jobs.id = job
-                   WHERE run IN (SELECT json_array_elements_text($1::json)) AND lease_ms IS NOT NULL
+                   WHERE run IN (SELECT json_array_elements_text($1::json)::uuid) AND lease_ms IS NOT NULL
                    ORDER BY run FOR UPDATE OF runs",
     );
     let runs: Vec<_> = failures.iter().map(|failed| &failed.run).collect();
@@ -58,13 +58,12 @@ pub(super) async fn try_again(
     let found: Vec<Found> = found.fetch_all(&mut *tx).await?;
     let found: HashMap<_, _> = found
         .into_iter()
-        .map(|(run, attempt, max, first, most, now)| ((run, attempt), (max, first, most, now)))
-        .collect();
+        .map(|(run, attempt, max, first, most, now)| Ok(((run_id(run)?, attempt), (max, first, most, now))))
+        .collect::<Result<_>>()?;
     let mut waits = Vec::new();
     for failed in failures {
-        let key = (failed.run.clone(), failed.fence);
-        let Some((max_attempts, first_ms, max_ms, now)) = found.get(&key) else { continue };
-        let (run, attempt) = key;
+        let (run, attempt) = (failed.run, failed.fence);
+        let Some((max_attempts, first_ms, max_ms, now)) = found.get(&(run, attempt)) else { continue };
         if attempt >= *max_attempts {
             ends.push(run, attempt, RunState::Dead.as_str(), Some(text(failed.reason)));
             continue;
@@ -82,7 +81,7 @@ pub(super) async fn try_again(
                  FROM json_each($1) AS waits WHERE run = waits.value ->> 'run'",
         postgres: "UPDATE runs SET turn = NULL, lease_ms = NULL, worker = NULL, wake_ms = waits.wake_ms,
                                    failure = waits.failure
-                   FROM json_to_recordset($1::json) AS waits (run text, wake_ms bigint, failure text)
+                   FROM json_to_recordset($1::json) AS waits (run uuid, wake_ms bigint, failure text)
                    WHERE runs.run = waits.run",
     );
     if !waits.is_empty() {
@@ -93,7 +92,7 @@ pub(super) async fn try_again(
 
 #[derive(Serialize)]
 struct Wait {
-    run: String,
+    run: RunId,
     #[serde(skip)]
     fence: i64,
     wake_ms: i64,
@@ -107,14 +106,14 @@ fn bound(first_ms: u64, max_ms: u64, attempt: i64) -> Duration {
 }
 
 /// Run, when it was due, state, tries, failure, end.
-pub(super) type RecordRow = (String, i64, String, i64, Option<String>, Option<i64>);
+pub(super) type RecordRow = (RunKey, i64, String, i64, Option<String>, Option<i64>);
 
 pub(super) fn record((run, due, state, attempts, failure, ended): RecordRow) -> Result<RunRecord> {
     use RunState::{Dead, Done, Running, Skipped, Waiting};
     let states = [Waiting, Running, Done, Dead, Skipped];
     let unknown = || row::altered(format!("run state `{state}`"));
     Ok(RunRecord {
-        run: row::stored(&run)?,
+        run: run_id(run)?,
         due_at: Timestamp::from_unix_millis(due),
         state: states.into_iter().find(|it| it.as_str() == state).ok_or_else(unknown)?,
         attempts: u32::try_from(attempts).map_err(row::altered)?,

@@ -4,7 +4,7 @@ use super::{
     Fault, Jobs,
     claim_runs::{Claim, Taken, end, end_at_once, take_at_once, take_chosen, take_next},
     ends::{RecordRow, ends, fence_number, record, try_again},
-    later, run, sql,
+    later, row, run, run_key, sql,
     take::{choose, leases},
     turns::{tick, wake},
 };
@@ -19,6 +19,10 @@ use std::{collections::HashSet, num::NonZeroU32, sync::atomic::Ordering, time::D
 /// Of so many claims that are filled at once, one looks at all runs, also at those whose lease expired. A claim that is
 /// not filled does so anyway.
 const QUICK_CLAIMS: u32 = 16;
+
+/// How many runs are forgotten in one transaction: a month of history is more than one statement may take its time for,
+/// and on SQLite everybody else waits.
+const FORGOTTEN_AT_ONCE: u64 = 10_000;
 
 /// Why a run is dead whose last try nobody finished.
 const GIVEN_UP: &str = "the worker did not finish it in time";
@@ -75,7 +79,7 @@ impl RunQueue for Jobs {
             let expires: Option<i64> = query_scalar(sql)
                 .bind(now.as_unix_millis())
                 .bind(millis(by))
-                .bind(lease.run.to_string())
+                .bind(run_key(lease.run))
                 .bind(fence_number(lease.fence))
                 .fetch_optional(&mut *tx)
                 .await?;
@@ -109,7 +113,7 @@ impl RunQueue for Jobs {
             }
             // Each end is taken once, however often it is named.
             let mut result = |it: &FinishedRun| {
-                let was = taken.remove(&(it.run.to_string(), fence_number(it.fence)));
+                let was = taken.remove(&(it.run, fence_number(it.fence)));
                 if was { FinishResult::Taken } else { FinishResult::Stale }
             };
             Ok(finished.iter().map(&mut result).collect())
@@ -144,19 +148,22 @@ impl RunQueue for Jobs {
     }
 
     async fn prune(&self, before: Timestamp) -> Result<u64> {
+        let mut forgotten = 0;
+        loop {
+            let some = run("prune", || self.forget_some(before)).await?;
+            forgotten += some;
+            if some < FORGOTTEN_AT_ONCE {
+                break;
+            }
+        }
         run("prune", || async {
-            let mut writer = self.db.writer().await?;
-            let mut tx = writer.begin().await?;
-            let sql = "DELETE FROM run_history WHERE ended_ms < $1";
-            let forgotten = query(sql).bind(before.as_unix_millis()).execute(&mut *tx).await?.rows_affected();
             let sql = "DELETE FROM run_jobs WHERE removed = $1
                        AND NOT EXISTS (SELECT 1 FROM runs WHERE job = id)
                        AND NOT EXISTS (SELECT 1 FROM run_history WHERE job = id)";
-            query(sql).bind(true).execute(&mut *tx).await?;
-            tx.commit().await?;
-            Ok(forgotten)
+            self.db.writer().await?.alone(query(sql).bind(true)).await
         })
-        .await
+        .await?;
+        Ok(forgotten)
     }
 }
 
@@ -168,6 +175,18 @@ struct Now {
 }
 
 impl Jobs {
+    /// Forgets up to [`FORGOTTEN_AT_ONCE`] runs that were over before `before`.
+    async fn forget_some(&self, before: Timestamp) -> Result<u64, Fault> {
+        let sql = sql!(
+            sqlite: "DELETE FROM run_history WHERE (job, run) IN (
+                         SELECT job, run FROM run_history WHERE ended_ms < $1 LIMIT $2)",
+            postgres: "DELETE FROM run_history WHERE ctid = ANY (ARRAY (
+                           SELECT ctid FROM run_history WHERE ended_ms < $1 LIMIT $2))",
+        );
+        let most = row::int(FORGOTTEN_AT_ONCE)?;
+        self.db.writer().await?.alone(query(sql).bind(before.as_unix_millis()).bind(most)).await
+    }
+
     /// Claims up to `most` runs, after making those that schedules call for.
     async fn claim_any<'r>(
         &self,

@@ -1,8 +1,8 @@
 //! Which runs a claim gets.
 
-use super::{Connection, Fault, claim_runs::Taken, json, row, sql};
+use super::{Connection, Fault, RunKey, claim_runs::Taken, json, row, run_id, run_key, sql};
 use bytes::Bytes;
-use overskill_core::{ClaimRequest, Fence, Result, RunLease, Timestamp};
+use overskill_core::{ClaimRequest, Fence, Result, RunId, RunLease, Timestamp};
 use sqlx::{query, query_as};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ pub(super) async fn choose(
     request: &ClaimRequest,
     now: Timestamp,
     limit: NonZeroU32,
-) -> Result<Vec<String>, Fault> {
+) -> Result<Vec<RunId>, Fault> {
     const PAGE: i64 = 256;
     // Two claims at once would each count without the other's.
     let one_at_a_time = sql!(
@@ -28,7 +28,8 @@ pub(super) async fn choose(
     let wanted = request.max_runs.get() as usize;
     let (mut chosen, mut full) = (Vec::new(), BTreeSet::new());
     let mut running = BTreeMap::new();
-    let (mut turn, mut run) = (i64::MIN, String::new());
+    // No turn is as low, so it does not matter which run.
+    let (mut turn, mut run) = (i64::MIN, row::stored::<RunId>("00000000-0000-0000-0000-000000000000")?);
     while chosen.len() < wanted {
         let sql = sql!(
             sqlite: "SELECT turn, run, app FROM runs
@@ -40,16 +41,18 @@ pub(super) async fn choose(
                          AND due_ms <= $3 AND app NOT IN (SELECT json_array_elements_text($4::json))
                        ORDER BY turn, run LIMIT $5 FOR UPDATE SKIP LOCKED",
         );
-        let page: Vec<(i64, String, String)> = query_as(sql)
+        let page: Vec<(i64, RunKey, String)> = query_as(sql)
             .bind(turn)
-            .bind(&run)
+            .bind(run_key(run))
             .bind(now.as_unix_millis())
             .bind(json(&full)?)
             .bind(PAGE)
             .fetch_all(&mut *tx)
             .await?;
+        let page = page.into_iter().map(|(turn, run, app)| Ok((turn, run_id(run)?, app)));
+        let page = page.collect::<Result<Vec<_>>>()?;
         let Some(last) = page.last() else { break };
-        (turn, run) = (last.0, last.1.clone());
+        (turn, run) = (last.0, last.1);
         let new: BTreeSet<_> = page.iter().map(|(.., app)| app).filter(|app| !running.contains_key(*app)).collect();
         if !new.is_empty() {
             running.extend(count_running(tx, &json(&new)?, limit, now).await?);
@@ -92,7 +95,7 @@ pub(super) fn leases(mut taken: Vec<Taken>) -> Result<Vec<RunLease>> {
     let lease = |(_, run, app, environment, job, payload, due, attempt, expires): Taken| {
         let attempt = u32::try_from(attempt).and_then(NonZeroU32::try_from).map_err(row::altered)?;
         Ok(RunLease {
-            run: row::stored(&run)?,
+            run: run_id(run)?,
             scope: row::scope(&app, &environment)?,
             job: row::stored(&job)?,
             payload: Bytes::from(payload),

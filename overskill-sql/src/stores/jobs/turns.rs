@@ -1,11 +1,11 @@
 //! Making runs and giving them turns.
 
-use super::{Connection, Fault, json, parsed, sql};
+use super::{Connection, Fault, RunKey, json, parsed, run_id, sql};
 use overskill_core::{Ids, Overlap, Result, RunId, Schedule, Timestamp};
 use serde::Serialize;
-use sqlx::{query, query_as};
+use sqlx::{query, query_as, query_scalar};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     time::Duration,
 };
 
@@ -15,7 +15,7 @@ const MOST_AT_ONCE: i64 = 1_000;
 /// A run to be added.
 #[derive(Serialize)]
 pub(super) struct NewRun {
-    pub(super) run: String,
+    pub(super) run: RunId,
     pub(super) job: i64,
     pub(super) app: String,
     pub(super) tick_ms: Option<i64>,
@@ -25,8 +25,8 @@ pub(super) struct NewRun {
     pub(super) turn: i64,
 }
 
-/// Adds runs, each with its turn. One that is there already is left alone.
-pub(super) async fn add(tx: &mut Connection, mut new: Vec<NewRun>) -> Result<(), Fault> {
+/// Adds runs, each with its turn, and says how many. One that is there already is left alone.
+pub(super) async fn add(tx: &mut Connection, mut new: Vec<NewRun>) -> Result<u64, Fault> {
     let mut turns = Turns::after_those_of(tx, new.iter().map(|run| run.app.as_str())).await?;
     for run in &mut new {
         run.turn = turns.next(&run.app);
@@ -39,28 +39,33 @@ pub(super) async fn add(tx: &mut Connection, mut new: Vec<NewRun>) -> Result<(),
                  FROM json_each($1) WHERE true ON CONFLICT DO NOTHING",
         postgres: "INSERT INTO runs (run, job, app, tick_ms, due_ms, turn, attempt, max_attempts)
                    SELECT run, job, app, tick_ms, due_ms, turn, 0, max_attempts
-                   FROM json_to_recordset($1::json) AS new (run text, job bigint, app text, tick_ms bigint,
+                   FROM json_to_recordset($1::json) AS new (run uuid, job bigint, app text, tick_ms bigint,
                                                             due_ms bigint, turn bigint, max_attempts bigint)
                    ON CONFLICT DO NOTHING",
     );
-    query(sql).bind(json(&new)?).execute(tx).await?;
-    Ok(())
+    Ok(query(sql).bind(json(&new)?).execute(tx).await?.rows_affected())
 }
 
 /// Makes the runs that schedules call for, and moves those schedules on.
 pub(super) async fn tick(tx: &mut Connection, ids: &dyn Ids, now: Timestamp) -> Result<(), Fault> {
-    type Due = (i64, String, String, String, i64, i64, bool);
+    type Due = (i64, String, String, String, i64, i64);
     let sql = sql!(
-        sqlite: "SELECT id, app, schedule, overlap, max_attempts, next_run_ms,
-                        EXISTS (SELECT 1 FROM runs WHERE job = id) FROM run_jobs
+        sqlite: "SELECT id, app, schedule, overlap, max_attempts, next_run_ms FROM run_jobs
                  WHERE next_run_ms <= $1 ORDER BY next_run_ms LIMIT $2",
-        postgres: "SELECT id, app, schedule, overlap, max_attempts, next_run_ms,
-                          EXISTS (SELECT 1 FROM runs WHERE job = id) FROM run_jobs
+        postgres: "SELECT id, app, schedule, overlap, max_attempts, next_run_ms FROM run_jobs
                    WHERE next_run_ms <= $1 ORDER BY next_run_ms LIMIT $2 FOR UPDATE SKIP LOCKED",
     );
     let due: Vec<Due> = query_as(sql).bind(now.as_unix_millis()).bind(MOST_AT_ONCE).fetch_all(&mut *tx).await?;
+    // Only now that the jobs are locked: whoever made a run of one before has committed it, and nobody makes another.
+    let open = sql!(
+        sqlite: "SELECT DISTINCT job FROM runs WHERE job IN (SELECT value FROM json_each($1))",
+        postgres: "SELECT DISTINCT job FROM runs WHERE job IN (SELECT json_array_elements_text($1::json)::bigint)",
+    );
+    let jobs: Vec<_> = due.iter().map(|(job, ..)| job).collect();
+    let open: Vec<i64> = query_scalar(open).bind(json(&jobs)?).fetch_all(&mut *tx).await?;
+    let open: HashSet<_> = open.into_iter().collect();
     let (mut moved, mut new, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
-    for (job, app, schedule, overlap, max_attempts, first, has_open_run) in due {
+    for (job, app, schedule, overlap, max_attempts, first) in due {
         // One job that cannot be read must not keep all others from running.
         let (Ok(schedule), Ok(overlap)) = (parsed::<Schedule>(&schedule), parsed::<Overlap>(&overlap)) else {
             tracing::error!(job, app, schedule, overlap, "a job cannot be read and stands still: put it again");
@@ -70,8 +75,8 @@ pub(super) async fn tick(tx: &mut Connection, ids: &dyn Ids, now: Timestamp) -> 
         let tick = newest_until(&schedule, Timestamp::from_unix_millis(first), now);
         moved.push(Moved { job, next_run_ms: schedule.next_after(now).map(Timestamp::as_unix_millis) });
         // Runs sort by their id, so it is of the moment they were due.
-        let (run, tick_ms) = (RunId::generate(ids, tick).to_string(), tick.as_unix_millis());
-        if has_open_run && overlap == Overlap::Skip {
+        let (run, tick_ms) = (RunId::generate(ids, tick), tick.as_unix_millis());
+        if open.contains(&job) && overlap == Overlap::Skip {
             skipped.push(Skipped { run, job, due_ms: tick_ms, ended_ms: now.as_unix_millis() });
         } else {
             new.push(NewRun { run, job, app, tick_ms: Some(tick_ms), due_ms: tick_ms, max_attempts, turn: 0 });
@@ -87,7 +92,10 @@ pub(super) async fn tick(tx: &mut Connection, ids: &dyn Ids, now: Timestamp) -> 
     if !skipped.is_empty() {
         skip(tx, &skipped).await?;
     }
-    if new.is_empty() { Ok(()) } else { add(tx, new).await }
+    if !new.is_empty() {
+        add(tx, new).await?;
+    }
+    Ok(())
 }
 
 #[derive(Serialize)]
@@ -99,7 +107,7 @@ struct Moved {
 /// A run that was left out because an earlier one had not ended.
 #[derive(Serialize)]
 pub(super) struct Skipped {
-    pub(super) run: String,
+    pub(super) run: RunId,
     pub(super) job: i64,
     pub(super) due_ms: i64,
     pub(super) ended_ms: i64,
@@ -113,7 +121,7 @@ pub(super) async fn skip(tx: &mut Connection, skipped: &[Skipped]) -> Result<(),
                  FROM json_each($1)",
         postgres: "INSERT INTO run_history (job, run, due_ms, state, attempts, ended_ms)
                    SELECT job, run, due_ms, 'skipped', 0, ended_ms
-                   FROM json_to_recordset($1::json) AS skipped (job bigint, run text, due_ms bigint, ended_ms bigint)",
+                   FROM json_to_recordset($1::json) AS skipped (job bigint, run uuid, due_ms bigint, ended_ms bigint)",
     );
     query(sql).bind(json(&skipped)?).execute(tx).await?;
     Ok(())
@@ -125,18 +133,19 @@ pub(super) async fn wake(tx: &mut Connection, now: Timestamp) -> Result<(), Faul
         sqlite: "SELECT run, app FROM runs WHERE wake_ms <= $1 ORDER BY wake_ms LIMIT $2",
         postgres: "SELECT run, app FROM runs WHERE wake_ms <= $1 ORDER BY wake_ms LIMIT $2 FOR UPDATE SKIP LOCKED",
     );
-    let awake: Vec<(String, String)> =
+    let awake: Vec<(RunKey, String)> =
         query_as(sql).bind(now.as_unix_millis()).bind(MOST_AT_ONCE).fetch_all(&mut *tx).await?;
     if awake.is_empty() {
         return Ok(());
     }
     let mut turns = Turns::after_those_of(tx, awake.iter().map(|(_, app)| app.as_str())).await?;
-    let awake: Vec<_> = awake.into_iter().map(|(run, app)| Awake { turn: turns.next(&app), run }).collect();
+    let awake = awake.into_iter().map(|(run, app)| Ok(Awake { turn: turns.next(&app), run: run_id(run)? }));
+    let awake = awake.collect::<Result<Vec<_>>>()?;
     let sql = sql!(
         sqlite: "UPDATE runs SET turn = awake.value ->> 'turn', wake_ms = NULL
                  FROM json_each($1) AS awake WHERE run = awake.value ->> 'run'",
         postgres: "UPDATE runs SET turn = awake.turn, wake_ms = NULL
-                   FROM json_to_recordset($1::json) AS awake (run text, turn bigint) WHERE runs.run = awake.run",
+                   FROM json_to_recordset($1::json) AS awake (run uuid, turn bigint) WHERE runs.run = awake.run",
     );
     query(sql).bind(json(&awake)?).execute(tx).await?;
     Ok(())
@@ -144,7 +153,7 @@ pub(super) async fn wake(tx: &mut Connection, now: Timestamp) -> Result<(), Faul
 
 #[derive(Serialize)]
 struct Awake {
-    run: String,
+    run: RunId,
     turn: i64,
 }
 
