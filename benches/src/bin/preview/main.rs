@@ -1,0 +1,48 @@
+//! Previews against Vite's dev server, esbuild and bare oxc; and many of them at once.
+
+mod browser;
+mod prepare;
+mod serve;
+mod transform;
+
+use overskill_benches::Bench;
+use prepare::Ground;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((role @ "serve", rest)) = arguments.split_first().map(|(role, rest)| (role.as_str(), rest)) {
+        if let Err(e) = runtime.block_on(serve::run(rest)) {
+            eprintln!("{role}: {e}");
+            std::process::exit(1);
+        }
+        return;
+    }
+    let figures = [&browser::FIGURES[..], &transform::FIGURES].concat();
+    let mut bench = Bench::start("preview", &figures);
+    let ground = Ground::prepare();
+    if let Some(ground) = bench.attempt("the apps", ground) {
+        if let Some(version) = ground.vite_version() {
+            bench.note(format!("Vite is {version}"));
+        }
+        if wanted("compiling") {
+            let alone = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
+            let outcome = alone.block_on(transform::measure(&mut bench, &ground));
+            bench.attempt("compiling", outcome);
+        }
+        if wanted("starts") {
+            let outcome = browser::starts(&mut bench, &ground);
+            bench.attempt("starts", outcome);
+        }
+        if wanted("edits") {
+            let outcome = browser::edits(&mut bench, &ground);
+            bench.attempt("edits", outcome);
+        }
+    }
+    bench.finish();
+}
+
+/// Whether to measure a part: `OVERSKILL_PREVIEW_PARTS=edits,starts` leaves out the others.
+fn wanted(part: &str) -> bool {
+    std::env::var("OVERSKILL_PREVIEW_PARTS").map_or(true, |parts| parts.split(',').any(|it| it.trim() == part))
+}
