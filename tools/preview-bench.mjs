@@ -37,9 +37,15 @@ const DEADLINE = 120_000;
 const now = () => performance.timeOrigin + performance.now();
 const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Those that run: none outlives this program. @type {Set<import("node:child_process").ChildProcess>} */
+const running = new Set();
+process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+
 /** Starts a contestant. @param {Contestant} it */
 function start({ command, args, cwd }) {
   const child = spawn(command, args, { cwd, stdio: ["ignore", "ignore", "pipe"] });
+  running.add(child);
+  child.once("exit", () => running.delete(child));
   let said = "";
   child.stderr.on("data", (data) => (said = (said + data).slice(-2000)));
   const ended = new Promise((resolve) => child.once("exit", resolve));
@@ -152,7 +158,7 @@ async function edits({ contestants, turns, edits }) {
       const marker = `m${turn + warmup}x${at}`;
       const file = join(it.cwd, path);
       const source = readFileSync(file, "utf8");
-      const mark = new RegExp(`${anchor}( m\\d+x\\d+)?`);
+      const mark = new RegExp(`${anchor.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")}( m\\d+x\\d+)?`);
       if (!mark.test(source)) throw new Error(`${path} does not hold ${anchor}`);
       const edited = source.replace(mark, `${anchor} ${marker}`);
       await page.evaluate((marker) => /** @type {any} */ (window).__expect(marker), marker);

@@ -23,9 +23,8 @@ const WARM_TAIL: Figure = Figure::shown(WARM, "the same, 95th percentile", "ms",
 const COLD_FIRST: Figure = Figure::shown(COLD, "first response", "ms", "Vite").goal(Goal::AtMost(1.0));
 const COLD_LOAD: Figure = Figure::shown(COLD, "page loaded and filled", "ms", "Vite").goal(Goal::AtMost(1.0));
 
-pub(crate) const FIGURES: [Figure; 9] = [
-    EDIT_MEDIAN, EDIT_BOUND, EDIT_TAIL, EDIT_TAIL_VITE, WARM_FIRST, WARM_LOAD, WARM_TAIL, COLD_FIRST, COLD_LOAD,
-];
+pub(crate) const FIGURES: [Figure; 9] =
+    [EDIT_MEDIAN, EDIT_BOUND, EDIT_TAIL, EDIT_TAIL_VITE, WARM_FIRST, WARM_LOAD, WARM_TAIL, COLD_FIRST, COLD_LOAD];
 
 #[derive(Deserialize)]
 struct Edits {
@@ -51,13 +50,14 @@ pub(crate) fn edits(bench: &mut Bench, ground: &Ground) -> Outcome<()> {
     let edits = [
         ("src/components/Counter.tsx", "Focus rounds"),
         ("src/components/layout/Header.tsx", "New task"),
-        ("src/pages/Index.tsx", "of what was due is done\\."),
+        ("src/pages/Index.tsx", "of what was due is done."),
         ("src/components/layout/Sidebar.tsx", "text-muted-foreground\">Lists"),
     ];
     let edits = edits.map(|(path, anchor)| json!({ "path": path, "anchor": anchor }));
     let contestants = [ground.contestant(Side::Ours, false)?, ground.contestant(Side::Vite, false)?];
     let turns = bench.size(240, 24);
-    let seen = browser(ground, &json!({ "what": "edits", "turns": turns, "contestants": contestants, "edits": edits }))?;
+    let seen =
+        browser(ground, &json!({ "what": "edits", "turns": turns, "contestants": contestants, "edits": edits }))?;
     let Edits { rows, clocks } = serde_json::from_value(seen)?;
     if let Some(off) = clocks.iter().find(|clock| clock.width.abs() > 5.0 || clock.drift.abs() > 1.0) {
         bench.note(format!(

@@ -1,6 +1,8 @@
 //! Previews against Vite's dev server, esbuild and bare oxc; and many of them at once.
 
 mod browser;
+mod crowd;
+mod many;
 mod prepare;
 mod serve;
 mod transform;
@@ -11,14 +13,20 @@ use prepare::Ground;
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some((role @ "serve", rest)) = arguments.split_first().map(|(role, rest)| (role.as_str(), rest)) {
-        if let Err(e) = runtime.block_on(serve::run(rest)) {
-            eprintln!("{role}: {e}");
+    // This program is also our side of the contests.
+    let ended = match arguments.split_first() {
+        Some((role, rest)) if role == "serve" => Some(runtime.block_on(serve::run(rest))),
+        Some((role, rest)) if role == "crowd" => Some(runtime.block_on(crowd::run(rest))),
+        _ => None,
+    };
+    if let Some(ended) = ended {
+        if let Err(e) = ended {
+            eprintln!("{e}");
             std::process::exit(1);
         }
         return;
     }
-    let figures = [&browser::FIGURES[..], &transform::FIGURES].concat();
+    let figures = [&browser::FIGURES[..], &transform::FIGURES, &many::FIGURES].concat();
     let mut bench = Bench::start("preview", &figures);
     let ground = Ground::prepare();
     if let Some(ground) = bench.attempt("the apps", ground) {
@@ -33,6 +41,10 @@ fn main() {
         if wanted("starts") {
             let outcome = browser::starts(&mut bench, &ground);
             bench.attempt("starts", outcome);
+        }
+        if wanted("many") {
+            let outcome = runtime.block_on(many::measure(&mut bench, &ground));
+            bench.attempt("many", outcome);
         }
         if wanted("edits") {
             let outcome = browser::edits(&mut bench, &ground);

@@ -83,7 +83,7 @@ impl Ground {
                 let made = ["unpacked", "prepared", "bundles", "work"].map(|made| packages.join(made));
                 json!({
                     "name": "overskill", "command": std::env::current_exe()?, "cwd": folder, "port": port,
-                    "args": ["serve".as_ref(), folder.as_path(), self.data().as_path(), Path::new(&port.to_string())],
+                    "args": [Path::new("serve"), folder.as_path(), self.data().as_path(), Path::new(&port.to_string())],
                     "host": format!("preview-{}.localhost", crate::serve::APP),
                     "remove": if cold { made.to_vec() } else { Vec::new() },
                 })

@@ -125,7 +125,9 @@ impl Scripts {
                     if name != "node_modules" && name != "dist" {
                         queue.push(path);
                     }
-                } else if matches!(path.extension().and_then(|e| e.to_str()), Some("ts" | "tsx")) && !name.ends_with(".d.ts") {
+                } else if matches!(path.extension().and_then(|e| e.to_str()), Some("ts" | "tsx"))
+                    && !name.ends_with(".d.ts")
+                {
                     let inside = path.strip_prefix(apps)?.to_string_lossy().into_owned();
                     all.push((FilePath::parse(&inside)?, AppFile::new(fs::read(&path)?)));
                 }

@@ -111,10 +111,13 @@ pub(super) fn bare(path: &str, source: &str, dialect: Dialect, options: &Compile
         .with_excess_capacity(2.0)
         .with_enum_eval(true)
         .build(&program);
+    if !parsed.diagnostics.is_empty() || !semantic.diagnostics.is_empty() {
+        return None;
+    }
     let transform = transform_options(source, dialect, options);
     let transformed = Transformer::new(&allocator, Path::new(path), &transform)
         .build_with_scoping(semantic.semantic.into_scoping(), &mut program);
-    if [&parsed.diagnostics, &semantic.diagnostics, &transformed.diagnostics].iter().any(|found| !found.is_empty()) {
+    if !transformed.diagnostics.is_empty() {
         return None;
     }
     let codegen = CodegenOptions { source_map_path: Some(path.into()), ..CodegenOptions::default() };
