@@ -125,6 +125,13 @@ impl Compiler {
     }
 }
 
+/// What oxc does by itself for the same file and options: code and its source map. Only for the benchmark; no part of the API.
+#[cfg(feature = "bare-peer")]
+#[doc(hidden)]
+pub fn bare_peer(path: &FilePath, source: &str, options: &CompilerOptions) -> Option<(String, String)> {
+    kinds::bare_script(path, source, options)
+}
+
 impl Default for Compiler {
     fn default() -> Self {
         Self::new(CompilerOptions::development())

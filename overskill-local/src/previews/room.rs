@@ -28,8 +28,6 @@ pub(crate) struct Room {
 #[derive(Clone, Debug)]
 struct Shown {
     app: Arc<AppPreview>,
-    /// What `app` was made of, for when only the variables change.
-    sources: Snapshot,
     env: EnvRevision,
 }
 
@@ -164,10 +162,10 @@ impl Turn<'_> {
         progress: &Progress,
     ) -> Result<StreamPosition> {
         let shown = self.room.shown.lock().expect("nobody panics with this lock").clone();
-        let Some(Shown { app, sources, env: revision }) = shown else {
+        let Some(Shown { app, env: revision }) = shown else {
             let app = Arc::new(engine.open(scope, snapshot, env, progress).await?);
             let position = app.position();
-            self.show(Shown { app, sources: snapshot.clone(), env: env.revision });
+            self.show(Shown { app, env: env.revision });
             self.room.wanted.store(false, Ordering::Relaxed);
             return Ok(position);
         };
@@ -176,10 +174,10 @@ impl Turn<'_> {
             return Ok(app.position());
         }
         // Sources that are older than those shown leave those shown; only the variables are taken.
-        let sources = if is_newer { snapshot.clone() } else { sources };
-        let messages = app.replace(&sources, env).await?;
+        let messages =
+            if is_newer { app.replace(snapshot, env).await? } else { app.replace(&app.sources(), env).await? };
         let position = app.position();
-        self.show(Shown { app, sources, env: env.revision });
+        self.show(Shown { app, env: env.revision });
         self.room.tell(messages);
         Ok(position)
     }
@@ -194,10 +192,6 @@ impl Turn<'_> {
         }
         Ok(match app.apply(base, next, changes).await? {
             Some(messages) => {
-                if let Some(shown) = &mut *self.room.shown.lock().expect("nobody panics with this lock") {
-                    changes.apply_to(&mut shown.sources.files);
-                    shown.sources.position = next;
-                }
                 self.room.tell(messages);
                 Update::Applied
             }

@@ -22,9 +22,6 @@ use tokio::sync::Notify;
 /// How long files that do not fit together yet are waited for.
 const SETTLE_WITHIN: Duration = Duration::from_millis(20);
 
-/// How often the waiting looks again.
-const SETTLE_STEP: Duration = Duration::from_millis(4);
-
 /// How often everything is looked through where the system does not tell.
 const POLL_EVERY: Duration = Duration::from_millis(500);
 
@@ -103,12 +100,7 @@ impl FolderWatcher {
     pub async fn next(&mut self) -> Result<Changes> {
         loop {
             if self.collect().await? {
-                let mut waited = Duration::ZERO;
-                while waited < SETTLE_WITHIN && !self.is_settled() {
-                    self.clock.sleep(SETTLE_STEP).await;
-                    waited += SETTLE_STEP;
-                    self.collect().await?;
-                }
+                self.settle().await?;
                 let mut state = self.state.lock().expect("nobody panics with this lock");
                 let changes: Changes = std::mem::take(&mut state.pending).into_iter().collect();
                 if !changes.is_empty() {
@@ -116,6 +108,25 @@ impl FolderWatcher {
                 }
             }
             self.told().await;
+        }
+    }
+
+    /// Waits for the rest of what is being written: most often a file that was just emptied, whose text is already on its way.
+    async fn settle(&self) -> Result<()> {
+        if self.is_settled() {
+            return Ok(());
+        }
+        let mut over = self.clock.sleep(SETTLE_WITHIN);
+        loop {
+            tokio::select! {
+                () = &mut over => return self.collect().await.map(drop),
+                () = self.dirty.told.notified() => {
+                    self.collect().await?;
+                    if self.is_settled() {
+                        return Ok(());
+                    }
+                }
+            }
         }
     }
 
