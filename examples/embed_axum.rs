@@ -66,8 +66,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let _ = tokio::signal::ctrl_c().await;
         drop(stop);
     };
-    let (served, (), ()) = tokio::join!(async { web.await }, work, ctrl_c);
-    Ok(served?)
+    let (ended, (), ()) = tokio::join!(async { web.await }, work, ctrl_c);
+    Ok(ended?)
 }
 
 #[derive(Deserialize)]

@@ -110,7 +110,10 @@ async fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure> {
     if !arguments.json {
         println!("{files} files of {} are live at {}", app.id(), preview.url);
         println!("ready after {ready:.0?}, first page after {first_page:.0?}");
-        problems(&platform, &app);
+    }
+    let wrong = problems(&platform, &app);
+    if wrong > 0 && !arguments.serve {
+        return Err(format!("{wrong} things are wrong with the app, as said above").into());
     }
     let pushed = if arguments.serve { None } else { Some(edit(&app, &preview, &page, &contents.files).await?) };
     if arguments.json {
@@ -159,11 +162,14 @@ async fn serve(platform: &Overskill, app: &AppHandle, mut watcher: FolderWatcher
     }
 }
 
-fn problems(platform: &Overskill, app: &AppHandle) {
+/// Says what is wrong with the app, and how much that is.
+fn problems(platform: &Overskill, app: &AppHandle) -> usize {
     let scope = Scope::new(app.id().clone(), Environment::Preview);
-    for problem in platform.backends().and_then(|b| b.previews().problems(&scope)).unwrap_or_default() {
+    let problems = platform.backends().and_then(|b| b.previews().problems(&scope)).unwrap_or_default();
+    for problem in problems.iter().take(10) {
         eprintln!("{problem}");
     }
+    problems.len()
 }
 
 /// Changes a component, and waits until the page is told.

@@ -5,7 +5,7 @@
 use overskill_build::packages::{
     DependencyResolver, NpmPackages, NpmPackagesBuilder, PackageEntry, PackageRequest, PinnedPackage, Prepared,
 };
-use overskill_core::{DiscardProgress, ErrorKind, Progress, StreamName};
+use overskill_core::{ErrorKind, Progress, ProgressEvent, ProgressSink, StreamName};
 use overskill_http::{NetworkTransport, Request, Response, Transport as _, transport_fn};
 use std::{
     collections::BTreeMap,
@@ -27,8 +27,11 @@ struct State {
     down: bool,
 }
 
+/// Name, version, the rest of `package.json`, and the other files.
+type Published<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, &'a str)]);
+
 impl Registry {
-    fn new(packages: &[(&str, &str, &str, &[(&str, &str)])]) -> Self {
+    fn new(packages: &[Published<'_>]) -> Self {
         let registry = Self::default();
         for (name, version, manifest, files) in packages {
             registry.publish(name, version, manifest, files);
@@ -414,7 +417,7 @@ async fn styles_fonts_and_pictures() {
     assert!(prepared.failed.is_empty(), "{:?}", prepared.failed);
     let PackageEntry::Style { file } = &prepared.entries["ui/css"] else { panic!("{prepared:?}") };
     assert_eq!(prepared.files[file].content_type, "text/css; charset=utf-8");
-    let font = prepared.files.iter().find(|it| it.0.ends_with(".woff2")).unwrap();
+    let font = prepared.files.iter().find(|it| it.0.starts_with("x-")).unwrap();
     assert_eq!((&*font.1.contents, font.1.content_type.as_str()), (&b"font"[..], "font/woff2"));
     assert!(code(&prepared, "ui/css").contains(&format!("url(\"./{}\")", font.0)));
     let PackageEntry::Asset { file } = &prepared.entries["ui/logo.png"] else { panic!("{prepared:?}") };
@@ -480,14 +483,42 @@ async fn what_the_platform_brings_is_bundled_into_one_module() {
     assert_eq!(packages.fetch_package(&wrong).await.unwrap_err().kind(), ErrorKind::Invalid);
 }
 
+#[derive(Debug, Default)]
+struct Keep(Mutex<Vec<ProgressEvent>>);
+
+impl ProgressSink for Keep {
+    fn emit(&self, event: ProgressEvent) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
 #[tokio::test]
-async fn progress_is_told_and_a_large_package_is_not_taken() {
+async fn progress_is_told_to_all_who_wait() {
+    let registry = Registry::new(&[("a", "1.0.0", "", &[("index.js", ESM)]), ("b", "1.0.0", "", &[("index.js", ESM)])]);
+    let cache = tempfile::tempdir().unwrap();
+    let packages = registry.at(cache.path());
+    let told = [Arc::new(Keep::default()), Arc::new(Keep::default())];
+    let asked = told.clone().map(|keep| {
+        let progress = Progress::to(keep, StreamName::parse("s").unwrap(), "r").build();
+        request(r#"{"dependencies": {"a": "*", "b": "*"}}"#, &["a", "b"]).progress_to(progress)
+    });
+    let (one, two) = futures::join!(packages.prepare(&asked[0]), packages.prepare(&asked[1]));
+    assert!(Arc::ptr_eq(&one.unwrap(), &two.unwrap()));
+    for keep in told {
+        let events = keep.0.lock().unwrap();
+        let said: Vec<&str> = events.iter().map(|it| it.message.as_str()).collect();
+        assert!(said.iter().any(|it| it.starts_with("Packages: 2 of 2")), "{said:?}");
+        assert!(said.contains(&"Preparing packages") && said.ends_with(&["Packages are ready"]), "{said:?}");
+        assert!(events.iter().all(|it| it.progress.is_some_and(|percent| percent <= 90)));
+    }
+}
+
+#[tokio::test]
+async fn a_large_package_is_not_taken() {
     let registry = Registry::new(&[("a", "1.0.0", "", &[("index.js", &"x();".repeat(100_000))])]);
     let cache = tempfile::tempdir().unwrap();
     let packages = registry.builder(cache.path()).max_package_bytes(1 << 20, 100_000).build().unwrap();
-    let stream = StreamName::parse("s").unwrap();
-    let progress = Progress::to(Arc::new(DiscardProgress), stream, "r").build();
-    let asked = request(r#"{"dependencies": {"a": "*"}}"#, &["a"]).progress_to(progress);
+    let asked = request(r#"{"dependencies": {"a": "*"}}"#, &["a"]);
     let problem = failure(&packages.prepare(&asked).await.unwrap(), "a");
     assert!(problem.contains("`a` 1.0.0: it is more than"), "{problem}");
 }

@@ -76,12 +76,11 @@ impl LocalBackends {
             options.progress.clone(),
             options.clock.clone(),
         )?;
-        let api = match &options.upstream {
-            Some(_) => None,
-            None => {
-                let file = folder.path().join("entities.db");
-                Some(EntityApi::open(&file, tokens.validator(), options.clock.clone(), options.ids.clone()).await?)
-            }
+        let api = if options.upstream.is_none() {
+            let file = folder.path().join("entities.db");
+            Some(EntityApi::open(&file, tokens.validator(), options.clock.clone(), options.ids.clone()).await?)
+        } else {
+            None
         };
         let embedded = || -> Option<Arc<dyn ApiUpstream>> { Some(Arc::new(api.clone()?)) };
         let upstream = options.upstream.clone().or_else(embedded).expect("either is there");

@@ -143,8 +143,8 @@ async fn names_with_markup_do_nothing_in_the_list() {
     assert!(list.text().contains(&format!("href=\"http://todo42.localhost:{}\"", server.port)), "{}", list.text());
     assert!(list.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
     // What a path says is not repeated as markup either.
-    let lost = server.page("", "/<script>alert(3)</script>").await;
-    assert!(!lost.text().contains("<script"), "{}", lost.text());
+    let nowhere = server.page("", "/<script>alert(3)</script>").await;
+    assert!(!nowhere.text().contains("<script"), "{}", nowhere.text());
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ impl Job {
                     }
                     // A package wants another one: that nobody thought of, or that is not there.
                     (Some(wanted), Some(place)) if self.bring(&wanted, place, &mut absent, &more).await? => {
-                        stale = true
+                        stale = true;
                     }
                     (_, place) => {
                         let gone = self.blame(&left, place, &mut blamed);
@@ -232,7 +232,7 @@ enum Outcome {
     Pack(Pack),
     /// It left what may not be.
     Complaints(Vec<Complaint>),
-    /// The names that these export are known only once they run: they have to be taken like CommonJS modules.
+    /// The names that these export are known only once they run: they have to be taken like `CommonJS` modules.
     Wrap(BTreeSet<String>),
 }
 
@@ -265,8 +265,7 @@ fn read(
             let source = output.entry_point.as_deref().unwrap_or_default();
             pack.stand_ins.insert(entry.clone(), imported_stand_ins(&meta, source));
             if is_asset(source) {
-                let mut others =
-                    meta.outputs.iter().filter(|(path, it)| !is_code(path) && it.inputs.contains_key(source));
+                let mut others = meta.outputs.iter().filter(|(path, it)| !is_code(path) && it.inputs.contains(source));
                 others.next().map(|(path, _)| {
                     useless.insert(script.clone());
                     PackageEntry::Asset { file: file_name(path) }
@@ -303,7 +302,7 @@ fn read(
     Ok(Outcome::Pack(pack))
 }
 
-/// Entries whose modules say `export * from` a CommonJS module: esbuild drops those names from what the entry exports.
+/// Entries whose modules say `export * from` a `CommonJS` module: esbuild drops those names from what the entry exports.
 fn unknowable(
     folder: &Path,
     meta: &Metafile,
@@ -318,7 +317,7 @@ fn unknowable(
         if meta.inputs.get(source).is_none_or(|it| it.format.as_deref() != Some("esm")) {
             continue;
         }
-        let holders = meta.outputs.iter().filter(|(path, it)| is_script(path) && it.inputs.contains_key(source));
+        let holders = meta.outputs.iter().filter(|(path, it)| is_script(path) && it.inputs.contains(source));
         for (path, _) in holders {
             suspects.entry(path).or_default().push(entry);
         }
@@ -384,12 +383,13 @@ fn finish_script(code: &mut Vec<u8>, output: &esbuild::Output) {
     }
     if let Some(style) = &output.css_bundle {
         let style = file_name(style);
-        text.push_str(&format!(
+        let bring = format!(
             "{{\n  const href = new URL(\"./{style}\", import.meta.url).href;\n  \
              if (typeof document !== \"undefined\" && ![...document.styleSheets].some((it) => it.href === href)) {{\n    \
              const link = document.createElement(\"link\");\n    link.rel = \"stylesheet\";\n    link.href = href;\n    \
              document.head.append(link);\n  }}\n}}\n"
-        ));
+        );
+        text.push_str(&bring);
     }
     *code = text.into_bytes();
 }

@@ -6,8 +6,14 @@ use super::{
 };
 use crate::{Problem, ProblemKind};
 use overskill_core::{Clock, Error, ErrorKind};
-use serde::Deserialize;
-use std::{collections::BTreeMap, io, path::Path, process::Stdio, time::Duration};
+use serde::{Deserialize, Deserializer};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     process::Command,
@@ -212,8 +218,12 @@ pub(crate) struct Output {
     pub(crate) entry_point: Option<String>,
     #[serde(rename = "cssBundle")]
     pub(crate) css_bundle: Option<String>,
-    #[serde(default)]
-    pub(crate) inputs: BTreeMap<String, serde::de::IgnoredAny>,
+    #[serde(default, deserialize_with = "keys")]
+    pub(crate) inputs: BTreeSet<String>,
+}
+
+fn keys<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<BTreeSet<String>, D::Error> {
+    Ok(std::collections::HashMap::<String, serde_json::Value>::deserialize(from)?.into_keys().collect())
 }
 
 impl Metafile {

@@ -17,7 +17,7 @@ use overskill_core::{Digest, Progress};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -39,7 +39,7 @@ const FILES: &str = "files";
 const SIZE: &str = "size";
 
 impl Files {
-    fn at(kept: PathBuf) -> Option<Self> {
+    fn at(kept: &Path) -> Option<Self> {
         let bytes = fs::read_to_string(kept.join(SIZE)).ok()?.parse().ok()?;
         Some(Self { folder: kept.join(FILES), bytes })
     }
@@ -116,7 +116,7 @@ impl Inner {
 
     async fn unpacked(&self, node: &Node, integrity: &Integrity, key: Digest) -> Result<Files, Trouble> {
         let path = self.store.path(Shelf::Unpacked, &key);
-        if let Some(files) = blocking(move || Ok(Files::at(path))).await? {
+        if let Some(files) = blocking(move || Ok(Files::at(&path))).await? {
             return Ok(files);
         }
         let store = self.store.clone();

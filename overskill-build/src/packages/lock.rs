@@ -17,13 +17,15 @@ const MAX_PACKAGES: usize = 20_000;
 /// Longest place, in bytes.
 const MAX_PLACE_BYTES: usize = 2_000;
 
+/// What to do about a lock that cannot be used.
+const ANEW: &str = "run `npm install` with npm 7 or newer to write it anew, or delete it";
+
 /// Reads a lock of version 2 or 3.
 pub(crate) fn parse(text: &[u8]) -> Result<Tree, Problem> {
     let wrong = |message: String| {
         let file = FilePath::parse("package-lock.json").expect("it is a legal path");
         Problem::new(ProblemKind::Package, message).in_file(file)
     };
-    const ANEW: &str = "run `npm install` with npm 7 or newer to write it anew, or delete it";
     if text.len() > MAX_BYTES {
         return Err(wrong(format!("package-lock.json must be at most {MAX_BYTES} bytes but has {}", text.len())));
     }

@@ -97,7 +97,7 @@ pub enum PackageEntry {
     Module {
         /// Name among [`Prepared::files`].
         file: String,
-        /// It comes from a CommonJS module: its one export is `default`, which is `module.exports`.
+        /// It comes from a `CommonJS` module: its one export is `default`, which is `module.exports`.
         common_js: bool,
     },
     /// A style sheet: the name of its file.

@@ -333,7 +333,7 @@ fn own_address(base: &Url, resolved: &str) -> Option<Url> {
     let folder = format!("{}/", base.path().trim_end_matches('/'));
     let fits = base.same_origin(&url)
         && url.path().starts_with(&folder)
-        && url.path().ends_with(".tgz")
+        && url.path().rsplit_once('.').is_some_and(|(_, extension)| extension == "tgz")
         && !url.path().to_ascii_lowercase().contains("%2e")
         && url.query().is_none();
     fits.then_some(url)

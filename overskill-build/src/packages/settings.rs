@@ -116,7 +116,7 @@ fn expand(value: &str, env: impl Fn(&str) -> Option<String>) -> String {
         done.push_str(before);
         match env(name) {
             Some(value) => done.push_str(&value),
-            None => done.push_str(&format!("${{{name}}}")),
+            None => done.extend(["${", name, "}"]),
         }
         rest = after;
     }

@@ -47,8 +47,8 @@ impl Store {
     }
 
     /// Where a thing is, or would be.
-    pub(crate) fn path(&self, shelf: Shelf, key: &Digest) -> PathBuf {
-        let (folder, extension) = match shelf {
+    pub(crate) fn path(&self, on: Shelf, key: &Digest) -> PathBuf {
+        let (folder, extension) = match on {
             Shelf::Tarball => ("tarballs", ".tgz"),
             Shelf::Unpacked => ("unpacked", ""),
             Shelf::Lock => ("locks", ".json"),
@@ -62,8 +62,8 @@ impl Store {
     }
 
     /// A kept file. Blocks.
-    pub(crate) fn read(&self, shelf: Shelf, key: &Digest) -> Result<Option<Bytes>, Trouble> {
-        match fs::read(self.path(shelf, key)) {
+    pub(crate) fn read(&self, on: Shelf, key: &Digest) -> Result<Option<Bytes>, Trouble> {
+        match fs::read(self.path(on, key)) {
             Ok(bytes) => Ok(Some(bytes.into())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(local("read a file")(e)),
@@ -71,8 +71,8 @@ impl Store {
     }
 
     /// Keeps a file. Blocks.
-    pub(crate) fn write(&self, shelf: Shelf, key: &Digest, parts: &[&[u8]]) -> Result<PathBuf, Trouble> {
-        let to = self.path(shelf, key);
+    pub(crate) fn write(&self, on: Shelf, key: &Digest, parts: &[&[u8]]) -> Result<PathBuf, Trouble> {
+        let to = self.path(on, key);
         let write = || -> io::Result<()> {
             let folder = to.parent().unwrap_or(&self.root);
             fs::create_dir_all(folder)?;
@@ -80,7 +80,7 @@ impl Store {
             for part in parts {
                 file.write_all(part)?;
             }
-            if matches!(shelf, Shelf::Program) {
+            if matches!(on, Shelf::Program) {
                 make_executable(file.path())?;
             }
             // Without it a power cut could leave the name without the contents.
@@ -93,8 +93,8 @@ impl Store {
     }
 
     /// Forgets a thing. Blocks.
-    pub(crate) fn remove(&self, shelf: Shelf, key: &Digest) {
-        let path = self.path(shelf, key);
+    pub(crate) fn remove(&self, on: Shelf, key: &Digest) {
+        let path = self.path(on, key);
         let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     }
 
@@ -109,8 +109,8 @@ impl Store {
     }
 
     /// Moves a finished folder to its place; fine if another was faster. Blocks.
-    pub(crate) fn keep_folder(&self, shelf: Shelf, key: &Digest, from: &Path) -> Result<PathBuf, Trouble> {
-        let to = self.path(shelf, key);
+    pub(crate) fn keep_folder(&self, on: Shelf, key: &Digest, from: &Path) -> Result<PathBuf, Trouble> {
+        let to = self.path(on, key);
         let keep = || -> io::Result<()> {
             fs::create_dir_all(to.parent().unwrap_or(&self.root))?;
             match fs::rename(from, &to) {

@@ -188,7 +188,8 @@ impl<R: Read> Read for Meter<R> {
     }
 }
 
-fn damaged(e: io::Error) -> Trouble {
+fn damaged(e: impl std::borrow::Borrow<io::Error>) -> Trouble {
+    let e = e.borrow();
     if e.kind() == io::ErrorKind::FileTooLarge {
         return too_large("it unpacks to more than is allowed");
     }

@@ -292,7 +292,8 @@ fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> Error {
 /// A failure that may have come after the commit.
 fn failed_write(operation: &'static str) -> impl Fn(sqlx::Error) -> Error {
     move |e| {
-        let code = e.as_database_error().and_then(|db| db.code()).and_then(|code| code.parse::<i32>().ok());
+        let code =
+            e.as_database_error().and_then(sqlx::error::DatabaseError::code).and_then(|code| code.parse::<i32>().ok());
         let (kind, message) = match code.map(|code| code & 0xff) {
             Some(5 | 6) => (ErrorKind::Unavailable, "another process keeps the entities' database locked"),
             Some(8) => (ErrorKind::Denied, "the entities' database cannot be written to: check its permissions"),

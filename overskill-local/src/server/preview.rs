@@ -75,13 +75,11 @@ async fn upgrade(shared: &Shared, scope: &Scope, room: Arc<Room>, mut parts: Par
         (None, None) => None,
         (incarnation, seq) => {
             let text = format!("{}:{}", incarnation.unwrap_or_default(), seq.unwrap_or_default());
-            match text.parse::<StreamPosition>() {
-                Ok(position) => Some(position),
-                Err(_) => {
-                    let message = "incarnation and seq must be those of a position that this preview gave out.";
-                    return pages::plain(StatusCode::BAD_REQUEST, message);
-                }
-            }
+            let Ok(position) = text.parse::<StreamPosition>() else {
+                let message = "incarnation and seq must be those of a position that this preview gave out.";
+                return pages::plain(StatusCode::BAD_REQUEST, message);
+            };
+            Some(position)
         }
     };
     if room.shown().is_none() {

@@ -36,8 +36,11 @@ struct Inner {
     folder: PathBuf,
     addresses: Addresses,
     /// Records that were read, by scope. A scope's lock is held for a whole change.
-    sites: Mutex<HashMap<Scope, Arc<Mutex<Option<Arc<Site>>>>>>,
+    sites: Mutex<HashMap<Scope, Slot>>,
 }
+
+/// A scope's record, if it was read.
+type Slot = Arc<Mutex<Option<Arc<Site>>>>;
 
 /// What is served for a path.
 #[derive(Clone, Debug)]
@@ -160,7 +163,7 @@ impl Inner {
         self.site_folder(scope).join(format!("{digest}.pack"))
     }
 
-    fn slot(&self, scope: &Scope) -> Arc<Mutex<Option<Arc<Site>>>> {
+    fn slot(&self, scope: &Scope) -> Slot {
         let mut sites = self.sites.lock().expect("nobody panics with this lock");
         if sites.len() >= CACHED_RECORDS && !sites.contains_key(scope) {
             // A slot that somebody holds is in use: two of one scope would not exclude each other.

@@ -84,20 +84,14 @@ impl FolderWatcher {
         let dirty = Arc::new(Dirty::default());
         let marks = dirty.clone();
         let (state, contents) = blocking(move || {
-            let mut tree = Tree::open(&folder)?;
-            let watcher = notify::recommended_watcher(move |event| marks.mark(event));
-            let mut state = State {
-                watcher: watcher.ok(),
-                watched: BTreeSet::new(),
-                pending: BTreeMap::new(),
-                tree: Tree::open(&folder)?,
-            };
+            let tree = Tree::open(&folder)?;
+            let watcher = notify::recommended_watcher(move |event| marks.mark(event)).ok();
+            let mut state = State { tree, watcher, watched: BTreeSet::new(), pending: BTreeMap::new() };
             // Watched first, then read: what changes in between is read twice rather than missed.
-            state.watch(tree.folders()?);
-            tree.rescan()?;
-            state.watch(tree.folders()?);
-            let contents = tree.contents();
-            state.tree = tree;
+            let folders = state.tree.folders()?;
+            state.watch(&folders);
+            state.tree.rescan()?;
+            let contents = state.tree.contents();
             Ok((state, contents))
         })
         .await?;
@@ -162,7 +156,7 @@ impl FolderWatcher {
             };
             if marked.all || marked.paths.iter().any(|path| path.is_dir()) {
                 let folders = state.tree.folders()?;
-                let fresh = state.watch(folders);
+                let fresh = state.watch(&folders);
                 // Written while the folder was not watched yet.
                 for folder in fresh {
                     let more = state.tree.look(&folder)?;
@@ -183,10 +177,10 @@ impl FolderWatcher {
 
 impl State {
     /// Watches these folders and no others, and says which are new.
-    fn watch(&mut self, folders: BTreeSet<PathBuf>) -> Vec<PathBuf> {
+    fn watch(&mut self, folders: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
         let Some(watcher) = &mut self.watcher else { return Vec::new() };
         let mut fresh = Vec::new();
-        for folder in &folders {
+        for folder in folders {
             if self.watched.contains(folder) {
                 continue;
             }

@@ -125,7 +125,7 @@ impl Tree {
                 continue;
             }
             let Some(path) = self.file_path(&at) else { continue };
-            if let Some(change) = self.read(&at, &path, kind.is_symlink(), always_read)? {
+            if let Some(change) = self.read(&at, &path, kind.is_symlink(), always_read) {
                 changes.push((path.clone(), change));
             }
             if self.files.contains_key(&path) {
@@ -151,16 +151,16 @@ impl Tree {
     }
 
     /// Reads a file; what it is now, if that is new. What cannot be read is as if it were not there.
-    fn read(&mut self, at: &Path, path: &FilePath, is_link: bool, always: bool) -> Result<Option<Change>> {
+    fn read(&mut self, at: &Path, path: &FilePath, is_link: bool, always: bool) -> Option<Change> {
         let leads_out =
             is_link && !at.canonicalize().is_ok_and(|to| to.starts_with(&self.root) && !self.is_left_out(&to));
         let metadata = match fs::metadata(at) {
             Ok(metadata) if !leads_out && metadata.is_file() => metadata,
-            _ => return Ok(self.leave_out(path)),
+            _ => return self.leave_out(path),
         };
         let stamp = (metadata.modified().ok(), metadata.len());
         if !always && self.stamps.get(path) == Some(&stamp) {
-            return Ok(None);
+            return None;
         }
         let contents = match disk::read_at_most(at, MAX_FILE_BYTES) {
             Ok(Some(contents)) => contents,
@@ -168,20 +168,20 @@ impl Tree {
                 let why =
                     format!("it is larger than {MAX_FILE_BYTES} bytes: keep it elsewhere, and load it from there");
                 self.skipped.insert(path.to_string(), why);
-                return Ok(self.leave_out(path));
+                return self.leave_out(path);
             }
             // Gone again already.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(self.leave_out(path)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return self.leave_out(path),
             Err(e) => {
                 self.skipped.insert(path.to_string(), format!("it cannot be read ({}): see its permissions", e.kind()));
-                return Ok(self.leave_out(path));
+                return self.leave_out(path);
             }
         };
         self.skipped.remove(path.as_str());
         self.stamps.insert(path.clone(), stamp);
         let file = AppFile::new(contents);
         let is_new = self.files.insert(path.clone(), file.clone()).as_ref() != Some(&file);
-        Ok(is_new.then_some(Change::Put(file)))
+        is_new.then_some(Change::Put(file))
     }
 
     fn leave_out(&mut self, path: &FilePath) -> Option<Change> {

@@ -14,6 +14,7 @@ use overskill_core::{
 use overskill_local::{LocalBackends, LocalOptions};
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     path::Path,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -113,10 +114,10 @@ impl Running {
     pub async fn ask(&self, method: &str, label: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.host(label));
         for (name, value) in headers {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            write!(text, "{name}: {value}\r\n").unwrap();
         }
         if !body.is_empty() || method == "POST" {
-            text.push_str(&format!("content-length: {}\r\n", body.len()));
+            write!(text, "content-length: {}\r\n", body.len()).unwrap();
         }
         text.push_str("\r\n");
         text.push_str(body);
