@@ -66,19 +66,12 @@ const NAME = "<img src=x onerror=alert(1)>";
 let browser;
 /** @type {Quickstart} */
 let quickstart;
-/** @type {Awaited<ReturnType<typeof host>>} */
-let embedder;
 
 before(async () => {
-  embedder = await host(`<!doctype html><title>Embedder</title><iframe id="frame" width="1200" height="700"></iframe><script>
-    window.answers = [];
-    addEventListener("message", (event) => answers.push({ origin: event.origin, ...event.data }));</script>`);
-  const started = Quickstart.example("todo-studio", { name: NAME, embedder: embedder.origin });
-  [browser, quickstart] = await Promise.all([launch(), started]);
+  [browser, quickstart] = await Promise.all([launch(), Quickstart.example("todo-studio", { name: NAME })]);
 });
 after(async () => {
   await browser.close();
-  embedder.close();
   await quickstart.assertNoNode();
   await quickstart.stop();
 });
@@ -125,11 +118,12 @@ test("a cut of 5 s during 20 edits: all of them arrive, in order, and the page s
     assert.ok(tab.sockets > sockets, "it came back by another socket");
     const news = tab.news(from).filter((it) => it.position);
     const order = news.map((it) => it.position?.seq ?? 0);
-    assert.deepEqual(order, order.map((_, n) => (order[0] ?? 0) + n), "each once, in order");
-    assert.deepEqual(
-      news.map((it) => it.type),
-      Array.from({ length: 20 }, () => "update"),
-    );
+    const [first = 0] = order;
+    assert.deepEqual([...new Set(order)], Array.from({ length: 20 }, (_, n) => first + n), "all of them, in order");
+    // The one whose modules could not be fetched any more when the wire was cut is told again; nothing else is.
+    const again = order.filter((seq, n) => order[n - 1] === seq);
+    assert.ok(order.length - again.length === 20 && again.length <= 1, String(order));
+    assert.ok(news.every((it) => it.type === "update"));
     for (const [at, path] of files.entries()) await quickstart.write(path, texts[at] ?? "");
   } finally {
     await elsewhere.close();
@@ -138,46 +132,56 @@ test("a cut of 5 s during 20 edits: all of them arrive, in order, and the page s
 });
 
 test("inspection answers the page that embeds it, with file and line", async () => {
+  const embedder = await host(`<!doctype html><title>Embedder</title><iframe id="frame" width="1200" height="700"></iframe><script>
+    window.answers = [];
+    addEventListener("message", (event) => answers.push({ origin: event.origin, ...event.data }));</script>`);
+  // An app that keeps nothing in the browser's storage, which Chromium denies to foreign frames of private windows.
+  const embedded = await Quickstart.example("tailwind4", { embedder: embedder.origin });
   const tab = new Tab(await browser.newPage({ viewport: { width: 1300, height: 800 } }));
   const { page } = tab;
-  await page.goto(embedder.origin);
-  await page.evaluate(`document.getElementById("frame").src = ${JSON.stringify(quickstart.url)}`);
-  const frame = page.frameLocator("#frame");
-  await frame.getByTestId("counter").waitFor();
-  /** @returns {Promise<Record<string, unknown>[]>} */
-  const answers = () => page.evaluate("answers.filter((it) => it.type === 'element-selected')");
-  const say = (/** @type {string} */ type) => page.evaluate(`frame.contentWindow.postMessage({ type: "${type}" }, "*")`);
+  try {
+    await page.goto(embedder.origin);
+    await page.evaluate(`document.getElementById("frame").src = ${JSON.stringify(embedded.url)}`);
+    const frame = page.frameLocator("#frame");
+    const add = frame.getByTestId(/^add-/).first();
+    await add.waitFor();
+    /** @returns {Promise<Record<string, unknown>[]>} */
+    const answers = () => page.evaluate("answers.filter((it) => it.type === 'element-selected')");
+    const say = (/** @type {string} */ type) => page.evaluate(`frame.contentWindow.postMessage({ type: "${type}" }, "*")`);
+    /** The line that was written, as the answer says. @param {Record<string, unknown> | undefined} answer */
+    const line = async (answer) => (await embedded.read(String(answer?.file))).split("\n")[Number(answer?.line) - 1]?.trim();
 
-  await say("enable-inspection");
-  const outline = frame.locator("overskill-outline");
-  await eventually(async () => {
-    await frame.getByTestId("counter").hover();
-    await page.mouse.move(1, 1);
-    await frame.getByTestId("counter").hover();
-    return (await outline.count()) > 0;
-  }, "the outline");
-  await frame.getByTestId("counter").click();
-  const answer = (await eventually(async () => (await answers())[0], "an answer"));
-  const selected = /** @type {Record<string, unknown>} */ (answer);
-  const lines = (await quickstart.read(String(selected.file))).split("\n");
-  assert.equal(selected.file, "src/components/ui/button.tsx");
-  assert.match(lines[Number(selected.line) - 1] ?? "", /<Comp /);
-  assert.equal(selected.tag, "button");
-  assert.equal(selected.origin, new URL(quickstart.url).origin);
-  await frame.getByTestId("page-title").click();
-  const title = /** @type {any} */ (await eventually(async () => (await answers())[1], "a second answer"));
-  assert.equal(title.file, "src/components/PageHeader.tsx");
-  assert.match((await quickstart.read(title.file)).split("\n")[title.line - 1] ?? "", /<h1 /);
-  assert.equal(await frame.getByTestId("counter-value").textContent(), "0", "the click did nothing else");
+    await say("enable-inspection");
+    await eventually(async () => {
+      await page.mouse.move(1, 1);
+      await add.hover();
+      return (await frame.locator("overskill-outline").count()) > 0;
+    }, "the outline");
+    await add.click();
+    const [button] = await eventually(async () => ((await answers()).length === 1 ? answers() : undefined), "an answer");
+    assert.deepEqual([button?.file, button?.tag, button?.component], ["src/components/MenuCard.tsx", "button", "MenuCard"]);
+    assert.equal(await line(button), "<button");
+    assert.equal(button?.origin, new URL(embedded.url).origin);
+    await frame.getByTestId("heading").click();
+    const [, heading] = await eventually(async () => ((await answers()).length === 2 ? answers() : undefined), "a second answer");
+    assert.deepEqual([heading?.file, heading?.tag, heading?.component], ["src/App.tsx", "h1", "App"]);
+    assert.match((await line(heading)) ?? "", /^<h1 /);
+    assert.match((await frame.getByTestId("order").textContent()) ?? "", /Nothing yet/, "the click did nothing else");
 
-  await say("disable-inspection");
-  await eventually(async () => {
-    await frame.getByTestId("counter").click();
-    return (await frame.getByTestId("counter-value").textContent()) !== "0";
-  }, "clicks to click again");
-  assert.equal((await answers()).length, 2);
-  assert.deepEqual(tab.errors, []);
-  await page.close();
+    const asked = (await answers()).length;
+
+    await say("disable-inspection");
+    await eventually(async () => {
+      await add.click();
+      return /1 × /.test((await frame.getByTestId("order").textContent()) ?? "");
+    }, "clicks to click again");
+    assert.equal((await answers()).length, asked);
+    assert.deepEqual(tab.errors, []);
+  } finally {
+    await page.close();
+    await embedded.stop();
+    embedder.close();
+  }
 });
 
 test("another page gets no frame, and no answer", async () => {

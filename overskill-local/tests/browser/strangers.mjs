@@ -1,6 +1,6 @@
 // Apps that nobody here shaped, unedited: made by their own generators, or published with their sources, at exact versions.
 //
-// What a preview cannot show of them is asserted too, by its message, and listed in docs/previews-compatibility.md.
+// What a preview cannot show of them is asserted too, by its message, and listed in docs/previews-compatibility.md of overskill-build.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -34,12 +34,12 @@ async function generated(generator, name, ...options) {
   return join(place, name);
 }
 
-/** Unpacks a package as it was published. @param {string} name @param {string} version */
-async function published(name, version) {
+/** Unpacks a package as it was published. @param {string} name @param {string} version @param {string} [without] its own build */
+async function published(name, version, without = "package/none") {
   const folder = join(place, name);
   await mkdir(folder, { recursive: true });
   const { stdout } = await run("npm", ["pack", "--silent", "--pack-destination", place, `${name}@${version}`], { cwd: place });
-  await run("tar", ["-xzf", join(place, stdout.trim().split("\n").at(-1) ?? ""), "-C", folder, "--strip-components", "1"]);
+  await run("tar", ["-xzf", join(place, stdout.trim().split("\n").at(-1) ?? ""), "-C", folder, "--strip-components", "1", `--exclude=${without}`]);
   return folder;
 }
 
@@ -135,5 +135,18 @@ test("create-react-admin: an app of more than 40 packages, with its data and its
     await page.locator("table tbody tr").first().waitFor();
     assert.equal(await tab.reloaded(), false);
     assert.deepEqual(ownErrors(tab), []);
+  });
+});
+
+test("@medusajs/dashboard: 1,427 files compile; what its host's plugin makes up is named", async () => {
+  await preview(await published("@medusajs/dashboard", "2.0.0", "package/dist"), async (quickstart, tab) => {
+    const { declared, unpacked } = await size(quickstart);
+    assert.ok(declared >= 40 && unpacked >= 40, `${declared} declared, ${unpacked} unpacked`);
+    const said = quickstart.output.split("\n").filter((line) => /^\S+:\d+:\d+: /.test(line));
+    console.log(`What a preview of it lacks:\n${said.join("\n")}`);
+    const made = ["displays", "forms", "links", "menu-items", "routes", "widgets"].map((name) => `virtual:medusa/${name}`);
+    for (const name of made) assert.ok(said.some((line) => line.includes(name)), `${name} is not named:\n${quickstart.output}`);
+    assert.deepEqual(said.filter((line) => !made.some((name) => line.includes(`\`${name}\` is no file, package or web address`))), []);
+    assert.match(await tab.overlayText(), /virtual:medusa\/\w+.*(plugin of Vite|do not exist in previews)/s);
   });
 });
