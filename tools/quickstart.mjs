@@ -244,7 +244,8 @@ export class Tab {
       return typeof text === "string" ? last === text : text.test(last ?? "");
     };
     await eventually(matches, String(text)).catch((error) => {
-      throw new Error(`${error.message}; it shows ${last}\nerrors: ${this.errors.join("\n")}`);
+      const news = this.news().slice(-8).map((it) => JSON.stringify(it).slice(0, 400));
+      throw new Error(`${error.message}; it shows ${last}\nerrors: ${this.errors.join("\n")}\nnews: ${news.join("\n")}`);
     });
   }
 

@@ -29,6 +29,7 @@ beforeEach(async () => {
 afterEach(async (context) => {
   // What a test wrote is taken back, so that each begins with the app as it was.
   await tab.page.close();
+  if (/** @type {{ error?: unknown }} */ (context).error) console.error(quickstart.output);
   for (const undo of afterwards.splice(0).reverse()) await undo();
   await eventually(async () => !(await problems()), "an app without a problem").catch((error) => {
     throw new Error(`after ${context.name}: ${error.message}`);
