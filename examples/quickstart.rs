@@ -6,6 +6,9 @@
 //! cargo run --example quickstart -- --json           # one object with what was measured, and ends
 //! ```
 //!
+//! `--data DIR` keeps everything elsewhere than in `target/quickstart`; `--embedder ORIGIN` lets pages of that origin show the
+//! preview in a frame and ask it where an element was written.
+//!
 //! Packages come from the npm registry named by `NPM_CONFIG_REGISTRY` or `~/.npmrc`, once; afterwards it works offline.
 
 use futures::StreamExt as _;
@@ -44,6 +47,8 @@ async fn main() {
 struct Arguments {
     folder: PathBuf,
     data: PathBuf,
+    /// Whose pages may show the preview in a frame.
+    embedder: Option<String>,
     json: bool,
     /// Somebody else's folder: it is watched, and nothing is edited in it.
     serve: bool,
@@ -55,18 +60,22 @@ impl Arguments {
         let mut parsed = Self {
             folder: root.join("examples/apps/todo-studio"),
             data: root.join("target/quickstart"),
+            embedder: None,
             json: false,
             serve: false,
         };
         let mut arguments = arguments.peekable();
         while let Some(argument) = arguments.next() {
-            let mut folder = |name: &str| arguments.next().map(PathBuf::from).ok_or(format!("{name} needs a folder"));
+            let mut value = |name: &str, what: &str| arguments.next().ok_or(format!("{name} needs {what}"));
+            let mut folder = |name: &str| value(name, "a folder").map(PathBuf::from);
             match argument.as_str() {
                 "--json" => parsed.json = true,
                 "--serve" => (parsed.serve, parsed.folder) = (true, folder("--serve")?),
                 "--data" => parsed.data = folder("--data")?,
+                "--embedder" => parsed.embedder = Some(value("--embedder", "an origin")?),
                 other => {
-                    return Err(format!("unknown argument {other:?}: there are --serve DIR, --json and --data DIR"));
+                    let known = "--serve DIR, --json, --data DIR and --embedder ORIGIN";
+                    return Err(format!("unknown argument {other:?}: there are {known}"));
                 }
             }
         }
@@ -82,7 +91,10 @@ async fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure> {
         eprintln!("left out {path}: {why}");
     }
     let bar = Bar::new(arguments.json);
-    let server = LocalOptions::new().progress(bar.clone());
+    let mut server = LocalOptions::new().progress(bar.clone());
+    if let Some(origin) = &arguments.embedder {
+        server = server.embeddable_by(origin)?;
+    }
     let platform = Overskill::local(&arguments.data).server(server).compiler(compiler).await?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let background = platform.clone();

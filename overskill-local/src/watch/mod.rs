@@ -22,6 +22,9 @@ use tokio::sync::Notify;
 /// How long files that do not fit together yet are waited for.
 const SETTLE_WITHIN: Duration = Duration::from_millis(20);
 
+/// How long an emptied file may take to be written again, as some editors do it: as long as Vite waits for it.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(100);
+
 /// How often everything is looked through where the system does not tell.
 const POLL_EVERY: Duration = Duration::from_millis(500);
 
@@ -116,7 +119,7 @@ impl FolderWatcher {
         if self.is_settled() {
             return Ok(());
         }
-        let mut over = self.clock.sleep(SETTLE_WITHIN);
+        let mut over = self.clock.sleep(self.patience());
         loop {
             tokio::select! {
                 () = &mut over => return self.collect().await.map(drop),
@@ -178,6 +181,12 @@ impl FolderWatcher {
             Ok(!state.pending.is_empty())
         })
         .await
+    }
+
+    /// How long to wait at most for the rest of what is pending.
+    fn patience(&self) -> Duration {
+        let state = self.state.lock().expect("nobody panics with this lock");
+        if settle::is_emptied(&state.pending) { WRITTEN_WITHIN } else { SETTLE_WITHIN }
     }
 
     fn is_settled(&self) -> bool {
