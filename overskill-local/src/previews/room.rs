@@ -1,9 +1,7 @@
 //! One preview: what it shows, and who looks.
 
 use overskill_build::preview::{AppPreview, CatchUp, HotMessage, PreviewEngine};
-use overskill_core::{
-    Changes, EnvRevision, EnvSnapshot, Progress, Result, Scope, Secret, Snapshot, StreamPosition, Update,
-};
+use overskill_core::{Changes, EnvSnapshot, Progress, Result, Scope, Secret, Snapshot, StreamPosition, Update};
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,6 +19,8 @@ pub(crate) struct Room {
     turn: tokio::sync::Mutex<bool>,
     shown: Mutex<Option<Shown>>,
     wanted: AtomicBool,
+    /// Whether it is known after a restart.
+    remembered: AtomicBool,
     viewers: Mutex<Vec<Arc<Seat>>>,
     next_seat: AtomicU64,
 }
@@ -30,7 +30,6 @@ struct Shown {
     app: Arc<AppPreview>,
     /// What `app` was made of, for when only the variables change.
     sources: Snapshot,
-    env: EnvRevision,
 }
 
 /// A message on its way to viewers; its text is shared by all of them.
@@ -73,6 +72,7 @@ impl Room {
             turn: tokio::sync::Mutex::new(false),
             shown: Mutex::default(),
             wanted: AtomicBool::new(false),
+            remembered: AtomicBool::new(false),
             viewers: Mutex::default(),
             next_seat: AtomicU64::new(0),
         }
@@ -99,6 +99,14 @@ impl Room {
 
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn remembered(&self) {
+        self.remembered.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_remembered(&self) -> bool {
+        self.remembered.load(Ordering::Relaxed)
     }
 
     /// Waits for a turn; `None` once the room was closed.
@@ -164,22 +172,20 @@ impl Turn<'_> {
         progress: &Progress,
     ) -> Result<StreamPosition> {
         let shown = self.room.shown.lock().expect("nobody panics with this lock").clone();
-        let Some(Shown { app, sources, env: revision }) = shown else {
+        let Some(Shown { app, sources }) = shown else {
             let app = Arc::new(engine.open(scope, snapshot, env, progress).await?);
             let position = app.position();
-            self.show(Shown { app, sources: snapshot.clone(), env: env.revision });
+            self.show(Shown { app, sources: snapshot.clone() });
             self.room.wanted.store(false, Ordering::Relaxed);
             return Ok(position);
         };
         let is_newer = snapshot.position.behind(app.position()).is_none();
-        if !is_newer && revision == env.revision {
-            return Ok(app.position());
-        }
-        // Sources that are older than those shown leave those shown; only the variables are taken.
+        // Sources that are older than those shown leave those shown; only the variables are taken. Where nothing differs,
+        // packages that could not be had are tried again.
         let sources = if is_newer { snapshot.clone() } else { sources };
         let messages = app.replace(&sources, env).await?;
         let position = app.position();
-        self.show(Shown { app, sources, env: env.revision });
+        self.show(Shown { app, sources });
         self.room.tell(messages);
         Ok(position)
     }
@@ -203,6 +209,11 @@ impl Turn<'_> {
             }
             None => Update::Missed { have: Some(app.position()) },
         })
+    }
+
+    /// Whether it shows nothing and never did.
+    pub(super) fn is_unused(&self) -> bool {
+        self.room.shown().is_none() && !self.room.is_remembered()
     }
 
     /// Lets everybody go.
