@@ -14,8 +14,8 @@
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use overskill::{
-    AppFile, AppHandle, AppId, AppRecord, Clock, Environment, FilePath, Overskill, Preview, ProgressEvent,
-    ProgressSink, Scope, Sources, SystemClock, SystemScopes,
+    AppFile, AppHandle, AppId, AppRecord, Changes, Clock, Environment, FilePath, Overskill, Preview, ProgressEvent,
+    ProgressSink, Pushed, Scope, Sources, SystemClock, SystemScopes, Written,
     build::compiler::{Compiler, CompilerOptions},
     local::{FolderWatcher, LocalOptions, Skipped},
 };
@@ -84,6 +84,13 @@ impl Arguments {
 }
 
 async fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure> {
+    // What this writes would be taken for the app's, keys and all.
+    let (folder, data) = (arguments.folder.canonicalize(), std::path::absolute(&arguments.data)?);
+    if folder.is_ok_and(|folder| data.starts_with(&folder) || data.canonicalize().is_ok_and(|d| d.starts_with(&folder)))
+    {
+        let message = "the data folder is inside of the folder to serve: name one outside of it with --data DIR";
+        return Err(message.into());
+    }
     // One compiler for the previews and for the watcher, which asks it whether files fit together.
     let compiler = Compiler::new(CompilerOptions::development());
     let (watcher, contents) = FolderWatcher::start(&arguments.folder, compiler.clone()).await?;
@@ -151,13 +158,29 @@ async fn app(platform: &Overskill, folder: &Path) -> Result<AppHandle, Failure> 
 
 /// Pushes what changes on disk.
 async fn serve(platform: &Overskill, app: &AppHandle, mut watcher: FolderWatcher) -> Result<(), Failure> {
+    let mut changes = Changes::new();
     loop {
-        let changes = watcher.next().await?;
+        let next = watcher.next().await?;
+        // What could not be stored before goes along.
+        changes = changes.iter().chain(next.iter()).map(|(path, change)| (path.clone(), change.clone())).collect();
         let begun = Instant::now();
         let names: Vec<_> = changes.iter().take(3).map(|(path, _)| path.as_str()).collect();
         let more = if changes.len() > 3 { format!(" and {} more", changes.len() - 3) } else { String::new() };
-        app.apply(&changes, None).await?;
-        println!("{}{more} pushed in {:.1?}", names.join(", "), begun.elapsed());
+        let names = format!("{}{more}", names.join(", "));
+        match app.apply(&changes, None).await {
+            Ok(Written { pushed: Pushed::Failed(e), .. }) => {
+                eprintln!("{names} stored, but the preview could not be told: {}", e.public_message());
+            }
+            Ok(_) => println!("{names} pushed in {:.1?}", begun.elapsed()),
+            Err(e) => {
+                eprintln!(
+                    "{names} could not be stored, and will be tried again with the next change: {}",
+                    e.public_message()
+                );
+                continue;
+            }
+        }
+        changes = Changes::new();
         problems(platform, app);
     }
 }

@@ -63,8 +63,10 @@ struct Dirty {
 #[derive(Default)]
 struct Marked {
     paths: BTreeSet<PathBuf>,
-    /// Something was missed: everything has to be looked at.
+    /// Everything has to be looked at.
     all: bool,
+    /// Something was missed: everything has to be read, as a file's time and size may be those of before.
+    missed: bool,
 }
 
 impl FolderWatcher {
@@ -89,7 +91,7 @@ impl FolderWatcher {
             let mut state = State { tree, watcher, watched: BTreeSet::new(), pending: BTreeMap::new() };
             // Watched first, then read: what changes in between is read twice rather than missed.
             let folders = state.tree.folders()?;
-            state.watch(&folders);
+            state.watch(&folders, &[]);
             state.tree.rescan()?;
             let contents = state.tree.contents();
             Ok((state, contents))
@@ -159,25 +161,26 @@ impl FolderWatcher {
         blocking(move || {
             let mut state = state.lock().expect("nobody panics with this lock");
             let marked = std::mem::take(&mut *dirty.paths.lock().expect("nobody panics with this lock"));
-            let found = if marked.all {
-                state.tree.rescan()?
+            let root = state.tree.root().to_owned();
+            let told = marked.paths.iter().filter(|path| path.is_dir()).map(PathBuf::as_path);
+            let again: Vec<_> = if marked.missed { vec![root.as_path()] } else { told.collect() };
+            if marked.missed {
+                state.found(&root)?;
+            } else if marked.all {
+                let found = state.tree.rescan()?;
+                state.pending.extend(found);
             } else {
-                let mut found = Vec::new();
                 for path in &marked.paths {
-                    found.extend(state.tree.look(path)?);
-                }
-                found
-            };
-            if marked.all || marked.paths.iter().any(|path| path.is_dir()) {
-                let folders = state.tree.folders()?;
-                let fresh = state.watch(&folders);
-                // Written while the folder was not watched yet.
-                for folder in fresh {
-                    let more = state.tree.look(&folder)?;
-                    state.pending.extend(more);
+                    state.found(path)?;
                 }
             }
-            state.pending.extend(found);
+            if marked.all || !again.is_empty() {
+                let folders = state.tree.folders()?;
+                // Written while the folder was not watched yet; read after what is above, so that the newer counts.
+                for folder in state.watch(&folders, &again) {
+                    state.found(&folder)?;
+                }
+            }
             Ok(!state.pending.is_empty())
         })
         .await
@@ -196,12 +199,20 @@ impl FolderWatcher {
 }
 
 impl State {
-    /// Watches these folders and no others, and says which are new.
-    fn watch(&mut self, folders: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+    /// Reads what is at or under a path, for the next to be told.
+    fn found(&mut self, path: &Path) -> Result<()> {
+        let found = self.tree.look(path)?;
+        self.pending.extend(found);
+        Ok(())
+    }
+
+    /// Watches these folders and no others, and says which are new. What is at or under `again` may be another folder than
+    /// the one that was watched under its name: it was removed and made anew.
+    fn watch(&mut self, folders: &BTreeSet<PathBuf>, again: &[&Path]) -> Vec<PathBuf> {
         let Some(watcher) = &mut self.watcher else { return Vec::new() };
         let mut fresh = Vec::new();
         for folder in folders {
-            if self.watched.contains(folder) {
+            if self.watched.contains(folder) && !again.iter().any(|at| folder.starts_with(at)) {
                 continue;
             }
             match watcher.watch(folder, RecursiveMode::NonRecursive) {
@@ -230,11 +241,11 @@ impl Dirty {
             {
                 return;
             }
-            Ok(event) if event.need_rescan() => marked.all = true,
+            Ok(event) if event.need_rescan() => marked.missed = true,
             Ok(event) => marked.paths.extend(event.paths),
             Err(e) => {
                 tracing::debug!(error = %e, "the system missed changes");
-                marked.all = true;
+                marked.missed = true;
             }
         }
         drop(marked);
