@@ -609,7 +609,7 @@ async fn which_files_the_host_has_is_not_told() {
         let registry = Registry::new(&[("a", "1.0.0", "", &[("index.js", &format!("import '{path}';"))])]);
         let cache = tempfile::tempdir().unwrap();
         let asked = request(r#"{"dependencies": {"a": "*"}}"#, &["a"]);
-        let problem = failure(&*registry.at(cache.path()).prepare(&asked).await.unwrap(), "a");
+        let problem = failure(&registry.at(cache.path()).prepare(&asked).await.unwrap(), "a");
         assert!(problem.contains("reaches for files outside of packages") && !problem.contains("unknown"), "{problem}");
     }
 }

@@ -313,7 +313,7 @@ async fn sheets_that_take_each_other_in_again_and_again_have_an_end() {
 
 #[tokio::test]
 async fn a_thousand_unknown_packages_are_told_of_in_part() {
-    let imports: String = (0..1_000).map(|n| format!("import 'unknown{n}';\n")).collect();
+    let imports = (0..1_000).fold(String::new(), |all, n| all + &format!("import 'unknown{n}';\n"));
     let app = App::open(&[INDEX, MANIFEST, ("src/main.tsx", &imports)]).await;
     let problems = app.preview.problems();
     let unknown = problems.iter().filter(|problem| problem.message.contains("there is no package"));
@@ -322,7 +322,7 @@ async fn a_thousand_unknown_packages_are_told_of_in_part() {
 
 #[tokio::test]
 async fn a_thousand_imports_that_lead_nowhere_are_told_of_in_part() {
-    let imports: String = (0..1_000).map(|n| format!("import './gone{n}';\n")).collect();
+    let imports = (0..1_000).fold(String::new(), |all, n| all + &format!("import './gone{n}';\n"));
     let app = App::open(&[INDEX, MANIFEST, ("src/main.tsx", &imports)]).await;
     let problems = app.preview.problems();
     assert_eq!(problems.iter().filter(|problem| problem.kind == ProblemKind::Unresolved).count(), 50);
