@@ -206,11 +206,11 @@ impl Inner {
     fn tidy(&self, scope: &Scope, site: &Site) {
         let needed: BTreeSet<_> = site.artifacts().into_iter().map(|digest| format!("{digest}.pack")).collect();
         for entry in fs::read_dir(self.site_folder(scope)).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let is_ours = |name: &&str| name.ends_with(".pack") || name.ends_with(".new");
-            if let Some(name) = name.to_str().filter(is_ours)
-                && !needed.contains(name)
-                && let Err(e) = disk::remove(&entry.path())
+            let (path, name) = (entry.path(), entry.file_name());
+            let is_ours = path.extension().is_some_and(|ending| ending == "pack" || ending == "new");
+            if is_ours
+                && !name.to_str().is_some_and(|name| needed.contains(name))
+                && let Err(e) = disk::remove(&path)
             {
                 tracing::warn!(%scope, error = %e, "an artifact that nothing needs any more was left on disk");
             }

@@ -72,18 +72,27 @@ impl Running {
 
     pub async fn with_engine(options: LocalOptions, engine: PreviewEngine) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut running = Self::begun(folder.path(), options, engine).await;
+        let mut running = Self::begun(folder.path(), options.port(0), engine).await;
         running.folder = Some(folder);
         running
     }
 
     /// In a folder that may have been used before.
     pub async fn again(folder: &Path, options: LocalOptions) -> Self {
-        Self::begun(folder, options, engine()).await
+        Self::begun(folder, options.port(0), engine()).await
+    }
+
+    /// Stops, and starts again at the same address.
+    pub async fn restarted(self) -> Self {
+        let port = self.port;
+        let folder = self.stopped().await.unwrap();
+        let mut running = Self::begun(folder.path(), LocalOptions::new().port(port), engine()).await;
+        running.folder = Some(folder);
+        running
     }
 
     async fn begun(folder: &Path, options: LocalOptions, engine: PreviewEngine) -> Self {
-        let backends = LocalBackends::start(folder, engine, options.port(0)).await.unwrap();
+        let backends = LocalBackends::start(folder, engine, options).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let server = backends.clone();
         let ended = tokio::spawn(async move {
