@@ -22,6 +22,9 @@ use tokio::sync::Notify;
 /// How long files that do not fit together yet are waited for.
 const SETTLE_WITHIN: Duration = Duration::from_millis(20);
 
+/// How long an emptied file may take to be written again, as some editors do it: as long as Vite waits for it.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(100);
+
 /// How often the waiting looks again.
 const SETTLE_STEP: Duration = Duration::from_millis(4);
 
@@ -104,7 +107,7 @@ impl FolderWatcher {
         loop {
             if self.collect().await? {
                 let mut waited = Duration::ZERO;
-                while waited < SETTLE_WITHIN && !self.is_settled() {
+                while waited < self.patience() && !self.is_settled() {
                     self.clock.sleep(SETTLE_STEP).await;
                     waited += SETTLE_STEP;
                     self.collect().await?;
@@ -167,6 +170,12 @@ impl FolderWatcher {
             Ok(!state.pending.is_empty())
         })
         .await
+    }
+
+    /// How long to wait at most for the rest of what is pending.
+    fn patience(&self) -> Duration {
+        let state = self.state.lock().expect("nobody panics with this lock");
+        if settle::is_emptied(&state.pending) { WRITTEN_WITHIN } else { SETTLE_WITHIN }
     }
 
     fn is_settled(&self) -> bool {
