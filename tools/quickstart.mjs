@@ -21,7 +21,11 @@ export const PATIENCE_MS = 60_000;
  * @typedef {{ embedder?: string, registry?: string, data?: string, name?: string }} Options
  */
 
-/** @param {() => unknown} probe @param {string} what */
+/**
+ * @template T
+ * @param {() => T | Promise<T>} probe
+ * @param {string} what
+ */
 export const eventually = (probe, what) => until(probe, what, PATIENCE_MS);
 
 /** A running quickstart. */
@@ -33,6 +37,7 @@ export class Quickstart {
   /** Every program that it, or what it started, was seen to run as. @type {Set<string>} */
   programs = new Set();
 
+  #writes = 0;
   /** @type {import("node:child_process").ChildProcess} */
   #process;
   /** @type {ReturnType<typeof setInterval> | undefined} */
@@ -147,10 +152,13 @@ export class Quickstart {
     return readFile(join(this.folder, path), "utf8");
   }
 
-  /** @param {string} path @param {string | Buffer} text */
+  /** At once: a busy machine may take long between emptying a file and writing it. @param {string} path
+   * @param {string | Buffer} text */
   async write(path, text) {
     await mkdir(dirname(join(this.folder, path)), { recursive: true });
-    await writeFile(join(this.folder, path), text);
+    const beside = join(this.place, `writing-${this.#writes++}`);
+    await writeFile(beside, text);
+    await rename(beside, join(this.folder, path));
   }
 
   /** Replaces a part of a file, which must be there. @param {string} path @param {string | RegExp} what @param {string} by */
@@ -236,7 +244,8 @@ export class Tab {
       return typeof text === "string" ? last === text : text.test(last ?? "");
     };
     await eventually(matches, String(text)).catch((error) => {
-      throw new Error(`${error.message}; it shows ${last}\nerrors: ${this.errors.join("\n")}`);
+      const news = this.news().slice(-8).map((it) => JSON.stringify(it).slice(0, 400));
+      throw new Error(`${error.message}; it shows ${last}\nerrors: ${this.errors.join("\n")}\nnews: ${news.join("\n")}`);
     });
   }
 
