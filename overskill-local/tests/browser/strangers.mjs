@@ -129,7 +129,7 @@ test("create-react-admin: an app of more than 40 packages, with its data and its
     assert.ok(unpacked >= 40, `${unpacked} packages`);
     const { page } = tab;
     await page.getByLabel("Username").fill("janedoe");
-    await page.getByLabel("Password").fill("password");
+    await page.getByRole("textbox", { name: "Password" }).fill("password");
     await page.getByRole("button", { name: /sign in/i }).click();
     await page.getByRole("menuitem", { name: "Comments" }).click();
     await page.locator("table tbody tr").first().waitFor();
