@@ -107,7 +107,7 @@ async fn sockets(bench: &mut Bench, crowd: &mut Crowd, first: u32, apps: u32) ->
         bench.note(format!("this system lets a process open {held} sockets: there are no more"));
     }
     let before = crowd.rest().await?;
-    let (heard, mut hears) = mpsc::unbounded_channel();
+    let (heard, mut messages) = mpsc::unbounded_channel();
     let opened = stream::iter(first..first + held).map(|number| look(before.port, number, heard.clone()));
     let outcomes: Vec<Outcome<()>> = opened.buffer_unordered(32).collect().await;
     let failed = outcomes.iter().filter_map(|outcome| outcome.as_ref().err());
@@ -125,13 +125,13 @@ async fn sockets(bench: &mut Bench, crowd: &mut Crowd, first: u32, apps: u32) ->
     for round in 0..2 {
         for edit in 0..edits / 2 {
             let number = first + edit * 7_919 % there.max(1);
-            while hears.try_recv().is_ok() {}
+            while messages.try_recv().is_ok() {}
             let begun = Instant::now();
             let text = format!("Round {round}");
             crowd.ask(&Command::Edit { app: number, text }).await?;
             let told = tokio::time::timeout(Duration::from_secs(10), async {
                 loop {
-                    match hears.recv().await {
+                    match messages.recv().await {
                         Some((who, at)) if who == number => return Some(at),
                         Some(_) => {}
                         None => return None,
