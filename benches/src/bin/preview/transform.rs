@@ -14,6 +14,7 @@ use std::{
     hint::black_box,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
     time::Instant,
 };
 
@@ -73,7 +74,8 @@ pub(crate) async fn measure(bench: &mut Bench, ground: &Ground) -> Outcome<()> {
             for name in &names {
                 let path = FilePath::parse(name)?;
                 let file = AppFile::new(fs::read(input.join(name))?);
-                let code = compiled(&compiler, &path, &file)?;
+                let (mut code, map) = compiled(&compiler, &path, &file)?;
+                code.push_str(map.as_deref().unwrap_or_default());
                 let to = output.join("ours").join(name);
                 fs::create_dir_all(to.parent().unwrap_or(&output))?;
                 fs::write(to, code)?;
@@ -95,12 +97,11 @@ pub(crate) async fn measure(bench: &mut Bench, ground: &Ground) -> Outcome<()> {
     Ok(())
 }
 
-/// A script as it is served: with addresses and its source map in it.
-fn compiled(compiler: &Compiler, path: &FilePath, file: &AppFile) -> Outcome<String> {
+/// A script with addresses in it, and its source map.
+fn compiled(compiler: &Compiler, path: &FilePath, file: &AppFile) -> Outcome<(String, Option<Arc<str>>)> {
     let module = compiler.compile_now(path, file, Query::None).map_err(|problem| problem.to_string())?;
-    let mut code = link(&module, &mut |import| Linked::Url(import.specifier.clone()), &mut |_| "{}".to_owned());
-    code.push_str(module.source_map.as_deref().unwrap_or_default());
-    Ok(code)
+    let code = link(&module, &mut |import| Linked::Url(import.specifier.clone()), &mut |_| "{}".to_owned());
+    Ok((code, module.source_map.clone()))
 }
 
 /// The program itself: what npm puts into its place where no scripts may run is a program of Node's that starts it.
