@@ -6,13 +6,16 @@
 //! cargo run --example quickstart -- --json           # one object with what was measured, and ends
 //! ```
 //!
+//! `--data DIR` keeps everything elsewhere than in `target/quickstart`; `--embedder ORIGIN` lets pages of that origin show the
+//! preview in a frame and ask it where an element was written.
+//!
 //! Packages come from the npm registry named by `NPM_CONFIG_REGISTRY` or `~/.npmrc`, once; afterwards it works offline.
 
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use overskill::{
-    AppFile, AppHandle, AppId, AppRecord, Clock, Environment, FilePath, Overskill, Preview, ProgressEvent,
-    ProgressSink, Scope, Sources, SystemClock, SystemScopes,
+    AppFile, AppHandle, AppId, AppRecord, Changes, Clock, Environment, FilePath, Overskill, Preview, ProgressEvent,
+    ProgressSink, Pushed, Scope, Sources, SystemClock, SystemScopes, Written,
     build::compiler::{Compiler, CompilerOptions},
     local::{FolderWatcher, LocalOptions, Skipped},
 };
@@ -44,6 +47,8 @@ async fn main() {
 struct Arguments {
     folder: PathBuf,
     data: PathBuf,
+    /// Whose pages may show the preview in a frame.
+    embedder: Option<String>,
     json: bool,
     /// Somebody else's folder: it is watched, and nothing is edited in it.
     serve: bool,
@@ -55,18 +60,22 @@ impl Arguments {
         let mut parsed = Self {
             folder: root.join("examples/apps/todo-studio"),
             data: root.join("target/quickstart"),
+            embedder: None,
             json: false,
             serve: false,
         };
         let mut arguments = arguments.peekable();
         while let Some(argument) = arguments.next() {
-            let mut folder = |name: &str| arguments.next().map(PathBuf::from).ok_or(format!("{name} needs a folder"));
+            let mut value = |name: &str, what: &str| arguments.next().ok_or(format!("{name} needs {what}"));
+            let mut folder = |name: &str| value(name, "a folder").map(PathBuf::from);
             match argument.as_str() {
                 "--json" => parsed.json = true,
                 "--serve" => (parsed.serve, parsed.folder) = (true, folder("--serve")?),
                 "--data" => parsed.data = folder("--data")?,
+                "--embedder" => parsed.embedder = Some(value("--embedder", "an origin")?),
                 other => {
-                    return Err(format!("unknown argument {other:?}: there are --serve DIR, --json and --data DIR"));
+                    let known = "--serve DIR, --json, --data DIR and --embedder ORIGIN";
+                    return Err(format!("unknown argument {other:?}: there are {known}"));
                 }
             }
         }
@@ -75,6 +84,13 @@ impl Arguments {
 }
 
 async fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure> {
+    // What this writes would be taken for the app's, keys and all.
+    let (folder, data) = (arguments.folder.canonicalize(), std::path::absolute(&arguments.data)?);
+    if folder.is_ok_and(|folder| data.starts_with(&folder) || data.canonicalize().is_ok_and(|d| d.starts_with(&folder)))
+    {
+        let message = "the data folder is inside of the folder to serve: name one outside of it with --data DIR";
+        return Err(message.into());
+    }
     // One compiler for the previews and for the watcher, which asks it whether files fit together.
     let compiler = Compiler::new(CompilerOptions::development());
     let (watcher, contents) = FolderWatcher::start(&arguments.folder, compiler.clone()).await?;
@@ -82,7 +98,10 @@ async fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure> {
         eprintln!("left out {path}: {why}");
     }
     let bar = Bar::new(arguments.json);
-    let server = LocalOptions::new().progress(bar.clone());
+    let mut server = LocalOptions::new().progress(bar.clone());
+    if let Some(origin) = &arguments.embedder {
+        server = server.embeddable_by(origin)?;
+    }
     let platform = Overskill::local(&arguments.data).server(server).compiler(compiler).await?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let background = platform.clone();
@@ -139,13 +158,29 @@ async fn app(platform: &Overskill, folder: &Path) -> Result<AppHandle, Failure> 
 
 /// Pushes what changes on disk.
 async fn serve(platform: &Overskill, app: &AppHandle, mut watcher: FolderWatcher) -> Result<(), Failure> {
+    let mut changes = Changes::new();
     loop {
-        let changes = watcher.next().await?;
+        let next = watcher.next().await?;
+        // What could not be stored before goes along.
+        changes = changes.iter().chain(next.iter()).map(|(path, change)| (path.clone(), change.clone())).collect();
         let begun = Instant::now();
         let names: Vec<_> = changes.iter().take(3).map(|(path, _)| path.as_str()).collect();
         let more = if changes.len() > 3 { format!(" and {} more", changes.len() - 3) } else { String::new() };
-        app.apply(&changes, None).await?;
-        println!("{}{more} pushed in {:.1?}", names.join(", "), begun.elapsed());
+        let names = format!("{}{more}", names.join(", "));
+        match app.apply(&changes, None).await {
+            Ok(Written { pushed: Pushed::Failed(e), .. }) => {
+                eprintln!("{names} stored, but the preview could not be told: {}", e.public_message());
+            }
+            Ok(_) => println!("{names} pushed in {:.1?}", begun.elapsed()),
+            Err(e) => {
+                eprintln!(
+                    "{names} could not be stored, and will be tried again with the next change: {}",
+                    e.public_message()
+                );
+                continue;
+            }
+        }
+        changes = Changes::new();
         problems(platform, app);
     }
 }

@@ -12,21 +12,26 @@ const args = [
   "--disable-quic",
   "--disable-sync",
   "--no-first-run",
-  // Names other than the loopback ones resolve to nothing, so that no test can reach an outside host.
-  "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1, EXCLUDE [::1]",
 ];
+
+/** Names other than the loopback ones resolve to nothing, so that no test can reach an outside host. */
+const NOWHERE = "MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1, EXCLUDE [::1]";
 
 /**
  * Starts the Chromium that `cargo xtask setup` found; the caller closes it.
  *
  * Its own sandbox is off only for root, for whom Chromium refuses to start with it.
  *
+ * @param {Record<string, string>} [detours] by host: where its connections go instead, such as `127.0.0.1:9000`
  * @returns {Promise<Browser>}
  */
-export function launch() {
+export function launch(detours = {}) {
+  const rules = Object.entries(detours).map(([host, to]) => `MAP ${host} ${to}`);
+  // An exclusion would come before any detour.
+  const rest = rules.length > 0 ? [NOWHERE] : [NOWHERE, "EXCLUDE *.localhost"];
   return chromium.launch({
     executablePath: process.env.OVERSKILL_CHROMIUM ?? "/usr/bin/chromium",
     chromiumSandbox: process.getuid?.() !== 0,
-    args,
+    args: [...args, `--host-resolver-rules=${[...rules, ...rest].join(", ")}`],
   });
 }

@@ -32,6 +32,11 @@ pub async fn interleave<const N: usize>(
 }
 
 impl<const N: usize> Turns<N> {
+    /// Turns that were measured elsewhere: by a program in a browser, say.
+    pub fn seen(turns: Vec<[f64; N]>) -> Self {
+        Self(turns)
+    }
+
     /// All turns of several heats.
     ///
     /// A contestant that the system has put on a core with a busy neighbour stays there for a while, and is slow in all
@@ -43,6 +48,31 @@ impl<const N: usize> Turns<N> {
     /// The median of one contestant.
     pub fn of(&self, contestant: usize) -> f64 {
         median(self.0.iter().map(|turn| turn[contestant]))
+    }
+
+    /// What all but such a part of one contestant's turns stayed below: 0.95 is "95th percentile".
+    pub fn quantile_of(&self, contestant: usize, part: f64) -> f64 {
+        quantile(self.0.iter().map(|turn| turn[contestant]), part)
+    }
+
+    /// What the median of the ratios of neighbours could be at most, with 95 % confidence: the upper end of the interval
+    /// between the 2.5th and the 97.5th percentile of the medians of samples drawn from the turns (bootstrap).
+    pub fn ratio_bound(&self, ours: usize, peer: usize) -> f64 {
+        const SAMPLES: usize = 2_000;
+        let ratios: Vec<f64> = self.0.iter().map(|turn| turn[ours] / turn[peer]).collect();
+        if ratios.is_empty() {
+            return f64::NAN;
+        }
+        // The same samples each time: two looks at the same turns show the same.
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut draw = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            ratios[usize::try_from(state % ratios.len() as u64).unwrap_or_default()]
+        };
+        let medians = (0..SAMPLES).map(|_| median((0..ratios.len()).map(|_| draw()).collect::<Vec<_>>()));
+        quantile(medians.collect::<Vec<_>>(), 0.975)
     }
 
     /// Two contestants, and the median of the ratios of neighbours.
@@ -157,6 +187,16 @@ mod tests {
         assert_eq!((at(0.0), at(0.1), at(0.25), at(1.0)), (10.0, 14.0, 20.0, 50.0));
         assert_eq!((median([7.0]), median([7.0, 7.0])), (7.0, 7.0));
         assert!(median([]).is_nan());
+    }
+
+    #[test]
+    fn the_bound_of_the_ratio_lies_above_it_as_far_as_the_turns_differ() {
+        let same = Turns(vec![[3.0, 2.0]; 50]);
+        assert_eq!((same.ratio_bound(0, 1), same.quantile_of(1, 0.95)), (1.5, 2.0));
+        let wide = Turns((1..=101).map(|n| [f64::from(n), 51.0]).collect());
+        let bound = wide.ratio_bound(0, 1);
+        assert!((1.1..1.5).contains(&bound), "{bound}");
+        assert!(Turns::<2>(Vec::new()).ratio_bound(0, 1).is_nan());
     }
 
     #[test]

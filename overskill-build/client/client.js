@@ -373,6 +373,8 @@ addEventListener(
         return tellParent({ type: "preview-error", message, file, line, column, stack: error?.stack });
       }
       startFailed ||= !started;
+      // The first is the cause; and what the server said of it is better than what a page sees.
+      if (overlay?.isShown()) return;
       void report({ message, stack: error?.stack, loc: { file: pathOf(filename), line, column } });
     }
   },

@@ -631,7 +631,7 @@ window.__registerBeforePerformReactRefresh = (cb) => {
 const enqueueUpdate = debounce(async () => {
   if (hooks.length) await Promise.all(hooks.map((cb) => cb()))
   performReactRefresh()
-}, 16)
+}, 0) // all modules of an update are applied in one turn: there is nothing more to wait for
 
 export function validateRefreshBoundaryAndEnqueueUpdate(
   id,

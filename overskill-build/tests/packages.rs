@@ -522,3 +522,111 @@ async fn a_large_package_is_not_taken() {
     let problem = failure(&packages.prepare(&asked).await.unwrap(), "a");
     assert!(problem.contains("`a` 1.0.0: it is more than"), "{problem}");
 }
+
+fn locked(packages: &[(&str, &str)]) -> String {
+    let entries: Vec<String> = packages.iter().map(|(place, rest)| format!("\"{place}\": {{{rest}}}")).collect();
+    format!("{{\"lockfileVersion\": 3, \"packages\": {{{}}}}}", entries.join(","))
+}
+
+#[tokio::test]
+async fn one_apps_lock_decides_nothing_for_another() {
+    let b = tarball(&[("package.json", r#"{"name": "b", "version": "1.0.0"}"#), ("index.js", "export const b = 'b';")]);
+    let registry = Registry::new(&[("a", "1.0.0", "", &[("index.js", "export * from 'b';")])]);
+    registry.publish_tarball("b", "1.0.0", "", b.clone());
+    let stated = format!(r#""version": "1.0.0", "integrity": "{}""#, integrity(&b));
+    let a = r#""version": "1.0.0", "dependencies": {"b": "*"}"#;
+    let cache = tempfile::tempdir().unwrap();
+    let packages = registry.at(cache.path());
+    let manifest = r#"{"dependencies": {"a": "*"}}"#;
+    let ask = |b: &str| with_lock(manifest, locked(&[("node_modules/a", a), ("node_modules/b", b)]), &["a"]);
+    // Says that `b` comes inside of another tarball, where it is not.
+    let hostile = packages.prepare(&ask(&format!(r#"{stated}, "inBundle": true"#))).await.unwrap();
+    assert!(hostile.failed.contains_key("a"), "{hostile:?}");
+    let honest = packages.prepare(&ask(&stated)).await.unwrap();
+    assert!(honest.entries.contains_key("a"), "{:?}", honest.failed);
+}
+
+#[tokio::test]
+async fn what_a_package_wants_without_stating_it_is_each_apps_own() {
+    let registry = Registry::new(&[
+        ("a", "1.0.0", "", &[("index.js", "export { c } from 'c';")]),
+        ("c", "1.0.0", "", &[("index.js", "export const c = 'good';")]),
+        ("evil", "1.0.0", "", &[("index.js", "export const c = 'evil';")]),
+    ]);
+    let cache = tempfile::tempdir().unwrap();
+    let (manifest, version) = (r#"{"dependencies": {"a": "*"}}"#, r#""version": "1.0.0""#);
+    let ask = |more: &[(&str, &str)]| {
+        let all: Vec<_> = [("node_modules/a", version)].into_iter().chain(more.iter().copied()).collect();
+        with_lock(manifest, locked(&all), &["a"])
+    };
+    let packages = registry.at(cache.path());
+    let without = packages.prepare(&ask(&[])).await.unwrap();
+    assert!(failure(&without, "a").contains("imports `c`, which is not installed"));
+    let evil = ask(&[("node_modules/c", r#""version": "1.0.0", "name": "evil""#)]);
+    let evil = packages.prepare(&evil).await.unwrap();
+    assert!(code(&evil, "a").contains("evil"));
+    let with = ask(&[("node_modules/c", version)]);
+    let good = packages.prepare(&with).await.unwrap();
+    assert!(good.digest != evil.digest && good.digest != without.digest);
+    let whole = |it: &Prepared| {
+        it.files.values().map(|it| String::from_utf8_lossy(&it.contents).into_owned()).collect::<String>()
+    };
+    assert!(whole(&good).contains("'good'") || whole(&good).contains("\"good\""), "{}", whole(&good));
+    assert!(!whole(&good).contains("evil"));
+    registry.go_down();
+    let again = registry.at(cache.path()).prepare(&with).await.unwrap();
+    assert_eq!((again.digest, whole(&again)), (good.digest, whole(&good)));
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_for_now_is_asked_for_again() {
+    let registry = Registry::new(&[
+        ("a", "1.0.0", "", &[("index.js", "export { c } from 'c';")]),
+        ("c", "1.0.0", "", &[("index.js", "export const c = 'good';")]),
+    ]);
+    let cache = tempfile::tempdir().unwrap();
+    let packages = registry.at(cache.path());
+    let lock = |c: &str| locked(&[("node_modules/a", r#""version": "1.0.0""#), ("node_modules/c", c)]);
+    let manifest = r#"{"dependencies": {"a": "*"}}"#;
+    // What is stated of `c` is not what the registry gives, yet.
+    let c =
+        format!(r#""version": "1.0.0", "integrity": "{}""#, integrity(&tarball(&[("index.js", "export const c = 1")])));
+    let asked = with_lock(manifest, lock(&c), &["a"]);
+    let failed = packages.prepare(&asked).await.unwrap();
+    assert!(failed.failed.contains_key("a"), "{failed:?}");
+    registry.publish_tarball("c", "1.0.0", "", tarball(&[("index.js", "export const c = 1")]));
+    let mended = packages.prepare(&asked).await.unwrap();
+    assert!(mended.entries.contains_key("a") && mended.digest != failed.digest, "{:?}", mended.failed);
+}
+
+#[tokio::test]
+async fn which_files_the_host_has_is_not_told() {
+    let hidden = tempfile::Builder::new().suffix(".unknown").tempfile().unwrap();
+    let there = hidden.path().to_str().unwrap();
+    let gone = "/overskill-nobody-has-this/x.unknown";
+    let relative = format!("{}overskill-nobody-has-this/x.unknown", "../".repeat(40));
+    for path in [there, gone, &relative] {
+        let registry = Registry::new(&[("a", "1.0.0", "", &[("index.js", &format!("import '{path}';"))])]);
+        let cache = tempfile::tempdir().unwrap();
+        let asked = request(r#"{"dependencies": {"a": "*"}}"#, &["a"]);
+        let problem = failure(&registry.at(cache.path()).prepare(&asked).await.unwrap(), "a");
+        assert!(problem.contains("reaches for files outside of packages") && !problem.contains("unknown"), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_where_a_folder_is_thought_of_is_no_fault_of_the_machine() {
+    let registry = Registry::new(&[("b", "1.0.0", "", &[("index.js", ESM)])]);
+    let inner: &[(&str, &str)] = &[("index.js", "export * from 'b';"), ("node_modules", "a file")];
+    registry.publish("a", "1.0.0", "", inner);
+    registry.publish("d", "1.0.0", "", &[("index.js", "export * from 'b';"), ("node_modules/@x", "a file")]);
+    let version = r#""version": "1.0.0", "dependencies": {"b": "*"}"#;
+    for name in ["a", "d"] {
+        let cache = tempfile::tempdir().unwrap();
+        let (outer, nested) = (format!("node_modules/{name}"), format!("node_modules/{name}/node_modules/b"));
+        let lock = locked(&[(&outer, version), (&nested, r#""version": "1.0.0""#)]);
+        let asked = with_lock(format!(r#"{{"dependencies": {{"{name}": "*"}}}}"#).as_str(), lock, &[name]);
+        let prepared = registry.at(cache.path()).prepare(&asked).await.unwrap();
+        assert!(prepared.entries.contains_key(name), "{:?}", prepared.failed);
+    }
+}

@@ -4,10 +4,11 @@
 mod support;
 
 use bytes::Bytes;
-use overskill_core::{Error, FilePath, Result, Scope};
+use overskill_core::{DeploymentTarget, Error, FilePath, Result, Scope};
 use overskill_testkit::{DeploymentTargetFixture, PreviewHostFixture, PreviewOutside, TargetOutside};
 use std::sync::Arc;
 use support::Running;
+use tokio::sync::Mutex;
 
 async fn fetch(running: Arc<Running>, scope: Scope, path: String) -> Result<Option<Bytes>> {
     let answer = running.get(&scope.host_label(), &format!("/{path}")).await;
@@ -18,12 +19,32 @@ async fn fetch(running: Arc<Running>, scope: Scope, path: String) -> Result<Opti
     }
 }
 
+/// A server that may be started again; it is there but while that happens.
+type Restarting = Arc<Mutex<Option<Arc<Running>>>>;
+
 async fn target() -> DeploymentTargetFixture {
-    let running = Arc::new(Running::start().await);
-    let (target, outside) = (running.backends.target(), running.clone());
-    let outside =
-        TargetOutside::new().serving(move |scope, path: FilePath| fetch(outside.clone(), scope, path.to_string()));
-    DeploymentTargetFixture::with(Arc::new(target), outside).keep(running)
+    let running = Running::start().await;
+    let target = running.backends.target();
+    let server: Restarting = Arc::new(Mutex::new(Some(Arc::new(running))));
+    let (outside, again) = (server.clone(), server.clone());
+    let outside = TargetOutside::new().serving(move |scope, path: FilePath| {
+        let outside = outside.clone();
+        async move {
+            let running = outside.lock().await.clone().unwrap();
+            fetch(running, scope, path.to_string()).await
+        }
+    });
+    let reopen = move || {
+        let server = again.clone();
+        async move {
+            let mut server = server.lock().await;
+            let running = Arc::into_inner(server.take().unwrap()).expect("nobody asks meanwhile").restarted().await;
+            let target: Arc<dyn DeploymentTarget> = Arc::new(running.backends.target());
+            *server = Some(Arc::new(running));
+            target
+        }
+    };
+    DeploymentTargetFixture::with(Arc::new(target), outside).reopen(reopen).keep(server)
 }
 
 overskill_testkit::deployment_target_conformance!(v1, target());

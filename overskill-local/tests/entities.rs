@@ -226,3 +226,90 @@ async fn concurrent_changes_of_one_record_are_all_there() {
     let record = call(&server, "GET", "todo42", &path, &Value::Null).await.json();
     assert!((0..12).all(|n| record[format!("f{n}")] == json!(n)), "{record}");
 }
+
+#[tokio::test]
+async fn pages_neither_skip_nor_repeat_while_records_come_and_go() {
+    let server = two_apps().await;
+    for sort in ["title", "-title", "n", "-n", "id", "-id", "created_at", "-created_at", "updated_at", "-updated_at"] {
+        let mut made = Vec::new();
+        for n in 0..9 {
+            // A third has no `n`, and two share each.
+            let n = if n % 3 == 0 { Value::Null } else { json!(n / 2) };
+            made.push(create(&server, "todo42", json!({ "title": made.len().to_string(), "n": n })).await);
+        }
+        let page = async |cursor: &str| {
+            let path = format!("/api/entities/Todo?limit=3&sort={sort}{cursor}");
+            let page = server.get("todo42", &path).await;
+            assert_eq!(page.status, 200, "{sort}: {}", page.text());
+            let page = page.json();
+            let ids: Vec<_> =
+                page["items"].as_array().unwrap().iter().map(|i| i["id"].as_str().unwrap().to_owned()).collect();
+            (ids, page["next"].as_str().map(|cursor| format!("&cursor={cursor}")))
+        };
+        let (mut seen, mut next) = page("").await;
+        // All that was shown is deleted, the anchor of the cursor too: none of the rest may be skipped.
+        for id in &seen {
+            assert_eq!(
+                call(&server, "DELETE", "todo42", &format!("entities/Todo/{id}"), &Value::Null).await.status,
+                204
+            );
+        }
+        while let Some(cursor) = next {
+            let (more, then) = page(&cursor).await;
+            seen.extend(more);
+            next = then;
+        }
+        let mut want: Vec<_> = made.iter().map(|record| record["id"].as_str().unwrap().to_owned()).collect();
+        want.sort();
+        let mut got = seen.clone();
+        got.sort();
+        assert_eq!(got, want, "sorted by {sort}");
+        if sort.ends_with("id") {
+            want.sort_by(|a, b| if sort == "id" { a.cmp(b) } else { b.cmp(a) });
+            assert_eq!(seen, want, "sorted by {sort}");
+        }
+        for id in &seen[3..] {
+            call(&server, "DELETE", "todo42", &format!("entities/Todo/{id}"), &Value::Null).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_tells_nothing_of_others() {
+    let server = two_apps().await;
+    server.deploy("other/staging", 1, &[PAGE], ArtifactConfig::default()).await;
+    create(&server, "other", json!({ "title": "m" })).await; // the first row
+    for title in ["a", "z"] {
+        create(&server, "todo42", json!({ "title": title })).await;
+    }
+    // Which of mine come after it would tell what theirs is.
+    assert_eq!(titles(&server, "?sort=title&cursor=r1").await, Vec::<String>::new());
+    assert_eq!(titles(&server, "?cursor=r1").await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn whole_numbers_are_found_exactly() {
+    let server = two_apps().await;
+    for (title, n) in [("one", 9_007_199_254_740_993_i64), ("two", 9_007_199_254_740_992), ("neg", i64::MIN)] {
+        create(&server, "todo42", json!({ "title": title, "n": n })).await;
+    }
+    assert_eq!(titles(&server, "?n=9007199254740993").await, ["one"]);
+    assert_eq!(titles(&server, "?n=9007199254740992").await, ["two"]);
+    assert_eq!(titles(&server, "?n=-9223372036854775808").await, ["neg"]);
+}
+
+#[tokio::test]
+async fn a_page_of_large_records_ends_early() {
+    let server = two_apps().await;
+    let large = "x".repeat(250_000);
+    for n in 0..40 {
+        create(&server, "todo42", json!({ "title": n.to_string(), "large": large })).await;
+    }
+    let first = server.get("todo42", "/api/entities/Todo?limit=1000").await;
+    assert!(first.body.len() < 9 * 1024 * 1024, "{} bytes", first.body.len());
+    let first = first.json();
+    let count = first["items"].as_array().unwrap().len();
+    let rest = titles(&server, &format!("?limit=1000&cursor={}", first["next"].as_str().unwrap())).await;
+    assert_eq!(count + rest.len(), 40);
+    assert_eq!(rest[0], count.to_string());
+}

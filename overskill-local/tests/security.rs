@@ -166,3 +166,10 @@ async fn large_bodies_and_apps_that_do_not_exist_are_refused() {
     assert_eq!(server.ask("POST", "nothere", "/api/entities/Todo", &json, "{}").await.status, 404);
     assert_eq!(server.ask("POST", "staging-todo42", "/api/entities/Todo", &json, "{}").await.status, 404);
 }
+
+#[test]
+fn a_socket_token_is_not_shown() {
+    let mut page = overskill_build::preview::PageRequest::get("/");
+    page.socket_token = Some("hunter2".into());
+    assert!(!format!("{page:?}").contains("hunter2"), "{page:?}");
+}

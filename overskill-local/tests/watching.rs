@@ -142,3 +142,39 @@ async fn what_stays_broken_is_told_all_the_same() {
     write(folder.path(), "src/a.ts", "");
     assert_eq!(next(&mut watcher).await, ["+src/a.ts"]);
 }
+
+#[tokio::test]
+async fn a_folder_that_is_removed_and_made_anew_is_watched_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write(root, "src/made/deep/a.ts", "export const a = 1;");
+    let mut watcher = watch(root).await;
+    for n in 0..3 {
+        // As generators do, faster than anybody looks.
+        fs::remove_dir_all(root.join("src/made")).unwrap();
+        write(root, "src/made/deep/a.ts", &format!("export const a = {n}0;"));
+        until(&mut watcher, &["+src/made/deep/a.ts"]).await;
+        write(root, "src/made/deep/a.ts", &format!("export const a = {n}1;"));
+        until(&mut watcher, &["+src/made/deep/a.ts"]).await;
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_name_that_is_no_text_is_left_out_and_changes_nothing_else() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write(root, "index.html", "<p>kept</p>");
+    write(root, "src/a.ts", "export {};");
+    let strange = std::ffi::OsStr::from_bytes(b"src/caf\xe9.ts");
+    let mut watcher = watch(root).await;
+    fs::write(root.join(strange), "export {};").unwrap();
+    write(root, "src/a.ts", "export const a = 1;");
+    assert_eq!(next(&mut watcher).await, ["+src/a.ts"], "nothing was deleted");
+    let contents = read_folder(root).await.unwrap();
+    assert_eq!(contents.files.len(), 2);
+    assert_eq!(contents.skipped.len(), 1);
+    assert!(contents.skipped[0].path.starts_with("src/caf"), "{:?}", contents.skipped);
+    assert!(contents.skipped[0].why.contains("UTF-8"), "{:?}", contents.skipped);
+}

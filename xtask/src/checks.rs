@@ -11,6 +11,9 @@ use crate::setup;
 use crate::steps::{Outcome, Step};
 use crate::workspace::Workspace;
 
+/// The example that the browser suites preview apps with.
+const QUICKSTART: &str = "quickstart";
+
 /// The steps, in order. The browser step is among them once there is a browser suite.
 pub(crate) fn steps(workspace: &Workspace) -> Result<Vec<Step>, Failure> {
     let mut steps = vec![
@@ -75,7 +78,14 @@ fn js(workspace: &Workspace) -> Result<Outcome, Failure> {
 
 fn browser(workspace: &Workspace) -> Result<Outcome, Failure> {
     let chromium = setup::chromium().ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup` first"))?;
+    // With the workspace's features, as the tests were built: nothing is compiled twice.
+    let mut build = process::cargo(workspace.root());
+    build.args(["build", "--workspace", "--all-features", "--example", QUICKSTART]);
+    process::run(&mut build)?;
+    let quickstart = workspace.target().join("debug/examples").join(QUICKSTART);
     let mut node = process::program("node", workspace.root());
+    node.env("OVERSKILL_QUICKSTART", quickstart);
+    node.env("OVERSKILL_TARBALLS", workspace.target().join("test-tarballs"));
     node.args(["--test", "--test-reporter=spec"]).args(workspace.browser_suites()?).env("OVERSKILL_CHROMIUM", chromium);
     node.envs(setup::npm_registry(workspace));
     run(&mut node)

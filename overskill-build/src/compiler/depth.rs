@@ -17,8 +17,16 @@ const MAX_STACK_BYTES: usize = 512 << 20;
 /// The stack is counted over all bytes, whether or not they stand in strings, so no source can need more. The other limits
 /// are there to refuse sensibly.
 pub(super) fn stack_bytes(source: &str, jsx: bool) -> Result<usize, Problem> {
-    let needed = (1 << 20) + source.bytes().map(cost).sum::<usize>() + keywords(source.as_bytes());
-    if let Some(problem) = too_deep(source, jsx) {
+    let mut counts = [0_usize; 256];
+    source.bytes().for_each(|byte| counts[usize::from(byte)] += 1);
+    let keywords = words(source.as_bytes()).filter(|(_, word)| is_opening(word)).count();
+    let costs: usize = (0..=u8::MAX).map(|byte| counts[usize::from(byte)] * cost(byte)).sum();
+    let needed = (1 << 20) + costs + keywords * (3 << 10);
+    // Most sources do not hold as many levels as are too many, in whatever order.
+    let angles = counts[usize::from(b'<')];
+    let levels = b"([{:!~".iter().map(|byte| counts[usize::from(*byte)]).sum::<usize>() + 2 * angles + keywords;
+    let may_be_too_deep = levels > MAX_LEVELS || angles > MAX_ANGLES;
+    if may_be_too_deep && let Some(problem) = too_deep(source, jsx) {
         return Err(problem);
     }
     if needed > MAX_STACK_BYTES {
@@ -37,11 +45,6 @@ fn cost(byte: u8) -> usize {
         b'!' | b'~' | b'+' | b'-' | b'/' | b'%' | b'&' | b'|' | b'^' | b'?' | b':' | b'.' | b'>' | b'@' => 1 << 10,
         _ => 0,
     }
-}
-
-/// The same for words that begin a level.
-fn keywords(source: &[u8]) -> usize {
-    words(source).filter(|(_, word)| is_opening(word)).count() * (3 << 10)
 }
 
 fn words(source: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {

@@ -65,6 +65,15 @@ pub(super) fn compile(
     }
 }
 
+/// A script through oxc alone; `None` for other files, and for what it refuses.
+#[cfg(feature = "bare-peer")]
+pub(super) fn bare_script(path: &FilePath, source: &str, options: &CompilerOptions) -> Option<(String, String)> {
+    match kind(path) {
+        Ok(Kind::Script(dialect)) => script::bare(path.as_str(), source, dialect, options),
+        _ => None,
+    }
+}
+
 /// The address of an app's file on its own page: its path from the root, percent-encoded.
 pub fn address(path: &FilePath) -> String {
     let mut address = String::with_capacity(path.as_str().len() + 1);

@@ -65,6 +65,9 @@ impl Compiler {
     /// Largest file in bytes that `?inline` or `?raw` puts into a module (4 MiB).
     pub const MAX_INLINE_BYTES: u64 = 4 << 20;
 
+    /// Most imports and calls of `import.meta.glob` of one file (10,000): each is resolved among all files of its app.
+    pub const MAX_IMPORTS: usize = 10_000;
+
     /// A compiler that remembers up to [`DEFAULT_CACHE_BYTES`](Self::DEFAULT_CACHE_BYTES).
     pub fn new(options: CompilerOptions) -> Self {
         Self::with_cache_bytes(options, Self::DEFAULT_CACHE_BYTES)
@@ -109,9 +112,24 @@ impl Compiler {
                 Err(Problem::new(ProblemKind::Unsupported, "the compiler failed on this file, which is a defect of it")
                     .help("write the newest part of the file in another way"))
             });
+        let compiled = compiled.and_then(|module| {
+            let imports = module.imports.len() + module.globs.iter().map(|it| it.patterns.len()).sum::<usize>();
+            if imports <= Self::MAX_IMPORTS {
+                return Ok(module);
+            }
+            let why = format!("a file may have at most {} imports and this one has {imports}", Self::MAX_IMPORTS);
+            Err(Problem::new(ProblemKind::Limit, why).help("split it"))
+        });
         metrics::histogram!("overskill_compile_seconds").record(begun.elapsed());
         compiled.map(Arc::new).map_err(|problem| Arc::new(problem.in_file(path.clone())))
     }
+}
+
+/// What oxc does by itself for the same file and options: code and its source map. Only for the benchmark; no part of the API.
+#[cfg(feature = "bare-peer")]
+#[doc(hidden)]
+pub fn bare_peer(path: &FilePath, source: &str, options: &CompilerOptions) -> Option<(String, String)> {
+    kinds::bare_script(path, source, options)
 }
 
 impl Default for Compiler {

@@ -4,7 +4,7 @@ use super::{
     esbuild::{self, Complaint, Metafile, Ran},
     layout::{lay_out, stand_in_of},
     names::{is_node_builtin, split_specifier},
-    pack::Pack,
+    pack::{Pack, Round},
     prepared::{PackageEntry, PackageFile},
     tree::{MODULES, Tree},
     trouble::{Trouble, blocking, local},
@@ -21,7 +21,7 @@ use std::{
 };
 
 /// Most runs for one set of packages. Each takes away what does not work; the last leaves out everything.
-const MAX_RUNS: usize = 12;
+pub(crate) const MAX_RUNS: usize = 12;
 
 /// What a bundling takes.
 pub(crate) struct Job {
@@ -34,11 +34,25 @@ pub(crate) struct Job {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limit: Duration,
     pub(crate) max_bytes: u64,
+    /// What was wanted in each run.
+    pub(crate) rounds: Vec<Round>,
+    /// Something of it is there but could not be had.
+    pub(crate) for_now: bool,
 }
 
 impl Job {
     /// Bundles. `more` brings the files of a place that turns out to be needed, and of all that it needs.
     pub(crate) async fn run<F>(mut self, more: impl Fn(String) -> F) -> Result<Pack, Trouble>
+    where
+        F: Future<Output = Result<BTreeMap<String, PathBuf>, Trouble>>,
+    {
+        let mut pack = self.runs(more).await?;
+        self.rounds.retain(|round| !round.is_empty());
+        (pack.rounds, pack.for_now) = (self.rounds, self.for_now);
+        Ok(pack)
+    }
+
+    async fn runs<F>(&mut self, more: impl Fn(String) -> F) -> Result<Pack, Trouble>
     where
         F: Future<Output = Result<BTreeMap<String, PathBuf>, Trouble>>,
     {
@@ -78,6 +92,7 @@ impl Job {
                     }
                 }
             };
+            self.rounds.push(Round::new());
             for complaint in complaints {
                 let unresolved = complaint.unresolved().map(str::to_owned);
                 match (unresolved, complaint.file.as_deref().and_then(place_of)) {
@@ -165,6 +180,9 @@ impl Job {
         F: Future<Output = Result<BTreeMap<String, PathBuf>, Trouble>>,
     {
         let Some((name, _)) = split_specifier(wanted) else { return Ok(false) };
+        if let Some(round) = self.rounds.last_mut() {
+            round.insert((place.to_owned(), name.to_owned()));
+        }
         if let Some(found) = self.tree.lookup(place, name) {
             if self.places.contains_key(found) || self.tree.nodes[found].bundled {
                 return Ok(false); // the package is there, but nothing of that name in it
@@ -175,7 +193,7 @@ impl Job {
                     return Ok(true);
                 }
                 Err(fault @ Trouble::Fault(_)) => return Err(fault),
-                Err(Trouble::Problem { .. }) => {}
+                Err(Trouble::Problem { .. }) => self.for_now = true,
             }
         }
         Ok(absent.insert(name.to_owned()))
@@ -407,6 +425,7 @@ fn no_such_entry(entry: &str, complaint: &Complaint) -> Problem {
 }
 
 fn does_not_bundle(entry: &str, place: Option<&str>, complaint: &Complaint) -> Problem {
+    let place = place.filter(|place| !reaches_out(place, complaint));
     let file = complaint.file.as_deref().filter(|_| place.is_some()).map(|it| it.trim_start_matches(MODULES));
     let why = match file {
         Some(file) => format!("`{entry}` cannot be bundled: {} (in `{file}`)", complaint.message),
@@ -414,6 +433,31 @@ fn does_not_bundle(entry: &str, place: Option<&str>, complaint: &Complaint) -> P
         None => format!("`{entry}` cannot be bundled: a package reaches for files outside of packages"),
     };
     Problem::new(ProblemKind::Package, why).help("use another version of the package, or another package")
+}
+
+/// Whether a complaint is about a file outside of packages: which are there on this machine is nobody's business.
+fn reaches_out(place: &str, complaint: &Complaint) -> bool {
+    let folder = complaint.file.as_deref().and_then(|it| it.rsplit_once('/')).map_or("", |(folder, _)| folder);
+    match complaint.unresolved() {
+        Some(wanted) if wanted.starts_with('/') => true,
+        Some(wanted) if wanted.starts_with('.') => {
+            let mut depth = folder.split('/').count().saturating_sub(place.split('/').count());
+            wanted.split('/').any(|segment| match segment {
+                "" | "." => false,
+                ".." if depth == 0 => true,
+                ".." => {
+                    depth -= 1;
+                    false
+                }
+                _ => {
+                    depth += 1;
+                    false
+                }
+            })
+        }
+        Some(_) => false,
+        None => [" ../", ": /", "\"../", "\"/"].iter().any(|it| complaint.message.contains(it)),
+    }
 }
 
 /// The place of the package that a file is of; `None` for any other file.

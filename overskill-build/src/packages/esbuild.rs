@@ -54,6 +54,9 @@ const PACKAGES: [(&str, &str, &str, &str); 4] = [
 pub(crate) const PROGRAM: &str = "bin/esbuild";
 /// Largest program, in bytes.
 pub(crate) const MAX_PROGRAM_BYTES: u64 = 64 << 20;
+/// Most memory that it may take, in bytes: a package can lead it to a device that never ends.
+#[cfg(target_os = "linux")]
+const MAX_MEMORY_BYTES: u64 = 4 << 30;
 /// How much of what it says is read, in bytes.
 const MAX_SAID_BYTES: u64 = 1 << 20;
 
@@ -97,6 +100,7 @@ pub(crate) async fn run(
     command.args(arguments).current_dir(folder).env_clear().kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = spawn(&mut command, clock).await?;
+    bound_memory(&child)?;
     let said = child.stderr.take();
     let finish = async {
         let text = match said {
@@ -117,6 +121,10 @@ pub(crate) async fn run(
     if status.success() {
         return Ok(Ran::Well);
     }
+    if text.contains("out of memory") || text.contains("cannot allocate memory") {
+        let why = "bundling took more memory than there is for it and was stopped";
+        return Err(Problem::new(ProblemKind::Limit, why).help("import less, or smaller packages").into());
+    }
     let complaints = complaints(&text);
     if complaints.is_empty() {
         let said: String = text.chars().take(500).collect();
@@ -124,6 +132,25 @@ pub(crate) async fn run(
         return Err(e.with("said", said.escape_debug()).into());
     }
     Ok(Ran::Badly(complaints))
+}
+
+/// Bounds what a program may take from here on.
+#[cfg(target_os = "linux")]
+fn bound_memory(child: &tokio::process::Child) -> Result<(), Trouble> {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let pid = child.id().and_then(|it| Pid::from_raw(i32::try_from(it).ok()?));
+    let most = Rlimit { current: Some(MAX_MEMORY_BYTES), maximum: Some(MAX_MEMORY_BYTES) };
+    match pid.map(|pid| prlimit(Some(pid), Resource::As, most)) {
+        None | Some(Ok(_) | Err(rustix::io::Errno::SRCH)) => Ok(()),
+        Some(Err(e)) => Err(local("bound esbuild's memory")(e.into())),
+    }
+}
+
+/// Other systems cannot do it from outside.
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "it can fail where it does something")]
+fn bound_memory(_: &tokio::process::Child) -> Result<(), Trouble> {
+    Ok(())
 }
 
 /// Starts a program that may have been written a moment ago: while another thread is between fork and exec, that child
@@ -289,5 +316,16 @@ mod tests {
         for (.., integrity) in PACKAGES {
             assert_eq!(Integrity::parse(integrity).unwrap().to_string(), integrity);
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn its_memory_is_bounded() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "read _; ulimit -v"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = command.spawn().unwrap();
+        bound_memory(&child).unwrap();
+        let said = child.wait_with_output().await.unwrap().stdout; // it reads the end of its input
+        assert_eq!(String::from_utf8(said).unwrap().trim(), (MAX_MEMORY_BYTES / 1024).to_string());
     }
 }

@@ -63,9 +63,15 @@ fn link(folder: &Path, place: &str, files: &Path, places: &BTreeMap<String, Path
             continue;
         }
         // Packages inside the package's own tarball, beside those that are laid out.
+        if !entry.path().is_dir() {
+            continue;
+        }
         for inner in fs::read_dir(entry.path())? {
             let inner = inner?;
             let Some(name) = inner.file_name().to_str().map(str::to_owned) else { continue };
+            if !inner.path().is_dir() {
+                continue;
+            }
             if name.starts_with('@') {
                 for scoped in fs::read_dir(inner.path())? {
                     let scoped = scoped?;

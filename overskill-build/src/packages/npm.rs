@@ -67,7 +67,7 @@ pub(crate) struct Inner {
     /// So does bundling.
     pub(crate) bundling: Semaphore,
     pub(crate) requests: Flights<Result<Arc<Prepared>, Trouble>>,
-    pub(crate) packs: Flights<Result<Arc<super::pack::Pack>, Trouble>>,
+    pub(crate) packs: Flights<Result<(Digest, Arc<super::pack::Pack>), Trouble>>,
     pub(crate) unpacking_now: Flights<Result<super::fetch::Files, Trouble>>,
     pub(crate) programs: Flights<Result<PathBuf, Trouble>>,
     pub(crate) pinned: Flights<Result<Bytes, Trouble>>,

@@ -4,7 +4,7 @@ use super::prepared::{PackageEntry, PackageFile};
 use crate::{Problem, ProblemKind};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What bundling gave.
 #[derive(Clone, Debug, Default)]
@@ -14,7 +14,14 @@ pub(crate) struct Pack {
     pub(crate) files: BTreeMap<String, PackageFile>,
     /// Of each entry, who in it imports what is not there. Not kept.
     pub(crate) stand_ins: BTreeMap<String, Vec<(String, String)>>,
+    /// What its packages turned out to want, by run. Not kept with it.
+    pub(crate) rounds: Vec<Round>,
+    /// What was wanted could not be had now: the next time it may. Not kept.
+    pub(crate) for_now: bool,
 }
+
+/// Who wanted what in one run: places, and names of packages.
+pub(crate) type Round = BTreeSet<(String, String)>;
 
 /// The first line; with it the form can change.
 const MAGIC: &[u8] = b"overskill packages 1\n";
@@ -73,7 +80,7 @@ impl Pack {
             entries: index.entries.into_iter().map(|(name, entry)| (name, entry.into())).collect(),
             failed: index.failed.into_iter().map(|(name, problem)| (name, problem.into())).collect(),
             files,
-            stand_ins: BTreeMap::new(),
+            ..Self::default()
         })
     }
 }

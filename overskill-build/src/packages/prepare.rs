@@ -1,7 +1,7 @@
 //! From a request to packages that are ready: versions, tarballs, files, bundles.
 
 use super::{
-    bundle::Job,
+    bundle::{Job, MAX_RUNS},
     esbuild,
     fetch::AT_ONCE,
     flight::Audience,
@@ -9,12 +9,12 @@ use super::{
     manifest::Manifest,
     names::{is_node_builtin, split_specifier},
     npm::Inner,
-    pack::Pack,
+    pack::{Pack, Round},
     prepared::{PackageRequest, Prepared},
     registry::not_set,
     resolve,
-    store::Shelf,
-    tree::Tree,
+    store::{Shelf, Store},
+    tree::{Node, Tree},
     trouble::{Trouble, blocking},
 };
 use crate::{Problem, ProblemKind, Result};
@@ -28,7 +28,9 @@ use std::{
 };
 
 /// Changes when the same packages would be prepared otherwise.
-const PREPARER: &str = "1";
+const PREPARER: &str = "2";
+/// Most specifiers of one app.
+const MAX_ENTRIES: usize = 5_000;
 
 /// The versions for a request.
 struct Chosen {
@@ -55,6 +57,10 @@ impl Inner {
                 files: BTreeMap::new(),
             })
         };
+        if request.entries.len() > MAX_ENTRIES {
+            let why = format!("an app may import at most {MAX_ENTRIES} different things of packages");
+            return Ok(all_fail(Problem::new(ProblemKind::Limit, why).help("import packages as a whole")));
+        }
         let manifest = match Manifest::parse(&request.manifest) {
             Ok(manifest) => Arc::new(manifest),
             Err(problem) => return Ok(all_fail(problem)),
@@ -76,9 +82,8 @@ impl Inner {
             }
         }
         let tree = self.with_integrities(chosen.tree, &entries).await?;
-        let pack = loop {
-            let digest = digest_of(&tree, &entries);
-            let made = match self.pack(digest, &tree, &entries, &audience).await {
+        let (digest, pack) = loop {
+            let made = match self.pack(digest_of(&tree, &entries), &tree, &entries, &audience).await {
                 Ok(made) => made,
                 // What holds for all of them together, such as their size.
                 Err(trouble @ Trouble::Problem { .. }) => {
@@ -87,7 +92,7 @@ impl Inner {
                 Err(fault) => return Err(fault),
             };
             match made {
-                Made::Pack(pack) => break (digest, pack),
+                Made::Pack(digest, pack) => break (digest, pack),
                 Made::Lacks(lacking) => {
                     for (entry, trouble) in lacking {
                         if let Trouble::Problem { problem, passing: now } = trouble {
@@ -99,7 +104,7 @@ impl Inner {
                 }
             }
         };
-        let (digest, pack) = pack;
+        passing |= pack.for_now;
         failed.extend(pack.failed.clone());
         let lock_digest = chosen.lock.as_deref().map(Digest::of);
         let failures = serde_json::to_vec(&failed).unwrap_or_default();
@@ -154,7 +159,8 @@ impl Inner {
             return Err(not_set().into());
         }
         let whole = resolve::complete(&mut tree, &roots, manifest, &self.registries).await?;
-        let (store, written) = (self.store.clone(), Arc::clone(manifest));
+        // Others with the same wishes get it as well: neither the app's name nor what else it lists is in it.
+        let (store, written) = (self.store.clone(), Manifest { dependencies: roots, ..Manifest::default() });
         let tree = Arc::new(tree);
         // A lock says nothing of what could not be had: it would hide it the next time.
         if !whole || !tree.missing.is_empty() {
@@ -211,12 +217,11 @@ impl Inner {
         audience: &Audience,
     ) -> Result<Made, Trouble> {
         if entries.is_empty() {
-            return Ok(Made::Pack(Arc::default()));
+            return Ok(Made::Pack(digest, Arc::default()));
         }
-        let store = self.store.clone();
-        let read = move || Ok(store.read(Shelf::Prepared, &digest)?.and_then(|it| Pack::read(&it)));
-        if let Some(pack) = blocking(read).await? {
-            return Ok(Made::Pack(Arc::new(pack)));
+        let (store, of) = (self.store.clone(), Arc::clone(tree));
+        if let Some((digest, pack)) = blocking(move || kept(&store, &of, digest)).await? {
+            return Ok(Made::Pack(digest, Arc::new(pack)));
         }
         let began = self.clock.monotonic();
         let needed: BTreeSet<String> =
@@ -242,19 +247,23 @@ impl Inner {
         audience.at(60, "packages", "Preparing packages");
         let flight = {
             let (inner, tree, entries) = (Arc::clone(self), Arc::clone(tree), entries.clone());
-            move |_| async move { inner.bundle(digest, tree, entries, files).await.map(Arc::new) }
+            move |_| async move { inner.bundle(digest, tree, entries, files).await }
         };
-        let pack = self.packs.join(digest, &Progress::discard(), flight).await?;
+        // What will be wanted of the tree is not known yet, so only those with the same one share the work.
+        let all = identities(tree, tree.nodes.keys().map(String::as_str));
+        let whole =
+            Digest::of_parts([digest.as_bytes().as_slice()].into_iter().chain(all.iter().map(String::as_bytes)));
+        let (digest, pack) = self.packs.join(whole, &Progress::discard(), flight).await?;
         let took = self.clock.monotonic().saturating_sub(began);
         metrics::histogram!("overskill_packages_prepare_seconds").record(took.as_secs_f64());
         tracing::debug!(%digest, entries = entries.len(), ?took, "packages prepared");
-        Ok(Made::Pack(pack))
+        Ok(Made::Pack(digest, pack))
     }
 }
 
 /// What came of making a pack.
 enum Made {
-    Pack(Arc<Pack>),
+    Pack(Digest, Arc<Pack>),
     /// These entries need what cannot be had.
     Lacks(BTreeMap<String, Trouble>),
 }
@@ -266,7 +275,7 @@ impl Inner {
         tree: Arc<Tree>,
         entries: BTreeSet<String>,
         places: BTreeMap<String, PathBuf>,
-    ) -> Result<Pack, Trouble> {
+    ) -> Result<(Digest, Arc<Pack>), Trouble> {
         let program = self.program().await?;
         let _permit = self.bundling.acquire().await.expect("it is never closed");
         let store = self.store.clone();
@@ -280,6 +289,8 @@ impl Inner {
             clock: Arc::clone(&self.clock),
             limit: self.options.bundling_limit,
             max_bytes: self.options.max_bundled_bytes,
+            rounds: Vec::new(),
+            for_now: false,
         };
         let more = |place: String| async {
             let place = place;
@@ -293,9 +304,20 @@ impl Inner {
             let head = pack.head();
             let parts: Vec<&[u8]> =
                 std::iter::once(head.as_slice()).chain(pack.files.values().map(|it| &*it.contents)).collect();
-            store.write(Shelf::Prepared, &digest, &parts)?;
+            let mut key = digest;
+            if pack.for_now {
+                let all = [key.as_bytes().as_slice(), b"for now"].into_iter().chain(parts);
+                key = Digest::of_parts(all);
+            } else {
+                for round in &pack.rounds {
+                    let wants = serde_json::to_vec(round).unwrap_or_default();
+                    store.write(Shelf::Wants, &key, &[&wants])?;
+                    key = with_wants(key, &tree, round);
+                }
+                store.write(Shelf::Prepared, &key, &parts)?;
+            }
             drop(work); // deletes the folder, here where that may block
-            Ok(pack)
+            Ok((key, Arc::new(pack)))
         })
         .await
     }
@@ -303,18 +325,50 @@ impl Inner {
 
 /// What identifies bundles: all versions that could be part of them, what is wanted of them, and how they are made.
 fn digest_of(tree: &Tree, entries: &BTreeSet<String>) -> Digest {
-    let needed = tree.needed(starts(tree, entries), true);
     let mut parts: Vec<String> = vec![PREPARER.to_owned(), esbuild::VERSION.to_owned()];
-    for place in needed {
-        let node = &tree.nodes[place];
-        let integrity = node.integrity.as_ref().map(ToString::to_string).unwrap_or_default();
-        parts.extend([place.to_owned(), node.name.clone(), node.version.clone(), integrity]);
-        // Which peers and optional packages may be missing decides what happens when they are.
-        parts.extend(node.optional_peers.iter().chain(node.optional_dependencies.keys()).cloned());
-    }
-    parts.push("entries".to_owned());
+    parts.extend(identities(tree, starts(tree, entries)));
     parts.extend(entries.iter().cloned());
     Digest::of_parts(parts.iter().map(String::as_bytes))
+}
+
+/// All that a lock states of these places and of what they need that decides what comes of them. Locks are the apps' own:
+/// one that differs in anything must not decide for others.
+fn identities<'a>(tree: &'a Tree, starts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let starts: Vec<&str> = starts.into_iter().collect();
+    let (needed, loaded) = (tree.needed(starts.iter().copied(), true), tree.needed(starts, false));
+    let mut parts = vec![needed.len().to_string()];
+    for place in needed {
+        let node: &Node = &tree.nodes[place];
+        let integrity = node.integrity.as_ref().map(ToString::to_string).unwrap_or_default();
+        let flags = format!("{} {}", node.bundled, loaded.contains(place));
+        parts.extend([place.to_owned(), node.name.clone(), node.version.clone(), integrity, flags]);
+        let named = [&node.dependencies, &node.optional_dependencies, &node.peers].map(|it| it.keys().collect());
+        for names in named.into_iter().chain([node.optional_peers.iter().collect::<Vec<_>>()]) {
+            parts.push(names.len().to_string());
+            parts.extend(names.into_iter().cloned());
+        }
+    }
+    parts
+}
+
+/// What identifies bundles of packages that want more than they state, once that is known.
+fn with_wants(key: Digest, tree: &Tree, round: &Round) -> Digest {
+    let mut parts = vec![key.to_string()];
+    for (place, name) in round {
+        parts.extend([place.clone(), name.clone()]);
+        parts.extend(tree.lookup(place, name).map(|found| identities(tree, [found])).unwrap_or_default());
+    }
+    Digest::of_parts(parts.iter().map(String::as_bytes))
+}
+
+/// The bundle that is kept for such a tree, with what identifies it. Blocks.
+fn kept(store: &Store, tree: &Tree, mut key: Digest) -> Result<Option<(Digest, Pack)>, Trouble> {
+    for _ in 0..MAX_RUNS {
+        let wants = store.read(Shelf::Wants, &key)?;
+        let Some(round) = wants.and_then(|it| serde_json::from_slice::<Round>(&it).ok()) else { break };
+        key = with_wants(key, tree, &round);
+    }
+    Ok(store.read(Shelf::Prepared, &key)?.and_then(|it| Pack::read(&it)).map(|pack| (key, pack)))
 }
 
 /// The places of the packages that the entries name.

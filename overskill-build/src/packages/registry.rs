@@ -195,6 +195,10 @@ impl Registries {
         if !(url.is_https() || self.plain_http || is_loopback(url)) {
             return Err(Error::new(ErrorKind::Denied, "the registry leads to plain http").with("url", url));
         }
+        // Whoever publishes a package may have chosen the address: nothing on this machine is theirs to call.
+        if is_loopback(url) && !is_loopback(client.base_url()) {
+            return Err(Error::new(ErrorKind::Denied, "the registry leads to this machine").with("url", url));
+        }
         let call = client.get(url).operation("get_tarball").max_body_bytes(self.max_tarball_bytes);
         if client.base_url().same_origin(url) { call.send().await } else { call.anonymous().send().await }
     }
@@ -341,7 +345,8 @@ fn own_address(base: &Url, resolved: &str) -> Option<Url> {
 
 fn is_loopback(url: &Url) -> bool {
     let host = url.host();
-    host == "localhost" || host.ends_with(".localhost") || url.ip().is_some_and(|it| it.is_loopback())
+    let mapped = |ip: std::net::IpAddr| ip.to_canonical().is_loopback() || ip.is_unspecified();
+    host == "localhost" || host.ends_with(".localhost") || url.ip().is_some_and(mapped)
 }
 
 /// What a registry's failure means to whoever wrote the app. Operators find the rest in the log.
@@ -481,6 +486,17 @@ mod tests {
             let clock: Arc<dyn Clock> = Arc::new(overskill_core::SystemClock);
             let calling = Calling { transport: Some(transport), clock, plain_http, downloads: 1, max_tarball_bytes: 1 };
             assert_eq!(Registries::new(&settings, calling).is_ok(), fine, "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_registry_leads_nobody_to_this_machine() {
+        for to in ["http://127.0.0.1:9/x", "https://localhost/x", "http://[::ffff:127.0.0.1]/x", "https://0.0.0.0/x"] {
+            let registries = registry_of("https://npm.example", move |request| {
+                assert_eq!(request.url.host(), "npm.example", "{to} was called");
+                Response::new(302, "").with_header("location", to).unwrap()
+            });
+            assert!(registries.tarball("a", "1.0.0", None).await.is_err(), "{to}");
         }
     }
 }

@@ -190,6 +190,10 @@ impl Choice<'_> {
             .filter(|edge| !self.picked.contains_key(&edge.key()) && self.is_open(edge))
             .map(|edge| (edge.key(), edge.spec()))
             .collect();
+        if self.picked.len() + asked.len() > 2 * MAX_PACKAGES {
+            let why = format!("the dependencies come to more than {MAX_PACKAGES} packages");
+            return Err(Problem::new(ProblemKind::Limit, why).help("use fewer packages").into());
+        }
         let registries = self.registries;
         let answers = stream::iter(asked).map(|(key, spec)| async move { (key, registries.pick(&spec).await) });
         let answers: Vec<_> = answers.buffer_unordered(32).collect().await;
@@ -375,5 +379,14 @@ mod tests {
             panic!("there is no end to them");
         };
         assert_eq!(problem.kind, ProblemKind::Limit);
+    }
+
+    #[tokio::test]
+    async fn more_dependencies_than_may_be_are_not_even_asked_for() {
+        let all: Vec<String> = (0..=2 * MAX_PACKAGES).map(|n| format!("\"p{n}\": \"*\"")).collect();
+        let manifest = Manifest::parse(format!("{{\"dependencies\": {{{}}}}}", all.join(",")).as_bytes()).unwrap();
+        let registries = registry_of("https://npm.example", |_| panic!("it was asked"));
+        let done = complete(&mut Tree::default(), &manifest.dependencies, &manifest, &registries).await;
+        assert!(matches!(done, Err(Trouble::Problem { problem, .. }) if problem.kind == ProblemKind::Limit));
     }
 }

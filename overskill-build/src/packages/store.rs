@@ -29,6 +29,8 @@ pub(crate) enum Shelf {
     Lock,
     /// Integrities of versions whose lock states none.
     Integrity,
+    /// What packages turned out to want that they do not state.
+    Wants,
     /// Packages ready to be served.
     Prepared,
     /// What the platform itself brings, bundled.
@@ -53,6 +55,7 @@ impl Store {
             Shelf::Unpacked => ("unpacked", ""),
             Shelf::Lock => ("locks", ".json"),
             Shelf::Integrity => ("integrities", ".txt"),
+            Shelf::Wants => ("wants", ".json"),
             Shelf::Prepared => ("prepared", ".pack"),
             Shelf::Bundle => ("bundles", ".js"),
             Shelf::Program => ("programs", ""),

@@ -40,7 +40,7 @@ pub(crate) fn unpack(tarball: &[u8], into: &Path, limits: &UnpackLimits) -> Resu
     // Headers and padding come on top of the files.
     let most_read = most.saturating_add(u64::from(limits.files).saturating_mul(1536)).saturating_add(1 << 16);
     let mut archive = tar::Archive::new(Meter { inner: MultiGzDecoder::new(tarball), left: most_read });
-    let mut long_name: Option<Vec<u8>> = None;
+    let (mut long_name, mut said_size): (Option<Vec<u8>>, Option<u64>) = (None, None);
     let (mut bytes, mut files) = (0_u64, 0_u32);
     let mut folders = HashSet::new();
     for entry in archive.entries().map_err(damaged)?.raw(true) {
@@ -52,9 +52,16 @@ pub(crate) fn unpack(tarball: &[u8], into: &Path, limits: &UnpackLimits) -> Resu
             if kind.is_gnu_longname() {
                 long_name = Some(data.strip_suffix(b"\0").unwrap_or(&data).to_vec());
             } else if kind.is_pax_local_extensions() {
-                long_name = pax_path(&data)?.or(long_name);
+                let (path, own_size) = pax(&data)?;
+                long_name = path.or(long_name);
+                said_size = own_size.or(said_size);
             }
             continue;
+        }
+        // Another size than the header's would change where the next header is; only files beyond 8 GiB need that. Old npm
+        // clients repeated the header's, though.
+        if said_size.take().is_some_and(|said| said != size) {
+            return Err(refuse("it overrides sizes in extended headers"));
         }
         let name = long_name.take().unwrap_or_else(|| entry.path_bytes().into_owned());
         if kind.is_dir() {
@@ -156,19 +163,22 @@ fn small(entry: &mut impl Read, size: u64) -> Result<Vec<u8>, Trouble> {
     Ok(data)
 }
 
-/// The path that an extended header gives to the next file.
-fn pax_path(data: &[u8]) -> Result<Option<Vec<u8>>, Trouble> {
-    let mut path = None;
+/// The path and the size that an extended header gives to the next file.
+fn pax(data: &[u8]) -> Result<(Option<Vec<u8>>, Option<u64>), Trouble> {
+    let (mut path, mut size) = (None, None);
     for record in tar::PaxExtensions::new(data) {
         let record = record.map_err(damaged)?;
         match record.key_bytes() {
             b"path" => path = Some(record.value_bytes().to_vec()),
-            // Both change where the next header is; only files beyond 8 GiB need the first.
-            b"size" | b"GNU.sparse.major" => return Err(refuse("it overrides sizes in extended headers")),
+            b"size" => match record.value().ok().and_then(|it| it.parse().ok()) {
+                Some(said) => size = Some(said),
+                None => return Err(refuse("it holds a size that is no number in an extended header")),
+            },
+            b"GNU.sparse.major" => return Err(refuse("it overrides sizes in extended headers")),
             _ => {}
         }
     }
-    Ok(path)
+    Ok((path, size))
 }
 
 /// Ends in an error once more was read than allowed.
@@ -295,7 +305,8 @@ mod tests {
                 "leads out",
             ),
             ("pax name", [pax("path=../../x"), entry(T::Regular, b"package/x", b"x")].concat(), "leads out"),
-            ("pax size", [pax("size=1"), entry(T::Regular, b"package/x", b"x")].concat(), "overrides sizes"),
+            ("pax size", [pax("size=2"), entry(T::Regular, b"package/x", b"x")].concat(), "overrides sizes"),
+            ("no pax size", [pax("size=x"), entry(T::Regular, b"package/x", b"x")].concat(), "no number"),
             ("large header", entry(T::GNULongName, b"l", &vec![b'a'; 70_000]), "larger than 65536"),
         ] {
             for entries in [vec![hostile.clone()], vec![entry(T::Regular, b"package/ok.js", b"ok"), hostile]] {
@@ -303,6 +314,13 @@ mod tests {
                 assert!(message.contains(says), "{name}: {message}");
             }
         }
+    }
+
+    #[test]
+    fn a_size_may_be_said_twice() {
+        let old_npm = [pax("size=1"), pax("path=package/y.js"), entry(EntryType::Regular, b"package/x", b"x")];
+        let (outer, done) = try_unpack(&tarball(&old_npm));
+        assert_eq!((done.unwrap(), fs::read(outer.path().join("inner/y.js")).unwrap()), (1, b"x".to_vec()));
     }
 
     #[test]

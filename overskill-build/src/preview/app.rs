@@ -109,6 +109,13 @@ impl AppPreview {
         self.state().history.head()
     }
 
+    /// The sources that it shows.
+    pub fn sources(&self) -> Snapshot {
+        let view = self.view();
+        let files = view.files.iter().map(|(path, file)| (path.clone(), (**file).clone()));
+        Snapshot::new(view.position, files.collect())
+    }
+
     /// Shows other sources or other variables, and returns what to send to every viewer: nothing if they are those that it
     /// shows, one update if the sources are newer ones of the same incarnation. Older ones leave those shown.
     pub async fn replace(&self, snapshot: &Snapshot, env: &EnvSnapshot) -> Result<Vec<HotMessage>> {

@@ -55,6 +55,9 @@ impl PathPattern {
     }
 }
 
+/// Most `tsconfig.json` files that are read; they lead to each other.
+const MOST_TSCONFIGS: usize = 64;
+
 /// The config files of Vite, in its order.
 pub(super) const VITE_CONFIGS: [&str; 6] =
     ["vite.config.js", "vite.config.mjs", "vite.config.ts", "vite.config.cjs", "vite.config.mts", "vite.config.cts"];
@@ -125,7 +128,7 @@ impl Config {
 
     /// A later file's `paths` stand behind an earlier one's; `extends` gives way to who extends.
     fn read_tsconfig(&mut self, files: &Files, path: &str, seen: &mut BTreeSet<String>, all_options: &mut Vec<Value>) {
-        if !seen.insert(path.to_owned()) {
+        if seen.len() >= MOST_TSCONFIGS || !seen.insert(path.to_owned()) {
             return;
         }
         let Some(text) = files.text(path) else { return };
@@ -373,5 +376,18 @@ mod tests {
         assert_eq!(find("#a"), Some(vec!["./b.js".into()]));
         assert_eq!(find("#u/x"), Some(vec!["./src/x.ts".into()]));
         assert_eq!(find("#react"), Some(vec!["react".into()]));
+    }
+
+    #[test]
+    fn configs_that_extend_each_other_without_end_have_one() {
+        let chain: Vec<(String, String)> = (0..5_000)
+            .map(|n| {
+                let name = if n == 0 { "tsconfig.json".to_owned() } else { format!("c{n}.json") };
+                (name, format!(r#"{{ "extends": "./c{}", "compilerOptions": {{ "baseUrl": "b{n}" }} }}"#, n + 1))
+            })
+            .collect();
+        let list: Vec<_> = chain.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+        let config = Config::read(&files(&list));
+        assert_eq!(config.base_urls.len(), MOST_TSCONFIGS);
     }
 }

@@ -9,6 +9,11 @@ use crate::compiler::{Glob, Query};
 use overskill_core::FilePath;
 use std::fmt::Write as _;
 
+/// Longest pattern, in bytes.
+const LONGEST: usize = 1_000;
+/// Most ways in which a pattern's braces can be read: the matcher may try all.
+const MOST_WAYS: usize = 1_000;
+
 /// A file that a call means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Match {
@@ -48,6 +53,14 @@ pub(super) fn matches(sources: Sources<'_>, importer: &str, call: &Glob) -> Resu
         if let Err(error) = fast_glob::validate(&full) {
             return Err(refused(format!("`{pattern}` is no pattern: {error}"), Some("mend it".to_owned())));
         }
+        if full.len() > LONGEST || ways(&full) > MOST_WAYS {
+            let shown: String = pattern.chars().take(80).collect();
+            let help = "use fewer braces, or several patterns".to_owned();
+            return Err(refused(
+                format!("the pattern `{shown}` is too long, or can be read in too many ways"),
+                Some(help),
+            ));
+        }
         if negated { unwanted.push(full) } else { wanted.push((full, relative)) }
     }
     let usable = |path: &str| {
@@ -62,6 +75,12 @@ pub(super) fn matches(sources: Sources<'_>, importer: &str, call: &Glob) -> Resu
         (!out).then(|| Match { key, path: path.clone(), ask })
     });
     Ok(found.collect())
+}
+
+/// At most in how many ways braces can be read.
+fn ways(pattern: &str) -> usize {
+    let groups = pattern.split('{').skip(1).map(|rest| rest.matches(',').count() + 1);
+    groups.fold(1, usize::saturating_mul)
 }
 
 /// The object, and the imports that it needs at the module's end.
@@ -182,5 +201,13 @@ mod tests {
         let (eager, imports) = object(&Glob { eager: true, ..call(&[]) }, 3, &found[..1]);
         assert_eq!(eager, r#"{"./a.ts": __overskill_glob3_0}"#);
         assert_eq!(imports, "\nimport * as __overskill_glob3_0 from \"/a.ts?t=1\";");
+    }
+
+    #[test]
+    fn patterns_that_take_for_ever_are_refused() {
+        assert_eq!(ways("/src/**/*.{png,jpg,{svg,gif}}"), 6);
+        assert_eq!(ways("./a/*.ts"), 1);
+        let branches = format!("{{{}a}}", "a,".repeat(20));
+        assert!(ways(&branches.repeat(10)) > MOST_WAYS);
     }
 }

@@ -244,6 +244,7 @@ impl<'a> Builder<'a> {
     fn put(&mut self, index: usize, path: &FilePath, scan: Scan) {
         let mut hasher = DefaultHasher::new();
         let mut deps: Vec<Edge> = Vec::with_capacity(scan.found.len());
+        let mut known = HashSet::with_capacity(scan.found.len());
         for Found { target, how, .. } in &scan.found {
             let edge = match target {
                 Ok(Target::File(to, ask)) => {
@@ -267,7 +268,7 @@ impl<'a> Builder<'a> {
                     None
                 }
             };
-            deps.extend(edge.filter(|edge| !deps.contains(edge)));
+            deps.extend(edge.filter(|edge| known.insert(*edge)));
         }
         self.findings.extend(scan.findings.into_iter().map(|(problem, blocking)| Finding {
             path: path.clone(),

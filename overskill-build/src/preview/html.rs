@@ -3,6 +3,11 @@
 use html5gum::{DefaultEmitter, StartTag, Token, Tokenizer};
 use std::{fmt::Write as _, ops::Range};
 
+/// Most scripts and style sheets of one page that are looked at; what comes after them stays as it is.
+const MOST_LOADS: usize = 500;
+/// Most inline scripts of one page that become modules: for each the page is read again.
+const MOST_INLINE: usize = 50;
+
 /// A page of the sources, read but not run.
 #[derive(Debug, Default)]
 pub(super) struct Page {
@@ -92,13 +97,19 @@ impl Page {
         }
         let (kind, span) = match attribute(&attributes, "src") {
             Some(src) => (LoadKind::Script(src.trim().to_owned()), tag.span.start..tag.span.end),
-            None if code.trim().is_empty() => return,
+            None if code.trim().is_empty() || *inline >= MOST_INLINE => return,
             None => {
                 *inline += 1;
                 (LoadKind::Inline(*inline - 1, code.to_owned()), element)
             }
         };
-        self.loads.push(Load { kind, span, attributes });
+        self.load(kind, span, attributes);
+    }
+
+    fn load(&mut self, kind: LoadKind, span: Range<usize>, attributes: Vec<(String, String)>) {
+        if self.loads.len() < MOST_LOADS {
+            self.loads.push(Load { kind, span, attributes });
+        }
     }
 
     fn link(&mut self, tag: &StartTag<usize>) {
@@ -107,7 +118,7 @@ impl Page {
         let is_sheet = rel.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("stylesheet"));
         if let Some(href) = attribute(&attributes, "href").filter(|_| is_sheet) {
             let kind = LoadKind::Style(href.trim().to_owned());
-            self.loads.push(Load { kind, span: tag.span.start..tag.span.end, attributes });
+            self.load(kind, tag.span.start..tag.span.end, attributes);
         }
     }
 
@@ -172,7 +183,9 @@ impl Page {
             let found = name_end.filter(|close| html[*close..end].starts_with('%'));
             if let Some((close, value)) = found.and_then(|close| Some((close, variable(&html[open + 1..close])?))) {
                 to.push_str(&html[at..open]);
-                if self.raw.iter().any(|raw| raw.contains(&open)) {
+                // They stand in order: the first that ends behind it is the only one that may hold it.
+                let raw = self.raw.get(self.raw.partition_point(|raw| raw.end <= open));
+                if raw.is_some_and(|raw| raw.contains(&open)) {
                     // Nothing in a script is an entity; only its end must not be written.
                     to.push_str(&value.replace("</", "<\\/").replace("<!--", "<\\!--"));
                 } else {
@@ -343,5 +356,17 @@ mod tests {
             prop_assert_eq!(&same, &html);
             page.write(&html, "[H]", &mut |_| Tag::At("/x".into()), &|_| Some("v"));
         }
+    }
+
+    #[test]
+    fn a_page_of_nothing_but_scripts_is_read_in_parts() {
+        let inline = "<script type=module>let a</script>".repeat(200);
+        let linked = "<script type=module src=a.js></script><link rel=stylesheet href=a.css>".repeat(2_000);
+        let page = Page::read(&format!("{inline}{linked}"));
+        assert_eq!(page.loads.len(), MOST_LOADS);
+        assert_eq!(page.loads.iter().filter(|load| matches!(load.kind, LoadKind::Inline(..))).count(), MOST_INLINE);
+        let html = format!("%VITE_S%{}%VITE_S%", "<script>%VITE_S%</script>".repeat(3));
+        let written = Page::read(&html).write(&html, "", &mut |_| Tag::Same, &|_| Some("</b>"));
+        assert_eq!(written, format!("&lt;/b&gt;{}&lt;/b&gt;", "<script><\\/b></script>".repeat(3)));
     }
 }

@@ -110,9 +110,14 @@ const MOST_SHOWN: usize = 12;
 /// Resolves `specifier` as written in `importer`.
 pub(super) fn resolve(files: &Files, config: &Config, importer: &str, specifier: &str) -> Result<Target, Unresolved> {
     if has_scheme(specifier) {
-        return match specifier.strip_prefix("node:") {
-            Some(name) => Err(builtin(name)),
-            None => Ok(Target::Address(specifier.to_owned())),
+        return match specifier.split_once(':') {
+            Some(("node", name)) => Err(builtin(name)),
+            Some(("http" | "https" | "data" | "blob", _)) => Ok(Target::Address(specifier.to_owned())),
+            _ => Err(Unresolved::unsupported(
+                format!("`{}` is no file, package or web address", short(specifier)),
+                "modules that a plugin of Vite's makes up, such as `virtual:…`, do not exist in previews: \
+                 the app has to start without them",
+            )),
         };
     }
     if specifier.starts_with("//") || specifier.starts_with("/@overskill/") || specifier.starts_with("/@npm/") {
@@ -477,6 +482,7 @@ mod tests {
             ("node:fs", "part of Node.js"),
             ("fs", "part of Node.js"),
             ("fs/promises", "part of Node.js"),
+            ("virtual:routes", "is no file, package or web address"),
             ("~/x", "an alias that nothing defines"),
             ("gone/x", "tried no/x"),
             ("#none", "`imports` of package.json"),

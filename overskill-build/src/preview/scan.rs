@@ -65,6 +65,8 @@ pub(super) fn is_plain_import(path: &str) -> bool {
 
 /// How many things a sheet may name before the rest is left to the page.
 const MOST_FOUND: usize = 1000;
+/// How many imports of one module may lead nowhere before the rest is left to the page.
+const MOST_UNRESOLVED: usize = 50;
 const INLINE: &str = "?html-proxy&index=";
 
 /// The path of an inline script of a page; it is a module of its own.
@@ -224,9 +226,14 @@ fn scan_script(sources: Sources<'_>, path: &FilePath, module: &Module, file: &Ap
         // It is served with a `require` of its own.
         scan.findings.clear();
     }
+    let mut unresolved_ones = 0;
     for import in &module.imports {
+        if unresolved_ones >= MOST_UNRESOLVED {
+            break;
+        }
         let target = import_target(sources, path, import);
         if let Err(error) = &target {
+            unresolved_ones += 1;
             scan.findings.push((unresolved(error, text, import.at), import.kind != ImportKind::Accept));
         }
         let how = if import.kind == ImportKind::Accept { How::Accept } else { How::Import };

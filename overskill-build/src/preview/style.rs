@@ -18,6 +18,20 @@ use std::{fmt::Write as _, sync::Arc};
 
 /// How deep sheets may take in sheets.
 const DEEPEST: usize = 64;
+/// How many sheets one may take in: ten that each take in the next one ten times would be without end.
+const MOST_SHEETS: usize = 2_000;
+/// How large it may be with what it takes in, in bytes.
+const MOST_BYTES: usize = 32 << 20;
+
+/// A sheet that is put together of others.
+struct Whole {
+    /// The sheets around the place that is looked at.
+    within: Vec<FilePath>,
+    /// Rules that have to stand before everything else.
+    outside: Vec<String>,
+    sheets: usize,
+    bytes: usize,
+}
 
 /// The module that brings a style sheet into the page.
 pub(super) fn module(view: &View, path: &FilePath) -> Result<String, Arc<Problem>> {
@@ -26,18 +40,32 @@ pub(super) fn module(view: &View, path: &FilePath) -> Result<String, Arc<Problem
     if style.tailwind {
         return Ok(tailwind(view, path, &compiled));
     }
-    let mut outside = Vec::new();
-    let css = inlined(view, path, &compiled, &mut vec![path.clone()], &mut outside);
-    let css = format!("{}{css}", outside.concat());
+    let css = whole(view, path, &compiled)?;
     Ok(format!("{}\n{}", hot_line(path), bringing(&format!("/{path}"), &css, style.classes.as_deref(), true)))
 }
 
 /// The text of a style sheet, with what it takes in.
 pub(super) fn text(view: &View, path: &FilePath) -> Result<String, Arc<Problem>> {
     let compiled = compile(view, path)?;
-    let mut outside = Vec::new();
-    let css = inlined(view, path, &compiled, &mut vec![path.clone()], &mut outside);
-    Ok(format!("{}{css}", outside.concat()))
+    whole(view, path, &compiled)
+}
+
+/// A sheet with all that it takes in.
+fn whole(view: &View, path: &FilePath, compiled: &Module) -> Result<String, Arc<Problem>> {
+    let mut whole = Whole { within: vec![path.clone()], outside: Vec::new(), sheets: 0, bytes: 0 };
+    let css = inlined(view, path, compiled, &mut whole);
+    if whole.is_full() {
+        let why = format!("it takes in more than {MOST_SHEETS} style sheets, or {MOST_BYTES} bytes of them");
+        let problem = Problem::new(ProblemKind::Limit, why).help("import each style sheet once");
+        return Err(Arc::new(problem.in_file(path.clone())));
+    }
+    Ok(format!("{}{css}", whole.outside.concat()))
+}
+
+impl Whole {
+    fn is_full(&self) -> bool {
+        self.sheets > MOST_SHEETS || self.bytes > MOST_BYTES
+    }
 }
 
 /// The module that brings a package's style sheet into the page.
@@ -106,41 +134,43 @@ fn bringing(id: &str, css: &str, classes: Option<&[(String, String)]>, hot: bool
 }
 
 /// The sheet with its imports in their places. What is elsewhere has to stand before everything else: it goes to `outside`.
-fn inlined(
-    view: &View,
-    path: &FilePath,
-    module: &Module,
-    within: &mut Vec<FilePath>,
-    outside: &mut Vec<String>,
-) -> String {
+fn inlined(view: &View, path: &FilePath, module: &Module, whole: &mut Whole) -> String {
     let Some(style) = &module.style else { return String::new() };
+    whole.bytes = whole.bytes.saturating_add(style.css.len());
     link_style(style, &mut |reference| {
         let written = &style.css[reference.whole.clone()];
         match &reference.kind {
             StyleReferenceKind::Url => url(view, path, reference, written),
             StyleReferenceKind::Import(conditions) => {
+                whole.sheets += 1;
+                if whole.is_full() {
+                    return String::new();
+                }
                 let css = match style_target(view.sources(), path, reference, false) {
                     Some(Ok(Target::File(to, _))) => {
                         // A sheet that takes itself in, however far, has it already.
-                        if within.contains(&to) || within.len() >= DEEPEST {
+                        if whole.within.contains(&to) || whole.within.len() >= DEEPEST {
                             return String::new();
                         }
                         let Ok(compiled) = compile(view, &to) else { return String::new() };
-                        within.push(to.clone());
-                        let css = inlined(view, &to, &compiled, within, outside);
-                        within.pop();
+                        whole.within.push(to.clone());
+                        let css = inlined(view, &to, &compiled, whole);
+                        whole.within.pop();
                         css
                     }
                     Some(Ok(Target::Package(name, _))) => match of_entry(view, &name) {
-                        Some((digest, file, contents)) => package_text(view, digest, &file, &contents),
+                        Some((digest, file, contents)) => {
+                            whole.bytes = whole.bytes.saturating_add(contents.contents().len());
+                            package_text(view, digest, &file, &contents)
+                        }
                         None => String::new(),
                     },
                     Some(Ok(Target::Public(to, _))) => {
-                        outside.push(rule(&to.as_str()["public".len()..], conditions));
+                        whole.outside.push(rule(&to.as_str()["public".len()..], conditions));
                         return String::new();
                     }
                     Some(Ok(Target::Address(address))) => {
-                        outside.push(rule(&address, conditions));
+                        whole.outside.push(rule(&address, conditions));
                         return String::new();
                     }
                     // The overlay says so.

@@ -119,6 +119,7 @@ pub fn config_file(mut exists: impl FnMut(&str) -> bool) -> Option<&'static str>
 /// assert_eq!(config_requires(config), ["tailwindcss-animate"]);
 /// ```
 pub fn config_requires(source: &str) -> Vec<String> {
+    const MOST: usize = 200;
     let mut all: Vec<String> = Vec::new();
     for (at, word) in source.match_indices("require") {
         let named =
@@ -127,7 +128,7 @@ pub fn config_requires(source: &str) -> Vec<String> {
         let rest = rest.trim_start();
         let Some(quote) = rest.chars().next().filter(|c| matches!(c, '"' | '\'' | '`')) else { continue };
         let Some((specifier, _)) = rest[1..].split_once(quote) else { continue };
-        if !named && !specifier.contains(['\n', '$']) && !all.iter().any(|it| it == specifier) {
+        if all.len() < MOST && !named && !specifier.contains(['\n', '$']) && !all.iter().any(|it| it == specifier) {
             all.push(specifier.to_owned());
         }
     }

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use overskill_core::StreamPosition;
+use std::fmt;
 
 /// A request for something of a preview, as a server got it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PageRequest {
     /// The path, still percent-encoded, beginning with `/`.
@@ -23,6 +24,19 @@ impl PageRequest {
     /// A request for a path.
     pub fn get(path: impl Into<String>) -> Self {
         Self { path: path.into(), ..Self::default() }
+    }
+}
+
+impl fmt::Debug for PageRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, query, accept, if_none_match, socket_token } = self;
+        f.debug_struct("PageRequest")
+            .field("path", path)
+            .field("query", query)
+            .field("accept", accept)
+            .field("if_none_match", if_none_match)
+            .field("socket_token", &socket_token.as_ref().map(|_| "…"))
+            .finish()
     }
 }
 

@@ -8,6 +8,10 @@ use super::{
 };
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+/// Longest way from what changed to who takes it. Whatever is farther away loads the page anew: no app that anybody wrote
+/// has such a way, and following one without end would end with the stack.
+const LONGEST_WAY: usize = 500;
+
 /// A graph with the ways up.
 pub(super) struct Ways<'g> {
     pub(super) graph: &'g Graph,
@@ -91,6 +95,9 @@ impl<'g> Ways<'g> {
         if !seen.insert(node) {
             return false;
         }
+        if chain.len() > LONGEST_WAY {
+            return true;
+        }
         let this = &self.graph.nodes[node];
         if this.accepts_self {
             boundaries.push(Boundary { at: node, via: node, circular: self.is_circular(node, chain) });
@@ -125,6 +132,7 @@ impl<'g> Ways<'g> {
 
     /// Whether `node` is imported, however far, by one of `chain`: then the order of evaluation may differ from the first.
     fn is_circular(&self, node: usize, chain: &[usize]) -> bool {
+        let chain: HashSet<usize> = chain.iter().copied().collect();
         let mut seen = HashSet::from([node]);
         let mut open = vec![node];
         while let Some(next) = open.pop() {
@@ -144,16 +152,17 @@ impl<'g> Ways<'g> {
     }
 
     fn renew(&self, node: usize, renewed: &mut BTreeSet<usize>) {
-        if !renewed.insert(node) {
-            return;
-        }
-        let this = &self.graph.nodes[node];
-        for &importer in &self.importers[node] {
-            let takes = self.accepted.contains(&(importer, node));
-            // Past who accepts nothing is loaded anew: a second instance of it would be another module.
-            if !takes && (!this.accepts_self || self.graph.nodes[importer].style) {
-                self.renew(importer, renewed);
+        let mut open = vec![node];
+        while let Some(node) = open.pop() {
+            if !renewed.insert(node) {
+                continue;
             }
+            let this = &self.graph.nodes[node];
+            // Past who accepts nothing is loaded anew: a second instance of it would be another module.
+            open.extend(self.importers[node].iter().copied().filter(|&importer| {
+                let takes = self.accepted.contains(&(importer, node));
+                !takes && (!this.accepts_self || self.graph.nodes[importer].style)
+            }));
         }
     }
 }
@@ -289,5 +298,26 @@ mod tests {
         let broken = HashSet::from(["broken.ts"]);
         assert!(is_blocked(&now, &[app], &|node| node.path.as_str() != "old.ts", &broken));
         assert!(!is_blocked(&now, &[app], &|node| node.path.as_str() == "old.ts", &broken));
+    }
+
+    #[test]
+    fn a_way_without_end_is_no_end_of_the_stack() {
+        const MOST: u32 = 100_000;
+        let node = |n: u32| Node {
+            path: FilePath::parse(&format!("m{n}.js")).unwrap(),
+            ask: Ask::Plain,
+            accepts_self: n == 0,
+            style: false,
+            refresh: false,
+            unseen: false,
+            signature: 0,
+            deps: if n == MOST { Box::default() } else { [Edge { to: n + 1, how: How::Import }].into() },
+        };
+        let graph = Graph { nodes: (0..=MOST).map(node).collect(), ..Graph::default() };
+        let ways = Ways::of(&graph);
+        let far = ways.reach(MOST as usize, None);
+        assert!(far.dead_end && far.renewed.len() == MOST as usize + 1);
+        let near = ways.reach(LONGEST_WAY - 1, None);
+        assert!(!near.dead_end && near.boundaries.contains(&0));
     }
 }

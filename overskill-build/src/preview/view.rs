@@ -202,6 +202,9 @@ fn unprepared(error: &crate::Error) -> Problem {
         .help("the next change of the app tries again")
 }
 
+/// How many packages that cannot be had are told of one module: to find the place of each, all its imports are resolved.
+const MOST_TOLD: usize = 20;
+
 /// What is wrong with the modules of `graph`: what it found itself, and packages that cannot be had.
 pub(super) fn findings(sources: Sources<'_>, graph: &Graph, packages: &Packages) -> Vec<Finding> {
     let mut findings = graph.findings.clone();
@@ -211,8 +214,8 @@ pub(super) fn findings(sources: Sources<'_>, graph: &Graph, packages: &Packages)
         let mut of_node: Vec<_> = node.deps.iter().filter(|edge| edge.how == How::Package).collect();
         of_node.sort_by_key(|edge| edge.to);
         of_node.dedup_by_key(|edge| edge.to);
-        for edge in of_node {
-            let Some(problem) = failed.get(&edge.to) else { continue };
+        let of_node = of_node.into_iter().filter_map(|edge| Some((edge, failed.get(&edge.to)?)));
+        for (edge, problem) in of_node.take(MOST_TOLD) {
             let name = &graph.packages[edge.to as usize];
             let problem = placed(sources, &node.path, node.ask, name, problem.clone());
             findings.push(Finding { path: node.path.clone(), problem, blocking: true });

@@ -295,3 +295,40 @@ fn read(root: &std::path::Path, folder: &std::path::Path, files: &mut BTreeMap<o
         }
     }
 }
+
+#[tokio::test]
+async fn sheets_that_take_each_other_in_again_and_again_have_an_end() {
+    let mut files: Vec<(String, String)> =
+        (0..40).map(|n| (format!("src/{n}.css"), format!("@import './{}.css';", n + 1).repeat(10))).collect();
+    files.push(("src/40.css".to_owned(), "a { color: red }".to_owned()));
+    files.push(("src/main.tsx".to_owned(), "import './0.css';".to_owned()));
+    let mut list: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+    list.push(INDEX);
+    let app = App::open(&list).await;
+    let response = app.get("/src/0.css");
+    let said = String::from_utf8_lossy(&response.body);
+    assert!(response.status == 500 && said.contains("takes in more than"), "{said}");
+    assert_eq!(app.get("/src/38.css").status, 200);
+}
+
+#[tokio::test]
+async fn a_thousand_unknown_packages_are_told_of_in_part() {
+    let imports = (0..1_000).fold(String::new(), |all, n| all + &format!("import 'unknown{n}';\n"));
+    let app = App::open(&[INDEX, MANIFEST, ("src/main.tsx", &imports)]).await;
+    let problems = app.preview.problems();
+    let unknown = problems.iter().filter(|problem| problem.message.contains("there is no package"));
+    assert_eq!(unknown.count(), 20);
+}
+
+#[tokio::test]
+async fn a_thousand_imports_that_lead_nowhere_are_told_of_in_part() {
+    let imports = (0..1_000).fold(String::new(), |all, n| all + &format!("import './gone{n}';\n"));
+    let app = App::open(&[INDEX, MANIFEST, ("src/main.tsx", &imports)]).await;
+    let problems = app.preview.problems();
+    assert_eq!(problems.iter().filter(|problem| problem.kind == ProblemKind::Unresolved).count(), 50);
+    assert!(app.text("/src/main.tsx").contains("gone999"));
+    let many = "import './a';\n".repeat(10_001);
+    let app = App::open(&[INDEX, MANIFEST, ("src/main.tsx", &many), ("src/a.ts", "")]).await;
+    let problems = app.preview.problems();
+    assert!(problems.iter().any(|problem| problem.message.contains("at most 10000 imports")), "{problems:?}");
+}

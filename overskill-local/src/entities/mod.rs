@@ -27,7 +27,9 @@ use store::{Change, Store};
 ///
 /// A record is its fields with `id`, `created_at` and `updated_at` (RFC 3339), which writes may repeat but not change. A
 /// list takes `limit` (1 to 1,000; 100 otherwise), `cursor` (what `next` was) or `offset`, `sort` (a field, `-` before it for
-/// descending), and any other name as a filter: `?done=false&priority=2`. Errors are `{"error": "…"}`.
+/// descending), and any other name as a filter: `?done=false&priority=2`. A page may end before its limit, at 8 MiB: `next`
+/// alone says whether there is more. Cursors neither skip nor repeat when records come, go or change between two pages, unless
+/// the change moves a record itself in the order. Errors are `{"error": "…"}`.
 ///
 /// Names of entities and fields: 1 to 64 of `A-Z a-z 0-9 _`, not beginning with a digit. A record is at most 256 KiB of
 /// JSON. Whose data it is comes from the token: the app and the environment that it was signed for, and nothing that a

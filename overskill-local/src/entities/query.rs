@@ -20,6 +20,8 @@ pub(super) enum Sort {
     Created { descending: bool },
     /// By when they were last changed.
     Updated { descending: bool },
+    /// By id.
+    Id { descending: bool },
     /// By a field.
     Field { name: String, descending: bool },
 }
@@ -28,8 +30,13 @@ pub(super) enum Sort {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum From {
     Offset(u32),
-    /// After the row of that number, in the order of creation.
+    /// After the row of that number, whatever the order.
     Row(i64),
+    /// After what was changed at that millisecond and has that number: the row itself may be changed again.
+    Updated {
+        millis: i64,
+        row: i64,
+    },
 }
 
 /// Most filters in one query.
@@ -65,7 +72,7 @@ impl ListQuery {
         let sort = sort.unwrap_or(Sort::Created { descending: false });
         let from = match (cursor, offset) {
             (Some(_), Some(_)) => return Err(refuse("offset", "may not stand beside a cursor", "both")),
-            (Some(From::Row(_)), None) if !matches!(sort, Sort::Created { .. }) => {
+            (Some(from), None) if matches!(from, From::Updated { .. }) != matches!(sort, Sort::Updated { .. }) => {
                 return Err(refuse(
                     "cursor",
                     "must be used with the sort that it came from",
@@ -79,6 +86,14 @@ impl ListQuery {
 }
 
 impl Sort {
+    pub(super) fn is_descending(&self) -> bool {
+        let (Self::Created { descending }
+        | Self::Updated { descending }
+        | Self::Id { descending }
+        | Self::Field { descending, .. }) = self;
+        *descending
+    }
+
     fn parse(text: &str) -> Result<Self> {
         let descending = text.starts_with('-');
         let field = text.strip_prefix('-').unwrap_or(text);
@@ -86,6 +101,7 @@ impl Sort {
         Ok(match field {
             "created_at" | "created_date" => Self::Created { descending },
             "updated_at" | "updated_date" => Self::Updated { descending },
+            "id" => Self::Id { descending },
             _ => Self::Field { name: field.to_owned(), descending },
         })
     }
@@ -95,15 +111,19 @@ impl From {
     /// As text that means nothing to anybody else.
     pub(super) fn to_cursor(self) -> String {
         match self {
-            Self::Offset(offset) => format!("o{offset}"),
+            Self::Offset(offset) => format!("o{offset}"), // never given out: what comes and goes would shift it
             Self::Row(row) => format!("r{row}"),
+            Self::Updated { millis, row } => format!("u{millis}.{row}"),
         }
     }
 
     fn parse(cursor: &str) -> Result<Self> {
         let row = || cursor.strip_prefix('r')?.parse().ok().map(Self::Row);
-        let offset = || cursor.strip_prefix('o')?.parse().ok().map(Self::Offset);
-        row().or_else(offset).ok_or_else(|| refuse("cursor", "must be what `next` was in the page before", cursor))
+        let updated = || {
+            let (millis, row) = cursor.strip_prefix('u')?.split_once('.')?;
+            Some(Self::Updated { millis: millis.parse().ok()?, row: row.parse().ok()? })
+        };
+        row().or_else(updated).ok_or_else(|| refuse("cursor", "must be what `next` was in the page before", cursor))
     }
 }
 
@@ -153,7 +173,9 @@ mod tests {
             (vec![("offset", "-1")], "offset"),
             (vec![("cursor", "x")], "cursor"),
             (vec![("cursor", "r1"), ("offset", "1")], "offset"),
-            (vec![("cursor", "r1"), ("sort", "title")], "cursor"),
+            (vec![("cursor", "r1"), ("sort", "updated_at")], "cursor"),
+            (vec![("cursor", "u1.1"), ("sort", "title")], "cursor"),
+            (vec![("cursor", "o1")], "cursor"),
             (vec![("sort", "a b")], "sort"),
             (vec![("a'b", "x")], "filter"),
             (vec![("a", "x"); 17], "16"),
@@ -165,7 +187,7 @@ mod tests {
 
     #[test]
     fn cursors_round_trip() {
-        for from in [From::Offset(7), From::Row(42)] {
+        for from in [From::Row(42), From::Updated { millis: -7, row: 42 }] {
             assert_eq!(From::parse(&from.to_cursor()).unwrap(), from);
         }
     }

@@ -2,6 +2,7 @@
 
 use super::query::{From, ListQuery, Sort};
 use crate::disk;
+use futures::TryStreamExt as _;
 use overskill_core::{Effect, Error, ErrorKind, Readiness, Result, Scope, Timestamp};
 use serde_json::{Map, Value, json};
 use sqlx::{
@@ -45,6 +46,9 @@ CREATE UNIQUE INDEX IF NOT EXISTS entities_by_id ON entities (app, environment, 
 CREATE INDEX IF NOT EXISTS entities_in_order ON entities (app, environment, entity, row) WHERE deleted_ms IS NULL;
 PRAGMA user_version = 1;
 ";
+
+/// Most bytes of fields in one page: it ends early rather than hold 1,000 of the largest records in memory.
+const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The schema's version that this library writes.
 const VERSION: i64 = 1;
@@ -122,42 +126,52 @@ impl Store {
         for (name, value) in &query.filters {
             push_filter(&mut select, name, value);
         }
+        let (before, direction) = if query.sort.is_descending() { (" < ", " DESC") } else { (" > ", " ASC") };
         let mut offset = 0;
-        match (query.from, &query.sort) {
-            (From::Offset(given), _) => offset = given,
-            (From::Row(row), Sort::Created { descending }) => {
-                select.push(if *descending { " AND row < " } else { " AND row > " }).push_bind(row);
+        match query.from {
+            From::Offset(given) => offset = given,
+            From::Row(row) => {
+                // Rows are never removed, so the last of the page before still says where it stood; but only to its own.
+                select.push(" AND (");
+                push_place(&mut select, &query.sort);
+                select.push(")").push(before).push("(SELECT ");
+                push_place(&mut select, &query.sort);
+                select.push(" FROM entities WHERE row = ").push_bind(row);
+                push_owner(&mut select, scope, entity);
+                select.push(")");
             }
-            // Refused when the query was parsed.
-            (From::Row(_), _) => {}
+            From::Updated { millis, row } => {
+                select.push(" AND (updated_ms, row)").push(before).push("(").push_bind(millis);
+                select.push(", ").push_bind(row).push(")");
+            }
         }
-        let direction = |descending: &bool| if *descending { " DESC" } else { " ASC" };
         match &query.sort {
-            Sort::Created { descending } => drop(select.push(" ORDER BY row").push(direction(descending))),
-            Sort::Updated { descending } => {
-                let direction = direction(descending);
-                select.push(" ORDER BY updated_ms").push(direction).push(", row").push(direction);
-            }
-            Sort::Field { name, descending } => {
-                let direction = direction(descending);
-                select
-                    .push(" ORDER BY fields ->> ")
-                    .push_bind(path(name))
-                    .push(direction)
-                    .push(", row")
-                    .push(direction);
+            Sort::Created { .. } => {}
+            Sort::Updated { .. } => drop(select.push(" ORDER BY updated_ms").push(direction)),
+            Sort::Id { .. } => drop(select.push(" ORDER BY id").push(direction)),
+            Sort::Field { name, .. } => {
+                select.push(" ORDER BY fields ->> ").push_bind(path(name)).push(direction);
             }
         }
+        select.push(if matches!(query.sort, Sort::Created { .. }) { " ORDER BY row" } else { ", row" }).push(direction);
         select.push(" LIMIT ").push_bind(i64::from(query.limit) + 1).push(" OFFSET ").push_bind(i64::from(offset));
-        let rows = select.build().fetch_all(&self.pool).await.map_err(failed("list"))?;
-        let mut records = rows.iter().map(record).collect::<Result<Vec<_>>>()?;
-        let more = records.len() > query.limit as usize;
-        records.truncate(query.limit as usize);
-        let next = match (&query.sort, records.last()) {
-            (Sort::Created { .. }, Some((row, _))) => From::Row(*row),
-            _ => From::Offset(offset.saturating_add(query.limit)),
-        };
-        Ok((records.into_iter().map(|(_, record)| record).collect(), more.then(|| next.to_cursor())))
+        let mut rows = select.build().fetch(&self.pool);
+        let (mut records, mut bytes, mut last, mut next) = (Vec::new(), 0, None, None);
+        while let Some(row) = rows.try_next().await.map_err(failed("list"))? {
+            let size = row.get::<&str, _>("fields").len();
+            if records.len() == query.limit as usize || (!records.is_empty() && bytes + size > MAX_PAGE_BYTES) {
+                next = last;
+                break;
+            }
+            bytes += size;
+            let (number, record) = record(&row)?;
+            records.push(record);
+            last = Some(match query.sort {
+                Sort::Updated { .. } => From::Updated { millis: row.get("updated_ms"), row: number },
+                _ => From::Row(number),
+            });
+        }
+        Ok((records, next.map(From::to_cursor)))
     }
 
     /// `None` if there is no such record.
@@ -221,10 +235,31 @@ impl Store {
 
 /// The records of an entity that were not deleted; conditions are to be added.
 fn select(scope: &Scope, entity: &str) -> QueryBuilder<Sqlite> {
-    let mut select = QueryBuilder::new("SELECT row, id, fields, created_ms, updated_ms FROM entities WHERE app = ");
-    select.push_bind(scope.app.to_string()).push(" AND environment = ").push_bind(scope.environment.as_str());
-    select.push(" AND entity = ").push_bind(entity.to_owned()).push(" AND deleted_ms IS NULL");
+    let mut select =
+        QueryBuilder::new("SELECT row, id, fields, created_ms, updated_ms FROM entities WHERE deleted_ms IS NULL");
+    push_owner(&mut select, scope, entity);
     select
+}
+
+/// Whose it is.
+fn push_owner(select: &mut QueryBuilder<Sqlite>, scope: &Scope, entity: &str) {
+    select.push(" AND app = ").push_bind(scope.app.to_string());
+    select.push(" AND environment = ").push_bind(scope.environment.as_str());
+    select.push(" AND entity = ").push_bind(entity.to_owned());
+}
+
+/// What orders a row among the others, as SQLite's `ORDER BY` does: without a value before those with one.
+fn push_place(select: &mut QueryBuilder<Sqlite>, sort: &Sort) {
+    match sort {
+        Sort::Created { .. } => {}
+        Sort::Updated { .. } => drop(select.push("updated_ms, ")),
+        Sort::Id { .. } => drop(select.push("id, ")),
+        Sort::Field { name, .. } => {
+            select.push("fields ->> ").push_bind(path(name)).push(" IS NOT NULL, coalesce(fields ->> ");
+            select.push_bind(path(name)).push(", 0), ");
+        }
+    }
+    select.push("row");
 }
 
 /// A field has a value: as text, as a number of whatever form, as `true`, `false` or `null`; or it is the record's id.
@@ -246,11 +281,17 @@ fn push_filter(select: &mut QueryBuilder<Sqlite>, name: &str, value: &str) {
             select.push(" OR json_type(fields, ").push_bind(field.clone()).push(") IS NULL");
         }
         _ => {
+            let whole = value.parse::<i64>().ok();
             if let Some(number) = value.parse::<f64>().ok().filter(|n| n.is_finite()) {
                 kind(select.push(" OR ("), "'integer'");
                 kind(select.push(" OR "), "'real'");
                 // Beside `AND`, the two above belong together.
-                select.push(") AND fields ->> ").push_bind(field.clone()).push(" = ").push_bind(number);
+                select.push(") AND fields ->> ").push_bind(field.clone()).push(" = ");
+                // Whole numbers stay whole: as a float, one beyond 2^53 would be another.
+                match whole {
+                    Some(whole) => select.push_bind(whole),
+                    None => select.push_bind(number),
+                };
             }
         }
     }

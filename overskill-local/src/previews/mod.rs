@@ -2,6 +2,7 @@
 
 mod room;
 
+use room::Turn;
 pub(crate) use room::{Cut, Hot, Room, Viewer};
 
 use crate::{
@@ -78,7 +79,7 @@ impl LocalPreviewHost {
         let known = fs::read_dir(&host.0.folder).map_err(|e| disk::failed("the open previews could not be read", e))?;
         for entry in known.flatten() {
             if let Some(scope) = entry.file_name().to_str().and_then(|label| Scope::from_host_label(label).ok()) {
-                host.room_or_new(&scope);
+                host.room_or_new(&scope).remembered();
             }
         }
         Ok(host)
@@ -168,6 +169,30 @@ impl Inner {
     }
 }
 
+/// A room that is being opened. If that fails, or whoever asked does not wait for it, a room that was not there before is
+/// none: else it would be prepared for ever before the eyes of who looks.
+struct Opening<'a> {
+    host: &'a Inner,
+    scope: &'a Scope,
+    turn: Option<Turn<'a>>,
+}
+
+impl<'a> Opening<'a> {
+    fn get(&self) -> &Turn<'a> {
+        self.turn.as_ref().expect("it is taken when this is dropped")
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        if let Some(turn) = self.turn.take_if(|turn| turn.is_unused()) {
+            self.host.rooms.lock().expect("nobody panics with this lock").remove(self.scope);
+            self.host.wanted.lock().expect("nobody panics with this lock").remove(self.scope);
+            turn.close();
+        }
+    }
+}
+
 impl fmt::Debug for LocalPreviewHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rooms = self.0.rooms.lock().expect("nobody panics with this lock").len();
@@ -198,15 +223,19 @@ impl PreviewHost for LocalPreviewHost {
         loop {
             let room = self.room_or_new(scope);
             let Some(turn) = room.turn().await else { continue }; // it was closed meanwhile
+            let turn = Opening { host: &self.0, scope, turn: Some(turn) };
             let is_new = room.shown().is_none();
             let progress = if is_new { self.0.progress_of(scope, snapshot) } else { Progress::discard() };
-            let position = turn.open(&self.0.engine, scope, snapshot, env, &progress).await;
+            let position = turn.get().open(&self.0.engine, scope, snapshot, env, &progress).await;
             let position = position.map_err(|e| {
                 progress.fail(&e);
                 self.failed(e, "open", scope)
             })?;
-            if is_new {
+            if !room.is_remembered() {
                 self.0.remember(scope).await?;
+                room.remembered();
+            }
+            if is_new {
                 progress.complete("The preview is open.");
             }
             return Ok(self.preview(scope, position));

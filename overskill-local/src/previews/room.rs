@@ -1,9 +1,7 @@
 //! One preview: what it shows, and who looks.
 
 use overskill_build::preview::{AppPreview, CatchUp, HotMessage, PreviewEngine};
-use overskill_core::{
-    Changes, EnvRevision, EnvSnapshot, Progress, Result, Scope, Secret, Snapshot, StreamPosition, Update,
-};
+use overskill_core::{Changes, EnvSnapshot, Progress, Result, Scope, Secret, Snapshot, StreamPosition, Update};
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,18 +17,12 @@ pub(crate) struct Room {
     token: Secret,
     /// Whose turn it is to change what is shown; true once the room was closed.
     turn: tokio::sync::Mutex<bool>,
-    shown: Mutex<Option<Shown>>,
+    shown: Mutex<Option<Arc<AppPreview>>>,
     wanted: AtomicBool,
+    /// Whether it is known after a restart.
+    remembered: AtomicBool,
     viewers: Mutex<Vec<Arc<Seat>>>,
     next_seat: AtomicU64,
-}
-
-#[derive(Clone, Debug)]
-struct Shown {
-    app: Arc<AppPreview>,
-    /// What `app` was made of, for when only the variables change.
-    sources: Snapshot,
-    env: EnvRevision,
 }
 
 /// A message on its way to viewers; its text is shared by all of them.
@@ -73,6 +65,7 @@ impl Room {
             turn: tokio::sync::Mutex::new(false),
             shown: Mutex::default(),
             wanted: AtomicBool::new(false),
+            remembered: AtomicBool::new(false),
             viewers: Mutex::default(),
             next_seat: AtomicU64::new(0),
         }
@@ -80,7 +73,7 @@ impl Room {
 
     /// What it shows, if it has sources.
     pub(crate) fn shown(&self) -> Option<Arc<AppPreview>> {
-        Some(self.shown.lock().expect("nobody panics with this lock").as_ref()?.app.clone())
+        self.shown.lock().expect("nobody panics with this lock").clone()
     }
 
     /// What a page's socket has to show.
@@ -99,6 +92,14 @@ impl Room {
 
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn remembered(&self) {
+        self.remembered.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_remembered(&self) -> bool {
+        self.remembered.load(Ordering::Relaxed)
     }
 
     /// Waits for a turn; `None` once the room was closed.
@@ -163,23 +164,19 @@ impl Turn<'_> {
         env: &EnvSnapshot,
         progress: &Progress,
     ) -> Result<StreamPosition> {
-        let shown = self.room.shown.lock().expect("nobody panics with this lock").clone();
-        let Some(Shown { app, sources, env: revision }) = shown else {
+        let Some(app) = self.room.shown() else {
             let app = Arc::new(engine.open(scope, snapshot, env, progress).await?);
             let position = app.position();
-            self.show(Shown { app, sources: snapshot.clone(), env: env.revision });
+            *self.room.shown.lock().expect("nobody panics with this lock") = Some(app);
             self.room.wanted.store(false, Ordering::Relaxed);
             return Ok(position);
         };
         let is_newer = snapshot.position.behind(app.position()).is_none();
-        if !is_newer && revision == env.revision {
-            return Ok(app.position());
-        }
-        // Sources that are older than those shown leave those shown; only the variables are taken.
-        let sources = if is_newer { snapshot.clone() } else { sources };
-        let messages = app.replace(&sources, env).await?;
+        // Sources that are older than those shown leave those shown; only the variables are taken. Where nothing differs,
+        // packages that could not be had are tried again.
+        let messages =
+            if is_newer { app.replace(snapshot, env).await? } else { app.replace(&app.sources(), env).await? };
         let position = app.position();
-        self.show(Shown { app, sources, env: env.revision });
         self.room.tell(messages);
         Ok(position)
     }
@@ -194,15 +191,16 @@ impl Turn<'_> {
         }
         Ok(match app.apply(base, next, changes).await? {
             Some(messages) => {
-                if let Some(shown) = &mut *self.room.shown.lock().expect("nobody panics with this lock") {
-                    changes.apply_to(&mut shown.sources.files);
-                    shown.sources.position = next;
-                }
                 self.room.tell(messages);
                 Update::Applied
             }
             None => Update::Missed { have: Some(app.position()) },
         })
+    }
+
+    /// Whether it shows nothing and never did.
+    pub(super) fn is_unused(&self) -> bool {
+        self.room.shown().is_none() && !self.room.is_remembered()
     }
 
     /// Lets everybody go.
@@ -213,10 +211,6 @@ impl Turn<'_> {
             seat.cut(Cut::Closed);
             metrics::gauge!(crate::instruments::VIEWERS).decrement(1);
         }
-    }
-
-    fn show(&self, shown: Shown) {
-        *self.room.shown.lock().expect("nobody panics with this lock") = Some(shown);
     }
 }
 

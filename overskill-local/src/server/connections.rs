@@ -35,6 +35,15 @@ impl Closing {
     }
 }
 
+/// Tells sockets that it is over: they are tasks of their own, and would outlive a future that is dropped.
+struct Over<'a>(&'a watch::Sender<bool>);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
 /// Serves until `shutdown` ends; then takes no more connections, ends those that are idle, sends sockets a close frame, and
 /// waits at most `drain` for requests that are under way.
 ///
@@ -48,6 +57,7 @@ pub(crate) async fn serve(
     clock: &dyn Clock,
 ) {
     let mut shutdown = pin!(shutdown);
+    let over = Over(closing);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -65,7 +75,7 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
-    closing.send_replace(true);
+    drop(over);
     let drained = async {
         while connections.join_next().await.is_some() {}
         // Sockets left their connections, and hold a receiver each.

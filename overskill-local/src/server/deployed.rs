@@ -73,8 +73,8 @@ fn matches(header: &str, tag: &str) -> bool {
 
 /// Whether a build put the hash of the contents into the name, as Vite does: `assets/index-BqX3kJ2a.js`.
 ///
-/// A name like `assets/photo-Overview.png` is not mistaken for one. A hash that looks like a word is: it is only asked for
-/// again.
+/// A name like `assets/photo-Section1.png` must not be mistaken for one: a browser would keep it for a year. A hash that looks
+/// like a word may be mistaken: it is only asked for again.
 fn is_hashed(path: &FilePath) -> bool {
     let Some((stem, _)) = path.as_str().strip_prefix("assets/").and_then(|name| name.rsplit_once('.')) else {
         return false;
@@ -82,10 +82,18 @@ fn is_hashed(path: &FilePath) -> bool {
     let bytes = stem.as_bytes();
     let Some(at) = bytes.len().checked_sub(8).filter(|at| *at > 0) else { return false };
     let hash = &bytes[at..];
+    // Words, years and counters stand in runs; the letters and digits of a hash alternate.
+    let kind = |b: u8| match b {
+        b'a'..=b'z' => 0,
+        b'A'..=b'Z' => 1,
+        b'0'..=b'9' => 2,
+        _ => 3,
+    };
+    let turns = hash.windows(2).filter(|pair| kind(pair[0]) != kind(pair[1])).count();
     matches!(bytes[at - 1], b'-' | b'.')
         && hash.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-        && hash.iter().any(u8::is_ascii_alphabetic)
-        && hash[1..].iter().any(|b| b.is_ascii_uppercase() || b.is_ascii_digit())
+        && hash.iter().any(u8::is_ascii_digit)
+        && turns >= 3
 }
 
 /// The media type of a file, by its name.
@@ -109,6 +117,9 @@ mod tests {
             "index.html",
             "assets/1.js",
             "assets/photo-Overview.png",
+            "assets/photo-Section1.png",
+            "assets/avatar-profile2.jpg",
+            "assets/icon-MyNewApp.svg",
             "assets/date-formatter.js",
             "assets/logo-20250101.png",
             "index-BqX3kJ2a.js",

@@ -38,18 +38,20 @@ pub(super) fn site(headers: &HeaderMap, uri: &Uri, domains: &[String], port: u16
     if matches!(name.as_str(), "127.0.0.1" | "[::1]") {
         return Ok(Site::List);
     }
-    for domain in domains {
-        if name == *domain {
-            return Ok(Site::List);
-        }
-        if let Some(label) = name.strip_suffix(domain.as_str()).and_then(|rest| rest.strip_suffix('.')) {
-            return Ok(match Scope::from_host_label(label) {
-                Ok(scope) => Site::App(scope),
-                Err(e) => Site::NoApp(e.to_string()),
-            });
-        }
+    // Of a domain within another, the longer is meant: `dev.box.lan` is no app of `box.lan`.
+    let label = |domain: &String| {
+        let rest = name.strip_suffix(domain.as_str())?;
+        if rest.is_empty() { Some(None) } else { rest.strip_suffix('.').map(Some) }
+    };
+    let ours = domains.iter().filter_map(|domain| Some((domain.len(), label(domain)?)));
+    match ours.max_by_key(|(length, _)| *length) {
+        None => Err(Foreign::Host),
+        Some((_, None)) => Ok(Site::List),
+        Some((_, Some(label))) => Ok(match Scope::from_host_label(label) {
+            Ok(scope) => Site::App(scope),
+            Err(e) => Site::NoApp(e.to_string()),
+        }),
     }
-    Err(Foreign::Host)
 }
 
 fn host(headers: &HeaderMap) -> Result<&str, Foreign> {
@@ -154,6 +156,20 @@ mod tests {
         for host in ["localhost:", "localhost:+4310", "localhost:4310:1", "[::1", "[::1]x:4310", "localhost:99999"] {
             assert_eq!(asked(host), Err(Foreign::Malformed), "{host}");
         }
+    }
+
+    #[test]
+    fn a_domain_within_another_has_apps_of_its_own() {
+        let domains = ["localhost".into(), "box.lan".into(), "dev.box.lan".into()];
+        let asked = |host: &'static str| {
+            let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
+            site(&headers, &Uri::from_static("/"), &domains, 4310)
+        };
+        assert_eq!(asked("dev.box.lan:4310"), Ok(Site::List));
+        assert_eq!(asked("todo42.dev.box.lan:4310"), Ok(app(Environment::Production)));
+        assert_eq!(asked("todo42.box.lan:4310"), Ok(app(Environment::Production)));
+        assert_eq!(asked("todo42.localhost.:4310"), Err(Foreign::Host), "a name with a root dot is not ours");
+        assert!(!matches!(asked("x@todo42.localhost:4310"), Ok(Site::App(_))), "user info is no part of a host");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use overskill_core::{
 };
 use record::{Asset, Site, Version};
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
     io::{Read as _, Seek as _, SeekFrom},
     path::PathBuf,
@@ -191,20 +191,30 @@ impl Inner {
     fn change<T>(&self, scope: &Scope, act: impl FnOnce(&mut Site) -> Result<T>) -> Result<T> {
         let slot = self.slot(scope);
         let mut slot = slot.lock().expect("nobody panics with this lock");
-        let before = self.load(scope, &mut slot)?;
-        let mut site = (*before).clone();
+        let mut site = (*self.load(scope, &mut slot)?).clone();
         let done = act(&mut site)?;
         // What the disk holds after a failure is read anew.
         *slot = None;
         disk::replace_json(&self.record(scope), &site)?;
-        for unused in before.artifacts().difference(&site.artifacts()) {
-            // The record is right whether or not this gets done.
-            if let Err(e) = disk::remove(&self.pack(scope, *unused)) {
+        self.tidy(scope, &site);
+        *slot = Some(Arc::new(site));
+        Ok(done)
+    }
+
+    /// Removes what no version needs: of versions that are gone, and of changes that a crash cut off. The record is right
+    /// whether or not this gets done. The caller holds the scope's lock: nobody else is writing a pack.
+    fn tidy(&self, scope: &Scope, site: &Site) {
+        let needed: BTreeSet<_> = site.artifacts().into_iter().map(|digest| format!("{digest}.pack")).collect();
+        for entry in fs::read_dir(self.site_folder(scope)).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let is_ours = path.extension().is_some_and(|ending| ending == "pack" || ending == "new");
+            if is_ours
+                && !name.to_str().is_some_and(|name| needed.contains(name))
+                && let Err(e) = disk::remove(&path)
+            {
                 tracing::warn!(%scope, error = %e, "an artifact that nothing needs any more was left on disk");
             }
         }
-        *slot = Some(Arc::new(site));
-        Ok(done)
     }
 
     fn asset(&self, scope: &Scope, version: &Version, asset: Asset) -> Result<Bytes> {

@@ -22,8 +22,8 @@ use tokio::sync::Notify;
 /// How long files that do not fit together yet are waited for.
 const SETTLE_WITHIN: Duration = Duration::from_millis(20);
 
-/// How often the waiting looks again.
-const SETTLE_STEP: Duration = Duration::from_millis(4);
+/// How long an emptied file may take to be written again, as some editors do it: as long as Vite waits for it.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(100);
 
 /// How often everything is looked through where the system does not tell.
 const POLL_EVERY: Duration = Duration::from_millis(500);
@@ -63,8 +63,10 @@ struct Dirty {
 #[derive(Default)]
 struct Marked {
     paths: BTreeSet<PathBuf>,
-    /// Something was missed: everything has to be looked at.
+    /// Everything has to be looked at.
     all: bool,
+    /// Something was missed: everything has to be read, as a file's time and size may be those of before.
+    missed: bool,
 }
 
 impl FolderWatcher {
@@ -89,7 +91,7 @@ impl FolderWatcher {
             let mut state = State { tree, watcher, watched: BTreeSet::new(), pending: BTreeMap::new() };
             // Watched first, then read: what changes in between is read twice rather than missed.
             let folders = state.tree.folders()?;
-            state.watch(&folders);
+            state.watch(&folders, &[]);
             state.tree.rescan()?;
             let contents = state.tree.contents();
             Ok((state, contents))
@@ -103,12 +105,7 @@ impl FolderWatcher {
     pub async fn next(&mut self) -> Result<Changes> {
         loop {
             if self.collect().await? {
-                let mut waited = Duration::ZERO;
-                while waited < SETTLE_WITHIN && !self.is_settled() {
-                    self.clock.sleep(SETTLE_STEP).await;
-                    waited += SETTLE_STEP;
-                    self.collect().await?;
-                }
+                self.settle().await?;
                 let mut state = self.state.lock().expect("nobody panics with this lock");
                 let changes: Changes = std::mem::take(&mut state.pending).into_iter().collect();
                 if !changes.is_empty() {
@@ -116,6 +113,25 @@ impl FolderWatcher {
                 }
             }
             self.told().await;
+        }
+    }
+
+    /// Waits for the rest of what is being written: most often a file that was just emptied, whose text is already on its way.
+    async fn settle(&self) -> Result<()> {
+        if self.is_settled() {
+            return Ok(());
+        }
+        let mut over = self.clock.sleep(self.patience());
+        loop {
+            tokio::select! {
+                () = &mut over => return self.collect().await.map(drop),
+                () = self.dirty.told.notified() => {
+                    self.collect().await?;
+                    if self.is_settled() {
+                        return Ok(());
+                    }
+                }
+            }
         }
     }
 
@@ -145,28 +161,35 @@ impl FolderWatcher {
         blocking(move || {
             let mut state = state.lock().expect("nobody panics with this lock");
             let marked = std::mem::take(&mut *dirty.paths.lock().expect("nobody panics with this lock"));
-            let found = if marked.all {
-                state.tree.rescan()?
+            let root = state.tree.root().to_owned();
+            let told = marked.paths.iter().filter(|path| path.is_dir()).map(PathBuf::as_path);
+            let again: Vec<_> = if marked.missed { vec![root.as_path()] } else { told.collect() };
+            if marked.missed {
+                state.found(&root)?;
+            } else if marked.all {
+                let found = state.tree.rescan()?;
+                state.pending.extend(found);
             } else {
-                let mut found = Vec::new();
                 for path in &marked.paths {
-                    found.extend(state.tree.look(path)?);
-                }
-                found
-            };
-            if marked.all || marked.paths.iter().any(|path| path.is_dir()) {
-                let folders = state.tree.folders()?;
-                let fresh = state.watch(&folders);
-                // Written while the folder was not watched yet.
-                for folder in fresh {
-                    let more = state.tree.look(&folder)?;
-                    state.pending.extend(more);
+                    state.found(path)?;
                 }
             }
-            state.pending.extend(found);
+            if marked.all || !again.is_empty() {
+                let folders = state.tree.folders()?;
+                // Written while the folder was not watched yet; read after what is above, so that the newer counts.
+                for folder in state.watch(&folders, &again) {
+                    state.found(&folder)?;
+                }
+            }
             Ok(!state.pending.is_empty())
         })
         .await
+    }
+
+    /// How long to wait at most for the rest of what is pending.
+    fn patience(&self) -> Duration {
+        let state = self.state.lock().expect("nobody panics with this lock");
+        if settle::is_emptied(&state.pending) { WRITTEN_WITHIN } else { SETTLE_WITHIN }
     }
 
     fn is_settled(&self) -> bool {
@@ -176,12 +199,20 @@ impl FolderWatcher {
 }
 
 impl State {
-    /// Watches these folders and no others, and says which are new.
-    fn watch(&mut self, folders: &BTreeSet<PathBuf>) -> Vec<PathBuf> {
+    /// Reads what is at or under a path, for the next to be told.
+    fn found(&mut self, path: &Path) -> Result<()> {
+        let found = self.tree.look(path)?;
+        self.pending.extend(found);
+        Ok(())
+    }
+
+    /// Watches these folders and no others, and says which are new. What is at or under `again` may be another folder than
+    /// the one that was watched under its name: it was removed and made anew.
+    fn watch(&mut self, folders: &BTreeSet<PathBuf>, again: &[&Path]) -> Vec<PathBuf> {
         let Some(watcher) = &mut self.watcher else { return Vec::new() };
         let mut fresh = Vec::new();
         for folder in folders {
-            if self.watched.contains(folder) {
+            if self.watched.contains(folder) && !again.iter().any(|at| folder.starts_with(at)) {
                 continue;
             }
             match watcher.watch(folder, RecursiveMode::NonRecursive) {
@@ -210,11 +241,11 @@ impl Dirty {
             {
                 return;
             }
-            Ok(event) if event.need_rescan() => marked.all = true,
+            Ok(event) if event.need_rescan() => marked.missed = true,
             Ok(event) => marked.paths.extend(event.paths),
             Err(e) => {
                 tracing::debug!(error = %e, "the system missed changes");
-                marked.all = true;
+                marked.missed = true;
             }
         }
         drop(marked);

@@ -116,6 +116,14 @@ impl Tree {
 
     fn look_under(&mut self, start: &Path, always_read: bool) -> Result<Vec<(FilePath, Change)>> {
         let (mut changes, mut seen, mut queue) = (Vec::new(), BTreeSet::new(), vec![start.to_owned()]);
+        let relative = self.relative(start);
+        // What has no UTF-8 name was never a file of the app, and nothing is under it.
+        let under = |path: &str| match relative.as_deref() {
+            None => false,
+            Some("") => true,
+            Some(relative) => path.strip_prefix(relative).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        };
+        self.skipped.retain(|path, _| !under(path)); // what is still left out is named again
         while let Some(at) = queue.pop() {
             // The root itself may be a link: it was resolved.
             let Ok(kind) = fs::symlink_metadata(&at).map(|m| m.file_type()) else { continue };
@@ -136,17 +144,12 @@ impl Tree {
             }
         }
         // What was known at or under the start and is not there any more.
-        let relative = self.relative(start).unwrap_or_default();
-        let under = |path: &str| {
-            relative.is_empty() || path == relative || path.strip_prefix(&relative).is_some_and(|r| r.starts_with('/'))
-        };
         let gone: Vec<_> = self.files.keys().filter(|p| under(p.as_str()) && !seen.contains(*p)).cloned().collect();
         for path in gone {
             self.files.remove(&path);
             self.stamps.remove(&path);
             changes.push((path, Change::Delete));
         }
-        self.skipped.retain(|path, _| !under(path) || self.root.join(path).symlink_metadata().is_ok());
         Ok(changes)
     }
 
@@ -197,7 +200,8 @@ impl Tree {
 
     fn file_path(&mut self, at: &Path) -> Option<FilePath> {
         let Some(relative) = self.relative(at) else {
-            self.skipped.insert(at.to_string_lossy().into_owned(), "its name is not UTF-8: rename it".into());
+            let shown = at.strip_prefix(&self.root).unwrap_or(at).to_string_lossy().into_owned();
+            self.skipped.insert(shown, "its name is not UTF-8: rename it".into());
             return None;
         };
         match FilePath::parse(&relative) {

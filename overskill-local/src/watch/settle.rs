@@ -16,10 +16,14 @@ pub(super) fn is_settled(
     pending.iter().all(|(path, change)| match change {
         // Half of a rename, or of "write anew, then replace".
         Change::Delete => false,
-        // Emptied before it is written.
         Change::Put(file) if file.size_bytes() == 0 => false,
         Change::Put(file) => fits(compiler, files, path, file),
     })
+}
+
+/// Whether a file was emptied: most likely before it is written.
+pub(super) fn is_emptied(pending: &BTreeMap<FilePath, Change>) -> bool {
+    pending.values().any(|change| matches!(change, Change::Put(file) if file.size_bytes() == 0))
 }
 
 fn fits(compiler: &Compiler, files: &BTreeMap<FilePath, AppFile>, path: &FilePath, file: &AppFile) -> bool {

@@ -46,6 +46,11 @@ pub fn engine() -> PreviewEngine {
     ENGINE.get_or_init(|| PreviewEngine::new(Compiler::new(CompilerOptions::development()), NoPackages)).clone()
 }
 
+/// With other packages.
+pub fn engine_with(packages: impl DependencyResolver) -> PreviewEngine {
+    PreviewEngine::new(Compiler::new(CompilerOptions::development()), packages)
+}
+
 /// A server that runs.
 pub struct Running {
     pub backends: LocalBackends,
@@ -62,15 +67,32 @@ impl Running {
     }
 
     pub async fn with(options: LocalOptions) -> Self {
+        Self::with_engine(options, engine()).await
+    }
+
+    pub async fn with_engine(options: LocalOptions, engine: PreviewEngine) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut running = Self::again(folder.path(), options).await;
+        let mut running = Self::begun(folder.path(), options.port(0), engine).await;
         running.folder = Some(folder);
         running
     }
 
     /// In a folder that may have been used before.
     pub async fn again(folder: &Path, options: LocalOptions) -> Self {
-        let backends = LocalBackends::start(folder, engine(), options.port(0)).await.unwrap();
+        Self::begun(folder, options.port(0), engine()).await
+    }
+
+    /// Stops, and starts again at the same address.
+    pub async fn restarted(self) -> Self {
+        let port = self.port;
+        let folder = self.stopped().await.unwrap();
+        let mut running = Self::begun(folder.path(), LocalOptions::new().port(port), engine()).await;
+        running.folder = Some(folder);
+        running
+    }
+
+    async fn begun(folder: &Path, options: LocalOptions, engine: PreviewEngine) -> Self {
+        let backends = LocalBackends::start(folder, engine, options).await.unwrap();
         let (stop, stopped) = oneshot::channel();
         let server = backends.clone();
         let ended = tokio::spawn(async move {

@@ -93,6 +93,38 @@ pub(super) fn compile(
     })
 }
 
+/// What the parser, the transformer and the printer do by themselves with the same options: code and its source map. The
+/// benchmarks set [`compile`] against it.
+#[cfg(feature = "bare-peer")]
+pub(super) fn bare(path: &str, source: &str, dialect: Dialect, options: &CompilerOptions) -> Option<(String, String)> {
+    let allocator = Allocator::default();
+    let source_type = match dialect {
+        Dialect::JavaScript | Dialect::Jsx => SourceType::jsx().with_module(true),
+        Dialect::TypeScript => SourceType::ts(),
+        Dialect::Tsx => SourceType::tsx(),
+    };
+    let parse = ParseOptions { preserve_parens: false, ..ParseOptions::default() };
+    let parsed = Parser::new(&allocator, source, source_type).with_options(parse).parse();
+    let mut program = parsed.program;
+    let semantic = SemanticBuilder::new()
+        .with_check_syntax_error(true)
+        .with_excess_capacity(2.0)
+        .with_enum_eval(true)
+        .build(&program);
+    if !parsed.diagnostics.is_empty() || !semantic.diagnostics.is_empty() {
+        return None;
+    }
+    let transform = transform_options(source, dialect, options);
+    let transformed = Transformer::new(&allocator, Path::new(path), &transform)
+        .build_with_scoping(semantic.semantic.into_scoping(), &mut program);
+    if !transformed.diagnostics.is_empty() {
+        return None;
+    }
+    let codegen = CodegenOptions { source_map_path: Some(path.into()), ..CodegenOptions::default() };
+    let generated = Codegen::new().with_options(codegen).build(&program);
+    Some((generated.code, generated.map?.to_json_string()))
+}
+
 fn transform_options(source: &str, dialect: Dialect, options: &CompilerOptions) -> TransformOptions {
     let development = options.mode == Mode::Development;
     let jsx_here = match dialect {

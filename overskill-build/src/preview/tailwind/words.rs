@@ -114,6 +114,10 @@ fn words(source: &str) -> BTreeSet<&str> {
 /// The class in a piece of source text, if it can be one.
 fn word(piece: &str) -> Option<&str> {
     let mut word = piece.trim_start_matches(['{', '(', ',', '<']);
+    // What is left after taking marks off its end one by one would still be too long.
+    if word.len() > 2 * LONGEST_WORD {
+        return None;
+    }
     loop {
         let shorter = word.trim_end_matches([',', ';', ':', '}', '>', '<', '.']);
         // Those of the class itself have a partner.
@@ -250,5 +254,12 @@ mod tests {
         assert!(cache.bytes <= MOST_CACHED_BYTES);
         assert_eq!(cache.by_digest.len(), 3);
         assert!(cache.by_digest.contains_key(&Digest::of(&[9])));
+    }
+
+    #[test]
+    fn a_line_of_nothing_but_marks_is_not_counted_again_for_each() {
+        let begun = std::time::Instant::now();
+        assert!(words(&format!("a{}", ")".repeat(1 << 20))).is_empty());
+        assert!(begun.elapsed().as_secs() < 10);
     }
 }

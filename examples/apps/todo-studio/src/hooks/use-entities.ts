@@ -5,7 +5,7 @@ export interface SharedNote {
   title: string;
 }
 
-const TYPE = "note";
+const TYPE = "Note";
 const KEY = ["entities", TYPE];
 
 /** Nothing is fetched until `enabled`: the app has to start without a backend. */

@@ -1,9 +1,5 @@
-/** One record of the app's own data service. */
-export interface Entity<T> {
-  id: string;
-  entity_type: string;
-  data: T;
-}
+/** One record of the app's own data service: what was stored, and what the service adds. */
+export type Entity<T> = T & { id: string; created_at: string; updated_at: string };
 
 export class ApiError extends Error {
   readonly status: number;
@@ -41,12 +37,12 @@ async function request(path: string, init?: RequestInit): Promise<unknown> {
 }
 
 export async function listEntities<T>(type: string): Promise<Entity<T>[]> {
-  const body = await request(`?${new URLSearchParams({ entity_type: type })}`);
-  if (!Array.isArray(body)) throw new ApiError("The data service sent something that is not a list.", 200);
-  return body as Entity<T>[];
+  const body = (await request(`/${type}`)) as { items?: Entity<T>[] };
+  if (!Array.isArray(body.items)) throw new ApiError("The data service sent something that is not a list.", 200);
+  return body.items;
 }
 
 export async function createEntity<T>(type: string, data: T): Promise<Entity<T>> {
-  const body = await request("", { method: "POST", body: JSON.stringify({ entity_type: type, data }) });
+  const body = await request(`/${type}`, { method: "POST", body: JSON.stringify(data) });
   return body as Entity<T>;
 }

@@ -160,7 +160,7 @@ function SharedTab() {
             {notes.data.length === 0 && <EmptyState title="No notes yet" description="Write the first one below." />}
             <ul className="list-inside list-disc space-y-1 text-sm">
               {notes.data.map((note) => (
-                <li key={note.id}>{note.data.title}</li>
+                <li key={note.id}>{note.title}</li>
               ))}
             </ul>
             <form
