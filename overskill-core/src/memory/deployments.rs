@@ -130,7 +130,8 @@ impl Records {
         if let Some(before) = deployment.due {
             self.due.remove(&(before, *id));
         }
-        deployment.due = due.or_else(|| deployment.end.is_none().then_some(*now));
+        let before = deployment.due.filter(|before| before <= now);
+        deployment.due = due.or_else(|| deployment.end.is_none().then_some(before.unwrap_or(*now)));
         self.due.extend(deployment.due.map(|due| (due, *id)));
         self.scopes.entry(scope.clone()).or_default().deployments.insert(*id);
         Ok(Committed { seq, lease: leased })

@@ -417,8 +417,8 @@ pub trait DeploymentStore: Debug + Send + Sync + 'static {
     /// Deployments that nobody drives at `now` and that somebody should look at, at most `limit`, those first that have been
     /// due longest.
     ///
-    /// Due is what its last commit [said](Commit::due): without a word of it, a deployment that has not ended is due since
-    /// that commit, and one that has ended is not.
+    /// Due is what its last commit [said](Commit::due). Without a word of it, a deployment that has ended is not due; one that
+    /// has not is, since that commit or, if it was due already, since then.
     async fn pending(&self, now: Timestamp, limit: NonZeroU32) -> Result<Vec<DeploymentSummary>>;
 
     /// Deployments of a scope, newest first, at most `limit`, older than `before`.

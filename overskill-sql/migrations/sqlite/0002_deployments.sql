@@ -6,11 +6,13 @@ CREATE TABLE deployments (
     -- How many events it has.
     seq INTEGER NOT NULL,
     -- How it ended, as JSON.
-    ended TEXT
+    ended TEXT,
+    -- Since when somebody should look at it; null for never.
+    due_ms INTEGER
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX deployments_by_scope ON deployments (app, environment, id);
-CREATE INDEX deployments_open ON deployments (id) WHERE ended IS NULL;
+CREATE INDEX deployments_due ON deployments (due_ms, id) WHERE due_ms IS NOT NULL;
 
 -- What happened in each, as JSON. Rows are only ever added.
 CREATE TABLE deployment_events (

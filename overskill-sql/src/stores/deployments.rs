@@ -107,13 +107,15 @@ impl DeploymentStore for Deployments {
         run("pending", || async {
             let sql = concat!(
                 "SELECT id, app, environment, seq, ended FROM deployments
-                 WHERE ended IS NULL AND NOT EXISTS (
+                 WHERE due_ms <= ",
+                later!("$1"),
+                " AND NOT EXISTS (
                      SELECT 1 FROM deployment_leases
                      WHERE deployment_leases.app = deployments.app
                        AND deployment_leases.environment = deployments.environment
                        AND deployment_leases.deployment = deployments.id AND expires_ms > ",
                 later!("$1"),
-                ") ORDER BY id LIMIT $2"
+                ") ORDER BY due_ms, id LIMIT $2"
             );
             let mut reader = self.db.reader().await?;
             let found = query_as(sql).bind(now.as_unix_millis()).bind(i64::from(limit.get()));
@@ -204,9 +206,12 @@ impl<'a> Plan<'a> {
     /// Creates the deployment or moves it on, if it is as expected, and says when that is.
     async fn advance(&self, tx: &mut Connection) -> Result<Timestamp, Fault> {
         let sql = concat!(
-            "INSERT INTO deployments (id, app, environment, seq, ended)
-             SELECT $1, $2, $3, $4, $5 WHERE $6 = 0 OR EXISTS (SELECT 1 FROM deployments WHERE id = $1)
-             ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, ended = coalesce(deployments.ended, excluded.ended)
+            "INSERT INTO deployments (id, app, environment, seq, ended, due_ms)
+             SELECT $1, $2, $3, $4, $5, CASE WHEN $9 IS NULL AND $5 IS NULL THEN $8 ELSE $9 END
+             WHERE $6 = 0 OR EXISTS (SELECT 1 FROM deployments WHERE id = $1)
+             ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, ended = coalesce(deployments.ended, excluded.ended),
+               due_ms = CASE WHEN $9 IS NOT NULL OR coalesce(deployments.ended, excluded.ended) IS NOT NULL THEN $9
+                             WHEN deployments.due_ms <= $8 THEN deployments.due_ms ELSE $8 END
              WHERE deployments.seq = $6 AND deployments.app = $2 AND deployments.environment = $3
                AND (deployments.ended IS NULL OR $7)
              RETURNING ",
@@ -222,6 +227,7 @@ impl<'a> Plan<'a> {
             .bind(self.expected_seq)
             .bind(self.only_sweeps)
             .bind(self.commit.now.as_unix_millis())
+            .bind(self.commit.due.map(Timestamp::as_unix_millis))
             .fetch_optional(&mut *tx)
             .await?;
         match now {

@@ -31,6 +31,7 @@ suite! {
         a_scope_lists_its_deployments_newest_first: "list gives a scope's deployments newest first, page by page, each once";
         a_summary_says_how_far_it_is: "a summary has the scope, the number of events and the end";
         pending_is_what_nobody_drives: "pending lists deployments that have not ended and that nobody drives at that moment";
+        what_is_due_later_is_pending_then: "pending leaves out what is due later, lists it then, ended or not, and those first that have been due longest";
         pending_is_oldest_first_and_limited: "pending lists the oldest first, and no more than asked for";
     }
     in leases {

@@ -29,9 +29,10 @@ enum Flaw {
     ForgetsAtRestart,
     IsNotReady,
     IgnoresWhoseTheLeaseIs,
+    ForgetsWhatIsDue,
 }
 
-const FLAWS: [Flaw; 16] = [
+const FLAWS: [Flaw; 17] = [
     Flaw::ForgetsFences,
     Flaw::ReordersEvents,
     Flaw::LosesAnEvent,
@@ -48,6 +49,7 @@ const FLAWS: [Flaw; 16] = [
     Flaw::ForgetsAtRestart,
     Flaw::IsNotReady,
     Flaw::IgnoresWhoseTheLeaseIs,
+    Flaw::ForgetsWhatIsDue,
 ];
 
 #[derive(Debug)]
@@ -127,6 +129,7 @@ impl DeploymentStore for Broken {
                     commit.lease = LeaseChange::None;
                 }
             }
+            Flaw::ForgetsWhatIsDue => commit.due = None,
             Flaw::LosesAnEvent if commit.events.len() > 1 => drop(commit.events.pop()),
             Flaw::CountsNothing => commit.expected_seq = self.store.events(commit.id).await?.len() as u64,
             Flaw::GoesOnAfterTheEnd => {
@@ -289,6 +292,11 @@ async fn a_store_that_forgets_when_it_restarts() {
 #[tokio::test]
 async fn a_store_that_ignores_whose_the_lease_is() {
     broken(Flaw::IgnoresWhoseTheLeaseIs, &["a_lease_is_its_deployments_alone"]).await;
+}
+
+#[tokio::test]
+async fn a_store_that_forgets_what_is_due() {
+    broken(Flaw::ForgetsWhatIsDue, &["what_is_due_later_is_pending_then"]).await;
 }
 
 #[tokio::test]

@@ -101,7 +101,7 @@ impl Contestant for BareSqlite {
         let (app, environment) = (app.as_str(), environment.as_str());
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let advance = query_scalar(ADVANCE).bind(&it.id).bind(app).bind(environment).bind(it.new_seq).bind(&it.end);
-        let advance = advance.bind(it.expected_seq).bind(false).bind(it.now);
+        let advance = advance.bind(it.expected_seq).bind(false).bind(it.now).bind(None::<i64>);
         let advanced: Option<i64> = advance.fetch_optional(&mut *tx).await?;
         advanced.ok_or("not advanced")?;
         match &it.commit.lease {

@@ -94,18 +94,24 @@ pub(crate) const PUT_BLOBS_POSTGRES: &str = "
 
 /// A deployment moves on.
 pub(crate) const ADVANCE: &str = "
-    INSERT INTO deployments (id, app, environment, seq, ended)
-    SELECT $1, $2, $3, $4, $5 WHERE $6 = 0 OR EXISTS (SELECT 1 FROM deployments WHERE id = $1)
-    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, ended = coalesce(deployments.ended, excluded.ended)
+    INSERT INTO deployments (id, app, environment, seq, ended, due_ms)
+    SELECT $1, $2, $3, $4, $5, CASE WHEN $9 IS NULL AND $5 IS NULL THEN $8 ELSE $9 END
+    WHERE $6 = 0 OR EXISTS (SELECT 1 FROM deployments WHERE id = $1)
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, ended = coalesce(deployments.ended, excluded.ended),
+    due_ms = CASE WHEN $9 IS NOT NULL OR coalesce(deployments.ended, excluded.ended) IS NOT NULL THEN $9
+    WHEN deployments.due_ms <= $8 THEN deployments.due_ms ELSE $8 END
     WHERE deployments.seq = $6 AND deployments.app = $2 AND deployments.environment = $3
     AND (deployments.ended IS NULL OR $7)
     RETURNING $8";
 
 /// The same.
 pub(crate) const ADVANCE_POSTGRES: &str = "
-    INSERT INTO deployments (id, app, environment, seq, ended)
-    SELECT $1, $2, $3, $4, $5 WHERE $6 = 0 OR EXISTS (SELECT 1 FROM deployments WHERE id = $1)
-    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, ended = coalesce(deployments.ended, excluded.ended)
+    INSERT INTO deployments (id, app, environment, seq, ended, due_ms)
+    SELECT $1, $2, $3, $4, $5, CASE WHEN $9 IS NULL AND $5 IS NULL THEN $8 ELSE $9 END
+    WHERE $6 = 0 OR EXISTS (SELECT 1 FROM deployments WHERE id = $1)
+    ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, ended = coalesce(deployments.ended, excluded.ended),
+    due_ms = CASE WHEN $9 IS NOT NULL OR coalesce(deployments.ended, excluded.ended) IS NOT NULL THEN $9
+    WHEN deployments.due_ms <= $8 THEN deployments.due_ms ELSE $8 END
     WHERE deployments.seq = $6 AND deployments.app = $2 AND deployments.environment = $3
     AND (deployments.ended IS NULL OR $7)
     RETURNING greatest($8, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)";

@@ -257,6 +257,26 @@ pub(super) async fn pending_is_what_nobody_drives(f: &F) -> Verdict {
     Ok(())
 }
 
+pub(super) async fn what_is_due_later_is_pending_then(f: &F) -> Verdict {
+    let now = base(f.names());
+    let (asks, ended, plain) = (D::new(f, now), D::new(f, now.plus(secs(1))), D::new(f, now.plus(secs(2))));
+    f.store().commit(&asks.commit(0, [requested()], now).due(Some(now.plus(secs(100))))).await?;
+    let swept_at = Some(now.plus(secs(50)));
+    f.store().commit(&ended.commit(0, [requested(), failed("stopped")], now).due(swept_at)).await?;
+    let refs = [&asks, &ended, &plain];
+    ensure_eq!(pending(f, &refs, now.plus(secs(49))).await?, vec![], "pending before anything is due");
+    f.store().commit(&plain.commit(0, [requested()], now.plus(secs(60)))).await?;
+    let at = |seconds| now.plus(secs(seconds));
+    ensure_eq!(pending(f, &refs, at(60)).await?, vec![ended.id, plain.id], "pending once it is due, ended or not");
+    ensure_eq!(pending(f, &refs, at(100)).await?, vec![ended.id, plain.id, asks.id], "order by when they were due");
+    // A commit without a word of it: what has ended is never due again, what has not is due as it was.
+    let target = BackendName::parse("first")?;
+    f.store().commit(&ended.commit(2, [E::Swept { target }], at(101))).await?;
+    f.store().commit(&asks.commit(1, [started()], at(102))).await?;
+    ensure_eq!(pending(f, &refs, at(103)).await?, vec![plain.id, asks.id], "pending after a sweep and an event");
+    Ok(())
+}
+
 pub(super) async fn pending_is_oldest_first_and_limited(f: &F) -> Verdict {
     let now = base(f.names());
     let mut ours = Vec::new();
