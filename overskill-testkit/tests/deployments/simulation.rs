@@ -4,7 +4,7 @@ use crate::common::PRODUCTION;
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use overskill_core::{
     AppHandle, BackendName, Clock as _, DeploymentId, DeploymentStrategy, DeploymentTarget as _, Digest, Effect,
-    ErrorKind, Fallback, Fence, Fencing, HealthGate, Ids as _, ObservedState, OperatorChoice, Outcome,
+    ErrorKind, Fallback, Fence, Fencing, HealthGate, IdsExt as _, ObservedState, OperatorChoice, Outcome,
     Route, RouteTable as _, Scope, SeededIds, TargetInfo, TestClock, To,
     memory::{MemoryBackends, MemoryProbe, MemoryTarget},
 };
