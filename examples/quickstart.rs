@@ -189,8 +189,16 @@ async fn serve(platform: &Overskill, app: &AppHandle, mut watcher: FolderWatcher
 fn problems(platform: &Overskill, app: &AppHandle) -> usize {
     let scope = Scope::new(app.id().clone(), Environment::Preview);
     let problems = platform.backends().and_then(|b| b.previews().problems(&scope)).unwrap_or_default();
-    for problem in problems.iter().take(10) {
-        eprintln!("{problem}");
+    // One trouble with the registry is one for each import: it is said once.
+    let mut said = std::collections::BTreeMap::<&str, (usize, usize)>::new();
+    for (place, problem) in problems.iter().enumerate() {
+        said.entry(&problem.message).or_insert((place, 0)).1 += 1;
+    }
+    let mut said: Vec<_> = said.into_values().collect();
+    said.sort_unstable();
+    for (place, times) in said.into_iter().take(10) {
+        let more = if times > 1 { format!(" (and {} more like it)", times - 1) } else { String::new() };
+        eprintln!("{}{more}", problems[place]);
     }
     problems.len()
 }

@@ -135,6 +135,8 @@ const HTML = `
 
 /** Every computed property of every element, and where it stands. */
 const LOOK = `(() => {
+  // The elements stand there before the sheet does, so what has a transition is on its way: it is to be seen at its end.
+  for (const it of document.getAnimations()) if (it instanceof CSSTransition) it.finish();
   const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
   // As it looks on white and on black.
   const pixel = (color) => "#" + ["white", "black"].flatMap((ground) => {
