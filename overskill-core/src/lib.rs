@@ -24,7 +24,7 @@ mod wrap;
 pub use artifact::{Artifact, ArtifactConfig, Manifest, ServerModule};
 pub use deployments::{
     AppFacts, DeploymentRecord, DeploymentState, DeploymentStrategy, Deployments, DeploymentsParts, Drift, Failback,
-    Fallback, HealthGate, NewDeployment, Outcome, PlacementPolicy, PlatformFacts, Reconciled,
+    Fallback, HealthGate, NewDeployment, Outcome, PlacementPolicy, PlatformFacts, Reconciled, StrategyConfig,
 };
 pub use error::{Consequence, Effect, Error, ErrorKind, Result, Retry};
 pub use file::{AppFile, Change, Changes, Digest, FilePath, Snapshot};

@@ -188,6 +188,7 @@ async fn of_racing_commits_exactly_one_wins() {
         limits: Limits::default(),
         targets: Vec::new(),
         owner: None,
+        strategy: None,
     };
     let mut last = Fence::ZERO;
     for round in 0..10 {

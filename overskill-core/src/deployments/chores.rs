@@ -96,6 +96,7 @@ impl Deployments {
             env: record.env(),
             limits: record.limits(),
             owner: record.owner().cloned(),
+            strategy: record.strategy().cloned(),
         })
         .await?;
         Ok(None)

@@ -254,7 +254,7 @@ impl Deployments {
     }
 
     pub(super) fn target(&self, name: &BackendName) -> Result<Arc<dyn DeploymentTarget>> {
-        let found = self.parts.strategy.targets().iter().find(|target| target.info().name == *name);
+        let found = self.parts.strategy.registered().iter().find(|target| target.info().name == *name);
         found.cloned().ok_or_else(|| Error::not_found("the strategy has no such target any more").with("target", name))
     }
 

@@ -2,6 +2,7 @@
 //!
 //! | file | what happens there |
 //! |---|---|
+//! | `config` | a strategy as data, for one app |
 //! | `service` | what is asked for, and who drives it |
 //! | `attempt` | one target after the other, until one serves it |
 //! | `gate` | is it well? |
@@ -14,6 +15,7 @@
 mod admission;
 mod attempt;
 mod chores;
+mod config;
 mod ending;
 mod gate;
 mod journal;
@@ -23,6 +25,7 @@ mod record;
 mod service;
 mod strategy;
 
+pub use config::StrategyConfig;
 pub use gate::HealthGate;
 pub use placement::{AppFacts, PlacementPolicy, PlatformFacts};
 pub use reconcile::{Drift, Reconciled};

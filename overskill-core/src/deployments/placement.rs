@@ -1,6 +1,6 @@
 //! Which target suits which app.
 
-use crate::{Artifact, DeploymentTarget};
+use crate::{Artifact, BackendName, DeploymentTarget};
 use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 
@@ -80,14 +80,14 @@ impl PlatformFacts {
 /// The strategy's conditions and policy.
 #[derive(Clone, Default)]
 pub(super) struct Placed {
-    conditions: Vec<(usize, Condition)>,
+    conditions: Vec<(BackendName, Condition)>,
     policy: PlacementPolicy,
 }
 
 type Condition = Arc<dyn Fn(&AppFacts) -> bool + Send + Sync>;
 
 impl Placed {
-    pub(super) fn when(&mut self, target: usize, suits: impl Fn(&AppFacts) -> bool + Send + Sync + 'static) {
+    pub(super) fn when(&mut self, target: BackendName, suits: impl Fn(&AppFacts) -> bool + Send + Sync + 'static) {
         self.conditions.push((target, Arc::new(suits)));
     }
 
@@ -100,9 +100,8 @@ impl Placed {
         targets: &[Arc<dyn DeploymentTarget>],
         app: &AppFacts,
     ) -> Vec<Arc<dyn DeploymentTarget>> {
-        let suits = |place: usize| self.conditions.iter().all(|(of, suits)| *of != place || suits(app));
-        let mut chosen: Vec<_> =
-            targets.iter().enumerate().filter(|(place, _)| suits(*place)).map(|(_, target)| target.clone()).collect();
+        let suits = |name: &BackendName| self.conditions.iter().all(|(of, suits)| of != name || suits(app));
+        let mut chosen: Vec<_> = targets.iter().filter(|target| suits(&target.info().name)).cloned().collect();
         // A stable sort: what is equal stays as listed.
         chosen.sort_by_key(|target| self.policy.rank(&target.info(), app));
         chosen

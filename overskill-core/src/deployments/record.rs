@@ -1,3 +1,4 @@
+use super::StrategyConfig;
 use crate::{
     Actor, BackendName, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, Digest, Doubt, EnvRevision,
     Limits, OperatorChoice, PublicUrl, RecordedEvent, Scope, SubjectId, Timestamp,
@@ -165,6 +166,11 @@ impl DeploymentRecord {
     /// Whose app it is, if that was told.
     pub fn owner(&self) -> Option<&SubjectId> {
         self.find(|e| if let DeploymentEvent::Requested { owner, .. } = e { owner.as_ref() } else { None })
+    }
+
+    /// What is otherwise for its app than in the platform's strategy.
+    pub fn strategy(&self) -> Option<&StrategyConfig> {
+        self.find(|e| if let DeploymentEvent::Requested { strategy, .. } = e { strategy.as_deref() } else { None })
     }
 
     /// The question that nobody has answered yet, with its choices and deadline.

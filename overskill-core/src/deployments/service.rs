@@ -1,5 +1,5 @@
 use super::{
-    AppFacts, DeploymentRecord, DeploymentStrategy, Outcome,
+    AppFacts, DeploymentRecord, DeploymentStrategy, Outcome, StrategyConfig,
     admission::{Admission, Busy},
     attempt::{Attempts, Drove},
     journal::Journal,
@@ -46,6 +46,8 @@ pub struct NewDeployment {
     pub limits: Limits,
     /// Whose app it is: when there is a line, one owner after the other has a turn. The app itself if none is named.
     pub owner: Option<SubjectId>,
+    /// What is otherwise for this app than in the strategy.
+    pub strategy: Option<StrategyConfig>,
 }
 
 /// Runs deployments and keeps their record; it alone holds leases. Cheap to clone.
@@ -68,11 +70,20 @@ impl Deployments {
         Self { parts: Arc::new(parts), admission }
     }
 
+    /// Refuses what could not be deployed with.
+    pub fn admit(&self, config: Option<&StrategyConfig>) -> Result<()> {
+        config.map_or(Ok(()), |config| self.parts.strategy.configured(config).map(drop))
+    }
+
     /// Records that a deployment is wanted, and returns its id. Nothing else happens until it is driven.
     ///
     /// A source artifact has to be held in the scope that its deployment went to; it is held for the new one from now on.
     pub async fn request(&self, new: NewDeployment) -> Result<DeploymentId> {
         let parts = &*self.parts;
+        let targets = match &new.strategy {
+            Some(config) => parts.strategy.configured(config)?.names(),
+            None => parts.strategy.names(),
+        };
         let now = parts.clock.now();
         let id = self.next_id(&new.scope, now).await?;
         let env = match new.env {
@@ -84,8 +95,9 @@ impl Deployments {
             source: new.source.clone(),
             env,
             limits: new.limits,
-            targets: parts.strategy.names(),
+            targets,
             owner: new.owner,
+            strategy: new.strategy.map(Box::new),
         }];
         if let DeploymentSource::Artifact { digest, of } = new.source {
             let from = parts.store.scope_of(of).await?.filter(|from| from.app == new.scope.app);
@@ -189,12 +201,13 @@ impl Deployments {
     async fn drive_free(&self, id: DeploymentId) -> bool {
         let drive = async {
             let record = self.read(id).await?;
+            let this = self.under_strategy_of(&record).unwrap_or_else(|_| self.clone());
             if self.parts.store.lease(record.scope(), self.parts.clock.now()).await?.is_some() {
                 return Ok(false);
             }
             if record.end().is_some() {
                 self.admission.leave(&owner(&record), id);
-                return self.chores(&record).await.map(|()| false);
+                return this.chores(&record).await.map(|()| false);
             }
             if self.settled(&record).is_some() {
                 return Ok(false);
@@ -220,13 +233,33 @@ impl Deployments {
     #[tracing::instrument(name = "overskill.deployments.drive", skip_all,
         fields(app = %record.scope().app, environment = %record.scope().environment, deployment = %record.id()))]
     async fn drive(&self, record: DeploymentRecord) -> Result<Driven> {
+        let (this, misfit) = match self.under_strategy_of(&record) {
+            Ok(this) => (this, None),
+            // It was taken once: the platform has lost a target since.
+            Err(e) => (self.clone(), Some(Drove::Ended(DeploymentEnd::Failed { reason: e.message().to_owned() }))),
+        };
+        this.drive_on(record, misfit).await
+    }
+
+    /// This service with what is otherwise for the app of `record`.
+    fn under_strategy_of(&self, record: &DeploymentRecord) -> Result<Self> {
+        let Some(config) = record.strategy() else { return Ok(self.clone()) };
+        let strategy = self.parts.strategy.configured(config)?;
+        let parts = Arc::new(DeploymentsParts { strategy, ..(*self.parts).clone() });
+        Ok(Self { parts, admission: self.admission.clone() })
+    }
+
+    async fn drive_on(&self, record: DeploymentRecord, known: Option<Drove>) -> Result<Driven> {
         let parts = &*self.parts;
         let timer = instruments::Timer::start(&parts.clock, instruments::DEPLOY_SECONDS);
         let (id, scope) = (record.id(), record.scope().clone());
         let progress = Progress::of_deployment(parts.progress.clone(), parts.clock.clone(), &scope, id);
         progress.start("Deploying");
         let mut journal = self.journal(&record);
-        let mut drove = self.bring_to_end(&record, &mut journal, &progress).await?;
+        let mut drove = match known {
+            Some(drove) => drove,
+            None => self.bring_to_end(&record, &mut journal, &progress).await?,
+        };
         if let Drove::Unwell { target, why } = drove {
             progress.at(80, "rolling_back", format!("Not well on {target}: going back"));
             drove = self.roll_back(&record, &mut journal, target, why).await?;
@@ -449,7 +482,7 @@ impl Deployments {
     /// The highest fence anybody has seen in the scope: a restored store must not fall behind it.
     pub(super) async fn highest_fence(&self, scope: &Scope) -> Result<Fence> {
         let mut highest = self.parts.routes.fence(scope).await?;
-        for target in self.parts.strategy.targets() {
+        for target in self.parts.strategy.registered() {
             // One that cannot be asked now refuses a fence that is too low, and is asked again then.
             let observed =
                 timeout(&*self.parts.clock, self.parts.strategy.attempt_timeout, target.observe(scope)).await;

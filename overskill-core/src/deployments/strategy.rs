@@ -1,5 +1,6 @@
 use super::{HealthGate, attempt::Drove, placement::Placed};
 use crate::{BackendName, DeploymentEnd, DeploymentTarget, Doubt, Environment, Error, Notifier, PlacementPolicy, Result};
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 /// Where to deploy, in which order, and what to do when that fails. Policy only: the [`Deployments`](crate::Deployments)
@@ -16,6 +17,8 @@ use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 #[derive(Clone, Debug)]
 pub struct DeploymentStrategy {
     targets: Vec<Arc<dyn DeploymentTarget>>,
+    /// All that the platform has, also those that are not asked here: something may be live on them.
+    registered: Vec<Arc<dyn DeploymentTarget>>,
     pub(super) fallback: Fallback,
     pub(super) tries_per_target: NonZeroU32,
     pub(super) attempt_timeout: Duration,
@@ -35,17 +38,34 @@ pub struct DeploymentStrategy {
 }
 
 /// Whether an app that another target took comes back to the preferred one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Failback {
     /// Only when somebody deploys, promotes or rolls back.
     #[default]
     Manual,
-    /// With a deployment of the same artifact, this long after it fell back.
+    /// With a deployment of the same artifact, this long after it fell back. As data: `{"after_ms": 60000}`.
+    #[serde(rename = "after_ms", with = "millis")]
     After(Duration),
 }
 
+/// A duration as whole milliseconds.
+mod millis {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+    use std::time::Duration;
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
 /// What to do when it stays unknown whether a target runs the new version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fallback {
     /// Go on with the next target: availability first. The record names what is unsettled; the route names one target all
     /// the same, and only that is live.
@@ -58,8 +78,10 @@ pub enum Fallback {
 impl DeploymentStrategy {
     /// Begins with the preferred target.
     pub fn prefer(target: impl DeploymentTarget) -> Self {
+        let target: Arc<dyn DeploymentTarget> = Arc::new(target);
         Self {
-            targets: vec![Arc::new(target)],
+            targets: vec![target.clone()],
+            registered: vec![target],
             fallback: Fallback::default(),
             tries_per_target: NonZeroU32::new(3).expect("not zero"),
             attempt_timeout: Duration::from_mins(1),
@@ -81,7 +103,9 @@ impl DeploymentStrategy {
 
     /// Adds a target that is asked when those before it cannot.
     pub fn then(mut self, target: impl DeploymentTarget) -> Self {
-        self.targets.push(Arc::new(target));
+        let target: Arc<dyn DeploymentTarget> = Arc::new(target);
+        self.targets.push(target.clone());
+        self.registered.push(target);
         self
     }
 
@@ -182,7 +206,8 @@ impl DeploymentStrategy {
     /// let strategy = DeploymentStrategy::prefer(target("edge")).then(target("servers")).when(|app| app.has_server);
     /// ```
     pub fn when(mut self, suits: impl Fn(&crate::AppFacts) -> bool + Send + Sync + 'static) -> Self {
-        self.placed.when(self.targets.len() - 1, suits);
+        let last = self.targets.last().expect("a strategy has a target").info().name;
+        self.placed.when(last, suits);
         self
     }
 
@@ -225,6 +250,16 @@ impl DeploymentStrategy {
 
     pub(crate) fn notifier(&self) -> Option<&Arc<dyn Notifier>> {
         self.notifier.as_ref()
+    }
+
+    /// All targets of the platform.
+    pub(super) fn registered(&self) -> &[Arc<dyn DeploymentTarget>] {
+        &self.registered
+    }
+
+    /// Asks these, of those that are registered.
+    pub(super) fn choose(&mut self, targets: Vec<Arc<dyn DeploymentTarget>>) {
+        self.targets = targets;
     }
 
     /// The targets, in the order they are asked.

@@ -265,13 +265,16 @@ impl AppHandle {
             DeploymentSource::Artifact { digest, of } => format!("artifact {digest} of {of}"),
         };
         self.audited(&scope, "deploy.requested", what).await?;
+        // As the directory has it now: this handle may be older.
+        let record = self.parts.apps.get(self.id()).await?.unwrap_or_else(|| (*self.record).clone());
         let new = NewDeployment {
             actor: self.grant.actor(),
             scope: scope.clone(),
             source,
             env,
             limits: Limits::default(),
-            owner: self.record.owner.clone(),
+            owner: record.owner,
+            strategy: record.strategy,
         };
         let id = self.parts.deployments.request(new).await?;
         Ok(Deployment { app: self.clone(), id, scope })

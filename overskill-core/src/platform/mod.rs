@@ -109,12 +109,15 @@ impl Platform {
         }
     }
 
-    /// Adds an app, or changes its name, owner or state. For the host's own code.
+    /// Adds an app, or changes its name, owner, state or strategy. For the host's own code.
+    ///
+    /// `Invalid` when its strategy names a target that the platform does not have.
     #[tracing::instrument(name = "overskill.apps.put", skip_all, fields(app = %record.app))]
     pub async fn put_app(&self, grant: &SystemGrant, record: &AppRecord) -> Result<()> {
         let grant = Grant::System(grant.clone());
         self.0.gate.permit_app(&grant, &record.app, Right::Operate)?;
         record.admit()?;
+        self.0.deployments.admit(record.strategy.as_ref())?;
         let entry = AuditEntry::new(self.0.clock.now(), grant.actor(), "app.put")
             .in_scope(Scope::sources(record.app.clone()))
             .detail(format!("{} {}", record.state.as_str(), record.name));

@@ -1,4 +1,4 @@
-use crate::{AppId, Page, Readiness, Result, SubjectId, Timestamp};
+use crate::{AppId, Page, Readiness, Result, StrategyConfig, SubjectId, Timestamp};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::{fmt::Debug, num::NonZeroU32};
@@ -39,6 +39,9 @@ pub struct AppRecord {
     pub state: AppState,
     /// When it was first put.
     pub created_at: Timestamp,
+    /// What is otherwise for its deployments than in the platform's strategy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<StrategyConfig>,
 }
 
 impl AppRecord {
@@ -47,7 +50,7 @@ impl AppRecord {
 
     /// An active app.
     pub fn new(app: AppId, name: impl Into<String>, created_at: Timestamp) -> Self {
-        Self { app, name: name.into(), owner: None, state: AppState::Active, created_at }
+        Self { app, name: name.into(), owner: None, state: AppState::Active, created_at, strategy: None }
     }
 
     /// Says whose it is.
@@ -62,12 +65,18 @@ impl AppRecord {
         self
     }
 
+    /// Says what is otherwise for its deployments.
+    pub fn deployed_with(mut self, strategy: StrategyConfig) -> Self {
+        self.strategy = Some(strategy);
+        self
+    }
+
     /// Refuses what no directory takes.
     pub fn admit(&self) -> Result<()> {
         if self.name.len() > Self::MAX_NAME_BYTES {
             return Err(crate::ParseError::new("app name", "must be at most 200 bytes long", &self.name).into());
         }
-        Ok(())
+        self.strategy.as_ref().map_or(Ok(()), StrategyConfig::admit)
     }
 }
 

@@ -1,6 +1,6 @@
 use crate::{
     Actor, BackendName, DeploymentId, Digest, Effect, EnvRevision, ErrorKind, Fence, Handle, Limits, Page, Readiness,
-    Result, Scope, Staged, StreamPosition, SubjectId, Timestamp, WorkerName,
+    Result, Scope, Staged, StrategyConfig, StreamPosition, SubjectId, Timestamp, WorkerName,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,9 @@ pub enum DeploymentEvent {
         /// Whose app it is: who waits in one line with it when there is a queue.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         owner: Option<SubjectId>,
+        /// What is otherwise for this app than in the platform's strategy.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        strategy: Option<Box<StrategyConfig>>,
     },
     /// The build began.
     BuildStarted {

@@ -23,7 +23,9 @@ CREATE TABLE apps (
     name TEXT NOT NULL,
     owner TEXT,
     state TEXT NOT NULL,
-    created_at_ms BIGINT NOT NULL
+    created_at_ms BIGINT NOT NULL,
+    -- As JSON; null for the platform's.
+    strategy TEXT
 );
 
 -- Sources. How far each scope's stream of changes has come.

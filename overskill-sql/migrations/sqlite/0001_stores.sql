@@ -21,7 +21,9 @@ CREATE TABLE apps (
     name TEXT NOT NULL,
     owner TEXT,
     state TEXT NOT NULL,
-    created_at_ms INTEGER NOT NULL
+    created_at_ms INTEGER NOT NULL,
+    -- As JSON; null for the platform's.
+    strategy TEXT
 ) STRICT, WITHOUT ROWID;
 
 -- Sources. How far each scope's stream of changes has come.

@@ -193,6 +193,8 @@ fn commits(n: u64, now: Timestamp, fence: Fence) -> [Commit; 3] {
         env: EnvRevision(position),
         limits: Limits::default(),
         targets: vec![target()],
+        owner: None,
+        strategy: None,
     };
     let staging = E::Staging { target: target(), attempt: 1 };
     let activating = E::Activating { target: target(), fence };

@@ -16,8 +16,8 @@ suite! {
     fixture AppDirectoryFixture;
     in cases {
         an_unknown_app_is_absent: "get of an app that was never put answers None";
-        an_app_is_read_as_it_was_put: "get answers name, owner, state and time of creation as they were put";
-        a_put_replaces: "a put replaces name, owner and state, and touches no other app";
+        an_app_is_read_as_it_was_put: "get answers name, owner, state, time of creation and strategy as they were put";
+        a_put_replaces: "a put replaces name, owner, state and strategy, and touches no other app";
         the_time_of_creation_stays: "the time of creation is that of the first put, whatever a later one says";
         ids_that_look_alike_are_different: "every id is an app of its own";
         the_longest_name_is_taken_and_a_longer_refused: "a name of 200 bytes is taken; a longer one is refused, and nothing changes";
@@ -38,11 +38,20 @@ mod cases {
         PassThrough, Stop, Verdict, poll_times, race, settle,
         suite::{ensure, ensure_eq, ensure_err},
     };
-    use overskill_core::{AppDirectory, AppId, AppRecord, AppState, Around, SubjectId, Timestamp};
+    use overskill_core::{
+        AppDirectory, AppId, AppRecord, AppState, Around, Failback, Fallback, StrategyConfig, SubjectId, Timestamp,
+    };
     use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
     fn record(f: &F, app: &AppId, name: &str) -> AppRecord {
         AppRecord::new(app.clone(), name, f.names().start())
+    }
+
+    fn strategy() -> StrategyConfig {
+        let mut strategy = StrategyConfig::default();
+        strategy.fallback = Some(Fallback::Cautious);
+        strategy.failback = Some(Failback::After(Duration::from_millis(1_500)));
+        strategy
     }
 
     /// What every app of this case begins with, as an app id: it stands right before them.
@@ -92,6 +101,7 @@ mod cases {
             plain("").owned_by(owner.clone()),
             plain("ünïcode 日本 🎉 'quotes' \\ and\nlines").state(AppState::Suspended),
             plain("removed").owned_by(owner).state(AppState::Removed),
+            plain("deployed its own way").deployed_with(strategy()),
             AppRecord::new(f.names().app(), "old", Timestamp::EPOCH),
             AppRecord::new(f.names().app(), "to the millisecond", Timestamp::from_unix_millis(1_767_225_600_123)),
         ] {
@@ -114,6 +124,7 @@ mod cases {
         ] {
             let mut next = record(f, &app, name).state(state);
             next.owner = owner.map(SubjectId::parse).transpose()?;
+            next.strategy = owner.map(|_| strategy());
             f.store().put(&next).await?;
             ensure_eq!(f.store().get(&app).await?, Some(next), "the app after it was replaced");
         }

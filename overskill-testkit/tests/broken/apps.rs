@@ -12,6 +12,7 @@ enum Bug {
     None,
     InventsApps,
     LosesOwners,
+    LosesStrategies,
     KeepsOldOwners,
     RenewsTheTimeOfCreation,
     MatchesPrefixes,
@@ -29,6 +30,7 @@ enum Bug {
 const BUGS: &[(Bug, &[&str])] = &[
     (Bug::InventsApps, &["an_unknown_app_is_absent"]),
     (Bug::LosesOwners, &["an_app_is_read_as_it_was_put"]),
+    (Bug::LosesStrategies, &["an_app_is_read_as_it_was_put"]),
     (Bug::KeepsOldOwners, &["a_put_replaces"]),
     (Bug::RenewsTheTimeOfCreation, &["the_time_of_creation_stays"]),
     (Bug::MatchesPrefixes, &["ids_that_look_alike_are_different"]),
@@ -91,6 +93,7 @@ impl AppDirectory for Directory {
         }
         match self.bug {
             Bug::LosesOwners => next.owner = None,
+            Bug::LosesStrategies => next.strategy = None,
             Bug::DeletesThenInserts => {
                 self.rows.lock().unwrap().remove(&app.app);
                 super::pause().await;
@@ -104,6 +107,7 @@ impl AppDirectory for Directory {
                 if let Some(row) = self.rows.lock().unwrap().get_mut(&app.app) {
                     row.state = next.state;
                     row.owner = next.owner;
+                    row.strategy = next.strategy;
                 }
                 return Ok(());
             }

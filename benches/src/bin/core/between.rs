@@ -105,6 +105,8 @@ impl Watched {
             env: revision,
             limits: Limits::default(),
             targets: vec![name.clone()],
+            owner: None,
+            strategy: None,
         };
         let commit = |seq, events: Vec<DeploymentEvent>, lease| {
             Commit::new(id, scope.clone(), seq, events.iter().cloned(), clock.now()).lease(lease)

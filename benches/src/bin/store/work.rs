@@ -102,6 +102,8 @@ impl Work {
                     env: EnvRevision(position),
                     limits: Limits::default(),
                     targets: vec![target.clone()],
+                    owner: None,
+                    strategy: None,
                 }],
                 LeaseChange::None,
             ),

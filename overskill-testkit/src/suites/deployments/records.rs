@@ -11,8 +11,8 @@ use crate::{
 };
 use overskill_core::{
     Actor, AttemptOutcome, BackendName, DeploymentEnd, DeploymentEvent as E, DeploymentId, DeploymentSource,
-    DeploymentSummary, Digest, Doubt, EnvRevision, ErrorKind, Failure, Fence, Handle, Incarnation, LeaseChange, Limits,
-    OperatorChoice, PublicUrl, Staged, StreamPosition, Timestamp, WorkerName,
+    DeploymentSummary, Digest, Doubt, EnvRevision, ErrorKind, Failback, Failure, Fence, Handle, Incarnation, LeaseChange, Limits,
+    OperatorChoice, PublicUrl, Staged, StrategyConfig, StreamPosition, Timestamp, WorkerName,
 };
 use std::num::NonZeroU32;
 
@@ -37,6 +37,8 @@ fn every_event(other: DeploymentId, now: Timestamp) -> Result<Vec<E>, overskill_
     let position = StreamPosition::new(Incarnation::from_u64(u64::MAX >> 1), 1 << 50);
     let mut limits = Limits::default();
     limits.cpu_ms = NonZeroU32::new(50);
+    let mut strategy = StrategyConfig::default();
+    (strategy.targets, strategy.failback) = (Some(vec![target.clone()]), Some(Failback::After(secs(1))));
     let failure = Failure { kind: ErrorKind::Timeout.to_string(), message: text.repeat(100), effect_unknown: true };
     Ok(vec![
         E::Requested {
@@ -46,6 +48,7 @@ fn every_event(other: DeploymentId, now: Timestamp) -> Result<Vec<E>, overskill_
             limits,
             targets: vec![target.clone(), BackendName::parse("second")?],
             owner: Some("grace@example".parse()?),
+            strategy: Some(Box::new(strategy)),
         },
         E::BuildStarted { position },
         E::Built { digest: Digest::of(b"built"), bytes: 1 << 40, files: 12 },

@@ -58,6 +58,7 @@ pub(super) fn requested() -> DeploymentEvent {
         limits: Limits::default(),
         targets: vec![BackendName::parse("kit-target").expect("a legal name")],
         owner: None,
+        strategy: None,
     }
 }
 
