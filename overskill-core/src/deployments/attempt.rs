@@ -278,6 +278,10 @@ impl Attempts<'_> {
                 return Ok(Drove::Unwell { target, why });
             }
         }
+        let before = self.routes.get(self.request.scope()).await?.filter(|route| route.target != target);
+        if let Some(before) = before {
+            self.journal.note(DeploymentEvent::Leaving { target: before.target });
+        }
         self.journal.note(DeploymentEvent::Routing { target: target.clone(), fence: self.fence });
         self.journal.keep_unless_fresh().await?;
         let route = Route::new(target.clone(), self.request.id(), handle.clone(), self.fence);

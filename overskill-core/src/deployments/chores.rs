@@ -2,7 +2,7 @@
 
 use super::{DeploymentRecord, Deployments, Failback, journal::Journal};
 use crate::{
-    Actor, BackendName, DeploymentEnd, DeploymentEvent, DeploymentSource, NewDeployment, ObservedState, Removal,
+    Actor, BackendName, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, NewDeployment, ObservedState, Removal,
     Result, Timestamp, timeout,
 };
 use std::time::Duration;
@@ -50,20 +50,23 @@ impl Deployments {
         let target = self.target(name)?;
         journal.keep().await?;
         let observed = timeout(clock, limit, target.observe(scope)).await?;
-        let Some(ours) = observed.iter().find(|o| o.id == Some(id)) else { return Ok(()) };
-        let route = parts.routes.get(scope).await?;
-        if route.as_ref().is_some_and(|route| route.deployment == id && route.target == *name) {
-            return Ok(()); // a rollback made it live again
+        let routed = parts.routes.get(scope).await?.filter(|route| route.target == *name);
+        let is_live = |one: DeploymentId| routed.as_ref().is_some_and(|route| route.deployment == one);
+        // What is newer is swept by its own record; what this or an older one left here, if it is not live, by this one.
+        let left = observed.iter().filter_map(|o| Some((o.id?, o.state)));
+        let left = left.filter(|(one, state)| {
+            *one <= id && !is_live(*one) && (*one == id || *state != ObservedState::Previous)
+        });
+        for (one, state) in left {
+            if let Some(route) = routed.as_ref().filter(|_| state == ObservedState::Active) {
+                // It came late and took the traffic of what is live.
+                let fence = journal.fence();
+                self.make_live_again(scope, route, fence, journal).await?;
+            }
+            journal.keep().await?;
+            timeout(clock, limit, target.remove(scope, Removal::Only(one))).await?;
         }
-        if let Some(route) = self.routed_elsewhere(scope, id).await?.filter(|route| route.target == *name)
-            && ours.state == ObservedState::Active
-        {
-            // It came late and took the traffic of what is live.
-            let fence = journal.fence();
-            self.make_live_again(scope, &route, fence, journal).await?;
-        }
-        journal.keep().await?;
-        timeout(clock, limit, target.remove(scope, Removal::Only(id))).await
+        Ok(())
     }
 
     /// Asks for the same artifact on the preferred target, once it is time; when to come again, if it is not.

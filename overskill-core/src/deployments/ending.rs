@@ -267,9 +267,4 @@ impl Deployments {
             }
         }
     }
-
-    /// Whether a deployment of this scope other than `not` is live on `target` under a route.
-    pub(super) async fn routed_elsewhere(&self, scope: &Scope, not: DeploymentId) -> Result<Option<Route>> {
-        Ok(self.parts.routes.get(scope).await?.filter(|route| route.deployment != not))
-    }
 }

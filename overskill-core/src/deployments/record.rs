@@ -320,6 +320,7 @@ pub(super) fn leftovers<'a>(events: impl Iterator<Item = &'a DeploymentEvent>) -
             }
             DeploymentEvent::Staging { target, .. }
             | DeploymentEvent::Activating { target, .. }
+            | DeploymentEvent::Leaving { target }
             | DeploymentEvent::Unsettled { target } => {
                 touched.insert(target.clone());
             }
@@ -380,6 +381,7 @@ impl fmt::Display for Line<'_> {
             E::Gated { target, gate, failure: Some(why) } => write!(f, "{target}: {gate} gate failed: {why}"),
             E::Waiting { reason, until } => write!(f, "waits until {until}: {reason}"),
             E::RollingBack { target, to, fence } => write!(f, "{target}: going back to {to}, fence {fence}"),
+            E::Leaving { target } => write!(f, "{target}: serves the version before until that is swept"),
             E::Routing { target, fence } => write!(f, "route to {target}, fence {fence}"),
             E::AwaitingOperator { question, deadline, .. } => write!(f, "waits until {deadline}: {question}"),
             E::OperatorAnswered { actor, choice } => write!(f, "{actor} answered: {choice:?}"),

@@ -306,6 +306,12 @@ impl Deployments {
         // A crash between the route and the record: it is live, whatever came since.
         if let Some(route) = parts.routes.get(scope).await?.filter(|route| route.deployment == id) {
             let Route { target, handle, fence, .. } = route;
+            // Whoever crashed may have taken the record of where the version before is with it.
+            for other in parts.strategy.registered().iter().map(|other| other.info().name) {
+                if other != target {
+                    journal.note(DeploymentEvent::Leaving { target: other });
+                }
+            }
             return Ok(Drove::Ended(DeploymentEnd::Active { target, handle, fence }));
         }
         if let Some((_, OperatorChoice::Abort, actor)) = record.answers().last() {

@@ -128,6 +128,11 @@ pub enum DeploymentEvent {
         /// Under which fence.
         fence: Fence,
     },
+    /// The version before is live on another target, which may serve it until it is swept.
+    Leaving {
+        /// That target.
+        target: BackendName,
+    },
     /// The route is about to name it.
     Routing {
         /// The target.

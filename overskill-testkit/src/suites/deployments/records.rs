@@ -69,6 +69,7 @@ fn every_event(other: DeploymentId, now: Timestamp) -> Result<Vec<E>, overskill_
         E::Gated { target: target.clone(), gate: "staged".into(), failure: None },
         E::Waiting { reason: text.into(), until: now.plus(secs(60)) },
         E::RollingBack { target: target.clone(), to: other, fence },
+        E::Leaving { target: target.clone() },
         E::Routing { target: target.clone(), fence },
         E::AwaitingOperator {
             about: Doubt::Unsettled(target.clone()),
