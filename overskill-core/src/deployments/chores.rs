@@ -2,8 +2,8 @@
 
 use super::{DeploymentRecord, Deployments, Failback, journal::Journal};
 use crate::{
-    Actor, BackendName, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, NewDeployment, ObservedState, Removal,
-    Result, Timestamp, timeout,
+    Actor, BackendName, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, NewDeployment, ObservedState,
+    Removal, Result, Timestamp, timeout,
 };
 use std::time::Duration;
 
@@ -54,9 +54,8 @@ impl Deployments {
         let is_live = |one: DeploymentId| routed.as_ref().is_some_and(|route| route.deployment == one);
         // What is newer is swept by its own record; what this or an older one left here, if it is not live, by this one.
         let left = observed.iter().filter_map(|o| Some((o.id?, o.state)));
-        let left = left.filter(|(one, state)| {
-            *one <= id && !is_live(*one) && (*one == id || *state != ObservedState::Previous)
-        });
+        let left = left
+            .filter(|(one, state)| *one <= id && !is_live(*one) && (*one == id || *state != ObservedState::Previous));
         for (one, state) in left {
             if let Some(route) = routed.as_ref().filter(|_| state == ObservedState::Active) {
                 // It came late and took the traffic of what is live.

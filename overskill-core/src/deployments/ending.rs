@@ -9,8 +9,8 @@ use super::{
     service::{PAGE, owner, unreadable, word},
 };
 use crate::{
-    BackendName, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentTarget, Doubt, Effect, Error,
-    ErrorKind, Fence, Handle, Notice, OperatorChoice, Progress, Removal, Result, Route, Scope, TargetStatus, Timestamp,
+    BackendName, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentTarget, Doubt, Effect, Error, ErrorKind,
+    Fence, Handle, Notice, OperatorChoice, Progress, Removal, Result, Route, Scope, TargetStatus, Timestamp,
     instruments, timeout,
 };
 use std::sync::Arc;

@@ -53,7 +53,8 @@ impl Deployments {
                 (name, timeout(&*parts.clock, parts.strategy.attempt_timeout, target.observe(scope)).await)
             }
         };
-        let answers: Vec<_> = parts.strategy.registered().iter().map(ask).collect::<FuturesUnordered<_>>().collect().await;
+        let answers: Vec<_> =
+            parts.strategy.registered().iter().map(ask).collect::<FuturesUnordered<_>>().collect().await;
         let mut found = Reconciled { drift: Drift::InSync, strays: Vec::new(), unknown: Vec::new() };
         if let Some(route) = &route {
             found.drift = Drift::Missing { wanted: route.deployment };

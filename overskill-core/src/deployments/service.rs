@@ -359,7 +359,11 @@ impl Deployments {
             // What a crash left open is settled at once; everything else keeps its place in the line.
             let now = parts.clock.now();
             if let Some(busy) = self.admission.all_busy(&targets, now) {
-                return Ok(if busy.well || patient { Drove::Waits(busy) } else { parts.strategy.nobody_took(busy.reason) });
+                return Ok(if busy.well || patient {
+                    Drove::Waits(busy)
+                } else {
+                    parts.strategy.nobody_took(busy.reason)
+                });
             }
             if !self.admission.turn(&owner(record), id) {
                 let (until, reason) = (now.plus(LONGEST_WAIT), "others are before it".into());

@@ -1,5 +1,7 @@
 use super::{HealthGate, attempt::Drove, placement::Placed};
-use crate::{BackendName, DeploymentEnd, DeploymentTarget, Doubt, Environment, Error, Notifier, PlacementPolicy, Result};
+use crate::{
+    BackendName, DeploymentEnd, DeploymentTarget, Doubt, Environment, Error, Notifier, PlacementPolicy, Result,
+};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 

@@ -32,7 +32,8 @@ impl AppDirectory for Apps {
         run("put", || async {
             app.admit()?;
             let strategy = app.strategy.as_ref().map(json).transpose()?;
-            let sql = "INSERT INTO apps (app, name, owner, state, created_at_ms, strategy) VALUES ($1, $2, $3, $4, $5, $6)
+            let sql =
+                "INSERT INTO apps (app, name, owner, state, created_at_ms, strategy) VALUES ($1, $2, $3, $4, $5, $6)
                        ON CONFLICT (app) DO UPDATE
                        SET name = excluded.name, owner = excluded.owner, state = excluded.state,
                            strategy = excluded.strategy";

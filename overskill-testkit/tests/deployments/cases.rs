@@ -1,9 +1,11 @@
 //! Targets that fail, lie, or come late.
 
-use crate::common::{Late, PRODUCTION, assert_live, deploy, deployed, later, live_on, platform, scope, target, written};
+use crate::common::{
+    Late, PRODUCTION, assert_live, deploy, deployed, later, live_on, platform, scope, target, written,
+};
 use overskill_core::{
-    Clock as _, DeploymentEvent, DeploymentStrategy, DeploymentTarget as _, Drift, Effect, ErrorKind, Fallback, Fencing,
-    Outcome, SeededIds, TargetInfo, TestClock,
+    Clock as _, DeploymentEvent, DeploymentStrategy, DeploymentTarget as _, Drift, Effect, ErrorKind, Fallback,
+    Fencing, Outcome, SeededIds, TargetInfo, TestClock,
     memory::{MemoryBackends, MemoryTarget},
 };
 use overskill_testkit::{

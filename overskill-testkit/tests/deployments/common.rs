@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use overskill_core::{
     AppHandle, BackendName, DeployRequest, DeploymentEvent, DeploymentId, DeploymentStrategy, DeploymentTarget,
-    Environment, Error, ErrorKind, Fence, Handle, Observed, Outcome, Readiness, Removal, Result, RouteTable as _, Scope,
-    Staged, TargetInfo, TargetStatus, memory::MemoryTarget,
+    Environment, Error, ErrorKind, Fence, Handle, Observed, Outcome, Readiness, Removal, Result, RouteTable as _,
+    Scope, Staged, TargetInfo, TargetStatus, memory::MemoryTarget,
 };
 use overskill_testkit::TestPlatform;
 use std::{

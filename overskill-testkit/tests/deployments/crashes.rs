@@ -78,13 +78,16 @@ impl World {
             for observed in target.observe(&scope()).await.unwrap() {
                 let ours = live.is_some_and(|route| observed.id == Some(route.deployment));
                 match observed.state {
-                    ObservedState::Active => assert!(ours, "{when}: {name} serves {observed:?}, the route is {route:?}"),
+                    ObservedState::Active => {
+                        assert!(ours, "{when}: {name} serves {observed:?}, the route is {route:?}")
+                    }
                     ObservedState::Staged => panic!("{when}: {name} has an orphan {observed:?}"),
                     _ => {}
                 }
             }
             if let Some(route) = live {
-                let (id, fence, _) = target.serving(&scope()).unwrap_or_else(|| panic!("{when}: {name} serves nothing"));
+                let (id, fence, _) =
+                    target.serving(&scope()).unwrap_or_else(|| panic!("{when}: {name} serves nothing"));
                 assert_eq!((id, fence), (route.deployment, route.fence), "{when}");
             }
         }
@@ -205,8 +208,7 @@ async fn a_promotion_survives_a_crash_at_any_poll() {
         let staged = app.deploy(Environment::Staging).await.unwrap();
         world.clock.drive(staged.outcome()).await.unwrap();
     };
-    let promote =
-        async |app: AppHandle| app.promote(Environment::Staging, PRODUCTION).await?.outcome().await.map(drop);
+    let promote = async |app: AppHandle| app.promote(Environment::Staging, PRODUCTION).await?.outcome().await.map(drop);
     crash_everywhere(prepare, promote, async |_, app, when| every_request_ended(app, when).await).await;
 }
 

@@ -198,10 +198,7 @@ impl overskill_core::DeploymentTarget for Slow {
     ) -> overskill_core::Result<overskill_core::TargetStatus> {
         self.inner.status(scope, id, fence).await
     }
-    async fn observe(
-        &self,
-        scope: &overskill_core::Scope,
-    ) -> overskill_core::Result<Vec<overskill_core::Observed>> {
+    async fn observe(&self, scope: &overskill_core::Scope) -> overskill_core::Result<Vec<overskill_core::Observed>> {
         self.inner.observe(scope).await
     }
     async fn remove(

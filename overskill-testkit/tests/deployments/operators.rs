@@ -56,7 +56,11 @@ async fn an_abort_and_a_deadline_end_it_as_failed() {
     app.answer(d.id, OperatorChoice::Abort).await.unwrap();
     later(&test, Duration::from_secs(1)).await;
     let record = app.deployment(d.id).await.unwrap();
-    assert!(matches!(record.outcome(), Some(Outcome::Failed { reason }) if reason.contains("aborted")), "{}", record.timeline());
+    assert!(
+        matches!(record.outcome(), Some(Outcome::Failed { reason }) if reason.contains("aborted")),
+        "{}",
+        record.timeline()
+    );
 
     let d = deploy(&test, &app, "two").await;
     later(&test, Duration::from_mins(59)).await;
@@ -64,7 +68,11 @@ async fn an_abort_and_a_deadline_end_it_as_failed() {
     later(&test, Duration::from_mins(2)).await;
     let record = app.deployment(d.id).await.unwrap();
     let late = app.answer(d.id, OperatorChoice::Retry).await.unwrap_err();
-    assert!(matches!(record.outcome(), Some(Outcome::Failed { reason }) if reason.contains("in time")), "{}", record.timeline());
+    assert!(
+        matches!(record.outcome(), Some(Outcome::Failed { reason }) if reason.contains("in time")),
+        "{}",
+        record.timeline()
+    );
     assert_eq!(late.kind(), ErrorKind::Conflict);
 }
 

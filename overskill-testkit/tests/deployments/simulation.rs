@@ -4,8 +4,8 @@ use crate::common::PRODUCTION;
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use overskill_core::{
     AppHandle, BackendName, Clock as _, DeploymentId, DeploymentStrategy, DeploymentTarget as _, Digest, Effect,
-    ErrorKind, Fallback, Fence, Fencing, HealthGate, IdsExt as _, ObservedState, OperatorChoice, Outcome,
-    Route, RouteTable as _, Scope, SeededIds, TargetInfo, TestClock, To,
+    ErrorKind, Fallback, Fence, Fencing, HealthGate, IdsExt as _, ObservedState, OperatorChoice, Outcome, Route,
+    RouteTable as _, Scope, SeededIds, TargetInfo, TestClock, To,
     memory::{MemoryBackends, MemoryProbe, MemoryTarget},
 };
 use overskill_testkit::{
@@ -246,7 +246,15 @@ impl Simulation {
                 let ours = live.is_some_and(|route| observed.id == Some(route.deployment));
                 let story = async {
                     let id = observed.id.expect("all are ours");
-                    self.process().platform.open(self.process().host().clone(), scope.app.clone()).await.unwrap().deployment(id).await.unwrap().timeline()
+                    self.process()
+                        .platform
+                        .open(self.process().host().clone(), scope.app.clone())
+                        .await
+                        .unwrap()
+                        .deployment(id)
+                        .await
+                        .unwrap()
+                        .timeline()
                 };
                 match observed.state {
                     ObservedState::Active if !ours => {

@@ -45,7 +45,15 @@ pub(crate) async fn deploy(memory: &MemoryBackends, service: &Deployments, times
         let scope = scope(n)?;
         let position = memory.files.apply(&Scope::sources(scope.app.clone()), &changes, None).await?;
         let (actor, source) = (Actor::system("bench"), DeploymentSource::Sources(position));
-        wanted.push(NewDeployment { actor, scope, source, env: None, limits: Limits::default(), owner: None, strategy: None });
+        wanted.push(NewDeployment {
+            actor,
+            scope,
+            source,
+            env: None,
+            limits: Limits::default(),
+            owner: None,
+            strategy: None,
+        });
     }
     let start = Instant::now();
     for new in wanted {

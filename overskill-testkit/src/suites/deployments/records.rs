@@ -11,8 +11,8 @@ use crate::{
 };
 use overskill_core::{
     Actor, AttemptOutcome, BackendName, DeploymentEnd, DeploymentEvent as E, DeploymentId, DeploymentSource,
-    DeploymentSummary, Digest, Doubt, EnvRevision, ErrorKind, Failback, Failure, Fence, Handle, Incarnation, LeaseChange, Limits,
-    OperatorChoice, PublicUrl, Staged, StrategyConfig, StreamPosition, Timestamp, WorkerName,
+    DeploymentSummary, Digest, Doubt, EnvRevision, ErrorKind, Failback, Failure, Fence, Handle, Incarnation,
+    LeaseChange, Limits, OperatorChoice, PublicUrl, Staged, StrategyConfig, StreamPosition, Timestamp, WorkerName,
 };
 use std::num::NonZeroU32;
 
