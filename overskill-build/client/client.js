@@ -15,7 +15,7 @@ import { openSocket } from "./socket.js";
  * @typedef {Record<string, unknown>} Namespace
  * @typedef {(data: any) => unknown} Listener
  * @typedef {{ deps: string[], call: (modules: (Namespace | undefined)[]) => unknown }} Acceptance
- * @typedef {{ position?: string | Position, token?: string, inspectOrigins?: string[], postErrors?: boolean }} Config
+ * @typedef {{ position?: string | Position, epoch?: number, token?: string, inspectOrigins?: string[], postErrors?: boolean }} Config
  */
 
 /** What the server wrote into the page. @type {Config} */
@@ -141,6 +141,17 @@ let firstSocket = 0;
 let reloading = false;
 /** Whether some of the page's own modules could not start. */
 let startFailed = false;
+/** Whether the page's own modules are still on their way: they may wait for their packages. */
+let starting = document.readyState !== "complete";
+/** Whether something changed meanwhile that may have been fetched before. */
+let startsOld = false;
+
+if (starting) {
+  addEventListener("DOMContentLoaded", () => {
+    starting = false;
+    if (startsOld) reload();
+  });
+}
 
 /** @param {string | Position | undefined} given @returns {Position | undefined} */
 function parsePosition(given) {
@@ -197,8 +208,11 @@ async function handle(message) {
 async function update(message) {
   const updates = message.updates ?? [];
   await notify("vite:beforeUpdate", message);
-  // What never ran to its end cannot take an update: now it may.
-  if (startFailed && updates.some((it) => it.type === "js-update" && !acceptances.get(it.path)?.length)) return reload();
+  if ((starting || startFailed) && updates.some((it) => it.type === "js-update" && !acceptances.get(it.path)?.length)) {
+    // What never ran to its end cannot take an update: now it may. What did not begin to run may be the old version.
+    if (startFailed) return reload();
+    startsOld = true;
+  }
   overlay?.clear();
   const ready = await Promise.all(updates.map((it) => (it.type === "js-update" ? fetchModule(it) : swapLinks(it))));
   for (const apply of ready) apply?.();
@@ -405,4 +419,4 @@ addEventListener("message", async ({ data, origin, source }) => {
   else if (data?.type === "disable-inspection") (await import("./inspect.js")).disable();
 });
 
-const socket = openSocket({ token: config.token, position: () => position, receive, notify });
+const socket = openSocket({ token: config.token, epoch: config.epoch, position: () => position, receive, notify });
