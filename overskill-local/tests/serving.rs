@@ -39,7 +39,7 @@ async fn caching_follows_names_and_tags() {
 #[tokio::test]
 async fn parts_of_a_file_are_answered_and_large_files_are_streamed() {
     let server = Running::start().await;
-    let film: String = (0..60_000).map(|n| format!("{n:05};")).collect();
+    let film = (0..60_000).fold(String::new(), |film, n| film + &format!("{n:05};"));
     let text = "words ".repeat(1000);
     let files = [PAGE, ("film.mp4", film.as_str()), ("a.txt", text.as_str())];
     server.deploy("todo42/production", 1, &files, ArtifactConfig::single_page()).await;

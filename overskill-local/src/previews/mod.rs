@@ -269,6 +269,7 @@ impl PreviewHost for LocalPreviewHost {
                 progress.fail(&e);
                 self.failed(e, "open", scope)
             })?;
+            self.0.wanted.lock().expect("nobody panics with this lock").remove(scope);
             if !room.is_remembered() {
                 self.0.remember(scope).await?;
                 room.remembered();
