@@ -263,14 +263,14 @@ impl AppPreview {
     async fn advance(&self, old: &Arc<View>, next: Next) -> Vec<HotMessage> {
         let follows = next.follows;
         let Draft { view: mut new, wanted, differing } = Draft::after(old, next).await;
-        match wanted {
+        match (wanted, &old.coming) {
             // Who waits goes on with these; what nobody waits for any more is dropped.
-            Some(wanted) if old.coming.is_some() => {
+            (Some(wanted), Some(coming)) => {
                 new.packages = wanted.asked();
-                new.coming = Some(Coming::of(wanted));
+                new.coming = Some(coming.instead(wanted));
             }
-            Some(wanted) => new.packages = wanted.prepare().await,
-            None => {}
+            (Some(wanted), None) => new.packages = wanted.prepare().await,
+            (None, _) => {}
         }
         if new.coming.is_none() {
             new.findings = findings(new.sources(), &new.graph, &new.packages).into();

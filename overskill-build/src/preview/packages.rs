@@ -53,7 +53,11 @@ pub(super) struct Wanted {
 
 /// Packages on their way. The work is done by whoever waits for them, once for all, and dropped with the last.
 #[derive(Clone, Debug)]
-pub(super) struct Coming(SharedFuture<BoxFuture<'static, Packages>>);
+pub(super) struct Coming {
+    work: SharedFuture<BoxFuture<'static, Packages>>,
+    /// Who hears how it goes.
+    progress: Progress,
+}
 
 impl Packages {
     /// What has to be prepared for `graph`; nothing where these have it all.
@@ -169,15 +173,20 @@ impl Wanted {
 
 impl Coming {
     pub(super) fn of(wanted: Wanted) -> Self {
-        Self(wanted.prepare().boxed().shared())
+        Self { progress: wanted.progress.clone(), work: wanted.prepare().boxed().shared() }
+    }
+
+    /// These in the place of those before.
+    pub(super) fn instead(&self, wanted: Wanted) -> Self {
+        Self::of(Wanted { progress: self.progress.clone(), ..wanted })
     }
 
     pub(super) async fn packages(&self) -> Packages {
-        self.0.clone().await
+        self.work.clone().await
     }
 
     pub(super) fn is(&self, other: &Self) -> bool {
-        self.0.ptr_eq(&other.0)
+        self.work.ptr_eq(&other.work)
     }
 }
 

@@ -36,6 +36,10 @@ pub(crate) const SOCKET_PATH: &str = "/@overskill/socket";
 /// It holds sources in memory alone. After a restart it remembers which previews were open: whoever looks at one sees a page
 /// that tries again, its status is [`Empty`](PreviewStatus::Empty), and [`next_empty`](Self::next_empty) names it, until it is
 /// opened again. A page that was open all the time goes on where it was.
+///
+/// A preview is open as soon as its page can be loaded; its packages may still be on their way then. What imports some waits
+/// for them, and so does [`ready`](Self::ready); the progress of opening it is complete once they came. Opening it and
+/// changing it happens within a runtime of tokio.
 #[derive(Clone)]
 pub struct LocalPreviewHost(Arc<Inner>);
 
@@ -264,8 +268,8 @@ impl PreviewHost for LocalPreviewHost {
             let turn = Opening { host: &self.0, scope, turn: Some(turn) };
             let is_new = room.shown().is_none();
             let progress = if is_new { self.0.progress_of(scope, snapshot) } else { Progress::discard() };
-            let position = turn.get().open(&self.0.engine, scope, snapshot, env, &progress).await;
-            let position = position.map_err(|e| {
+            let opened = turn.get().open(&self.0.engine, scope, snapshot, env, &progress).await;
+            let (position, waits) = opened.map_err(|e| {
                 progress.fail(&e);
                 self.failed(e, "open", scope)
             })?;
@@ -273,6 +277,9 @@ impl PreviewHost for LocalPreviewHost {
             if !room.is_remembered() {
                 self.0.remember(scope).await?;
                 room.remembered();
+            }
+            if is_new && !waits {
+                progress.complete(room::OPEN);
             }
             return Ok(self.preview(scope, position));
         }

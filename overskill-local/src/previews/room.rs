@@ -14,6 +14,9 @@ use tokio::{
 /// How many messages wait for a viewer before it is cut: it comes back by itself and gets what it missed, or loads anew.
 const QUEUE: usize = 256;
 
+/// What progress ends with.
+pub(super) const OPEN: &str = "The preview is open.";
+
 /// One preview. It is there before its sources are, and after they were lost.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -34,8 +37,8 @@ pub(crate) struct Room {
 #[derive(Debug)]
 struct Shown {
     app: Arc<AppPreview>,
-    /// What waits for its packages. It ends with this.
-    _waiting: JoinSet<()>,
+    /// What waits for its packages, while they are on their way. It ends with this.
+    waiting: Option<JoinSet<()>>,
 }
 
 /// A message on its way to viewers; its text is shared by all of them.
@@ -183,8 +186,8 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Shows a snapshot unless what is shown is as new, and says what is shown then. What is shown for the first time may still
-    /// wait for its packages; `progress` hears when they came.
+    /// Shows a snapshot unless what is shown is as new, and says what is shown then; and whether that still waits for its
+    /// packages: then `progress` is completed when they came.
     pub(super) async fn open(
         &self,
         engine: &PreviewEngine,
@@ -192,15 +195,19 @@ impl Turn<'_> {
         snapshot: &Snapshot,
         env: &EnvSnapshot,
         progress: &Progress,
-    ) -> Result<StreamPosition> {
+    ) -> Result<(StreamPosition, bool)> {
         let Some(app) = self.room.shown() else {
             let app = Arc::new(engine.open(scope, snapshot, env, progress).await?);
             let position = app.position();
-            let mut waiting = JoinSet::new();
-            waiting.spawn(packages_came(Arc::downgrade(self.room), app.clone(), progress.clone()));
-            *self.room.shown.lock().expect("nobody panics with this lock") = Some(Shown { app, _waiting: waiting });
+            let waiting = app.is_preparing().then(|| {
+                let mut waiting = JoinSet::new();
+                waiting.spawn(packages_came(Arc::downgrade(self.room), app.clone(), progress.clone()));
+                waiting
+            });
+            let waits = waiting.is_some();
+            *self.room.shown.lock().expect("nobody panics with this lock") = Some(Shown { app, waiting });
             self.room.wanted.store(false, Ordering::Relaxed);
-            return Ok(position);
+            return Ok((position, waits));
         };
         let is_newer = snapshot.position.behind(app.position()).is_none();
         // Sources that are older than those shown leave those shown; only the variables are taken. Where nothing differs,
@@ -209,7 +216,7 @@ impl Turn<'_> {
             if is_newer { app.replace(snapshot, env).await? } else { app.replace(&app.sources(), env).await? };
         let position = app.position();
         self.room.tell(messages);
-        Ok(position)
+        Ok((position, false))
     }
 
     /// Brings what is shown from `base` to `next`.
@@ -254,7 +261,11 @@ async fn packages_came(room: Weak<Room>, app: Arc<AppPreview>, progress: Progres
     // Between two changes, so that nobody is told of them in another order.
     let Some(turn) = room.turn().await else { return };
     turn.room.tell(app.untold());
-    progress.complete("The preview is open.");
+    progress.complete(OPEN);
+    let mut shown = room.shown.lock().expect("nobody panics with this lock");
+    if let Some(shown) = shown.as_mut().filter(|shown| Arc::ptr_eq(&shown.app, &app)) {
+        shown.waiting = None; // nothing of this is kept
+    }
 }
 
 impl Seat {
