@@ -174,6 +174,11 @@ impl Deployments {
         Ok(u32::try_from(ended).unwrap_or(u32::MAX))
     }
 
+    /// Drives one that may go on, if nobody else does; whether it ended.
+    pub async fn drive_now(&self, id: DeploymentId) -> bool {
+        self.drive_free(id).await
+    }
+
     /// Records what a person answered to the question of a deployment, which goes on when it is driven next.
     ///
     /// `Conflict` when nothing is asked (any more), `Invalid` for an answer that was not among the choices.
