@@ -231,7 +231,8 @@ mod tests {
         assert_eq!(refused(|s| s.signature = "v1,".into(), b"body"), NotAuthentic);
         assert_eq!(refused(|s| s.signature.truncate(12), b"body"), NotAuthentic);
         assert_eq!(refused(|s| s.signature = s.signature.replace("v1,", "v1a,"), b"body"), NotAuthentic);
-        let flood = |s: &mut WebhookSignature| s.signature = format!("{} {}", "v1,AAAA ".repeat(16).trim(), s.signature);
+        let flood =
+            |s: &mut WebhookSignature| s.signature = format!("{} {}", "v1,AAAA ".repeat(16).trim(), s.signature);
         assert_eq!(refused(flood, b"body"), NotAuthentic, "only so many are looked at");
     }
 

@@ -15,8 +15,8 @@ pub use previews::{AppPreview, Pushed, Sources, Written};
 
 use crate::{
     AccessToken, AppDirectory, AppId, AppRecord, AppState, AuditEntry, AuditLog, BundleStore, Clock, DeploymentId,
-    Deployments, EnvStore, Error, FileStore, Grant, Ids, IdsExt, PreviewHost, Result, Right, RouteTable, RunQueue, Scheduler, Scope,
-    SystemGrant, TenantGate, TenantId,
+    Deployments, EnvStore, Error, FileStore, Grant, Ids, IdsExt, PreviewHost, Result, Right, RouteTable, RunQueue,
+    Scheduler, Scope, SystemGrant, TenantGate, TenantId,
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use std::{
