@@ -60,7 +60,7 @@ impl Deployments {
             if let Some(route) = routed.as_ref().filter(|_| state == ObservedState::Active) {
                 // It came late and took the traffic of what is live.
                 let fence = journal.fence();
-                self.make_live_again(scope, route, fence, journal).await?;
+                self.make_live_again(scope, route, fence, journal).await?.ok()?;
             }
             journal.keep().await?;
             timeout(clock, limit, target.remove(scope, Removal::Only(one))).await?;

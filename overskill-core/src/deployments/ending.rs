@@ -9,11 +9,31 @@ use super::{
     service::{PAGE, owner, unreadable, word},
 };
 use crate::{
-    BackendName, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentTarget, Doubt, Effect, Error, ErrorKind,
-    Fence, Handle, Notice, OperatorChoice, Progress, Removal, Result, Route, Scope, TargetStatus, Timestamp,
+    BackendName, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentTarget, Doubt, Effect, Error,
+    ErrorKind, Fence, Handle, Notice, OperatorChoice, Progress, Removal, Result, Route, Scope, TargetStatus, Timestamp,
     instruments, timeout,
 };
 use std::sync::Arc;
+
+/// What came of making a version live again.
+pub(super) enum Remade {
+    Live,
+    /// Something newer was routed meanwhile.
+    Overtaken,
+    /// The target does not take it, or there is nothing to give it.
+    Failed(Error),
+}
+
+impl Remade {
+    /// The same, where a failure is one of the caller.
+    pub(super) fn ok(self) -> Result<bool> {
+        match self {
+            Self::Live => Ok(true),
+            Self::Overtaken => Ok(false),
+            Self::Failed(e) => Err(e),
+        }
+    }
+}
 
 impl Deployments {
     /// Records the end, with when what it may have left behind is to be swept.
@@ -144,10 +164,10 @@ impl Deployments {
         let fence = journal.take(journal.fence()).await?;
         journal.note(DeploymentEvent::RollingBack { target: target.clone(), to, fence });
         journal.keep().await?;
-        match self.make_live_again(scope, &before, fence, journal).await {
-            Ok(true) => Ok(Drove::Ended(DeploymentEnd::RolledBack { to, reason })),
-            Ok(false) => Ok(Drove::Ended(DeploymentEnd::Superseded { by: None })),
-            Err(e) => {
+        match self.make_live_again(scope, &before, fence, journal).await? {
+            Remade::Live => Ok(Drove::Ended(DeploymentEnd::RolledBack { to, reason })),
+            Remade::Overtaken => Ok(Drove::Ended(DeploymentEnd::Superseded { by: None })),
+            Remade::Failed(e) => {
                 let question = format!("{reason}; and {to} could not be made live again: {e}");
                 tracing::error!(deployment = %record.id(), error = %e, "a rollback failed");
                 if parts.strategy.ask_within.is_some() {
@@ -158,23 +178,34 @@ impl Deployments {
         }
     }
 
-    /// Activates what a route names once more, under a new fence, and points the route to it; false when something newer
-    /// was routed meanwhile.
+    /// Activates what a route names once more, under a new fence, and points the route to it. An error means that a store
+    /// could not be reached: whoever goes on tries again.
     pub(super) async fn make_live_again(
         &self,
         scope: &Scope,
         route: &Route,
         fence: Fence,
         journal: &mut Journal,
-    ) -> Result<bool> {
+    ) -> Result<Remade> {
         let parts = &*self.parts;
-        let target = self.target(&route.target)?;
+        let target = match self.target(&route.target) {
+            Ok(target) => target,
+            Err(e) => return Ok(Remade::Failed(e)),
+        };
         let record = self.read(route.deployment).await?;
-        let digest = record.digest().ok_or_else(|| unreadable(route.deployment))?;
-        let artifact = parts.bundles.get(scope, digest).await?;
-        let artifact = artifact.ok_or_else(|| Error::not_found("its artifact is not kept any more"))?;
-        let env = record.env().ok_or_else(|| unreadable(route.deployment))?;
-        let env = Arc::new(parts.env.get(scope, env).await?);
+        let (Some(digest), Some(env)) = (record.digest(), record.env()) else {
+            return Ok(Remade::Failed(unreadable(route.deployment)));
+        };
+        let Some(artifact) = parts.bundles.get(scope, digest).await? else {
+            return Ok(Remade::Failed(Error::not_found("its artifact is not kept any more")));
+        };
+        let env = match parts.env.get(scope, env).await {
+            Ok(env) => Arc::new(env),
+            Err(e) if matches!(e.consequence(), Consequence::StopDeployment | Consequence::NextTarget) => {
+                return Ok(Remade::Failed(e));
+            }
+            Err(e) => return Err(e),
+        };
         let request =
             DeployRequest::new(route.deployment, scope.clone(), artifact, env).under(fence).limits(record.limits());
         let mut tries = 0;
@@ -187,12 +218,13 @@ impl Deployments {
                     tracing::warn!(deployment = %route.deployment, error = %e, "a version could not be made live again");
                     parts.clock.sleep(parts.strategy.first_wait).await;
                 }
-                Err(e) => return Err(e),
+                Err(e) => return Ok(Remade::Failed(e)),
             }
         };
         journal.keep().await?;
         let again = Route::new(route.target.clone(), route.deployment, handle, fence);
-        set_route(&*parts.routes, scope, &again).await
+        let set = set_route(&*parts.routes, scope, &again).await?;
+        Ok(if set { Remade::Live } else { Remade::Overtaken })
     }
 
     async fn activate_once(

@@ -13,8 +13,8 @@ pub struct DeploymentRecord {
     events: Vec<RecordedEvent>,
 }
 
-/// How far a deployment has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How far a deployment has come. What may follow what: [`DeploymentState::STEPS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum DeploymentState {
     /// It was asked for; nobody drives it.
@@ -31,6 +31,54 @@ pub enum DeploymentState {
     AwaitingOperator,
     /// It ended.
     Ended,
+}
+
+impl DeploymentState {
+    /// Every step there is, from one state to another. Tests hold the records of many thousand deployments against this,
+    /// and the diagram in ARCHITECTURE.md.
+    pub const STEPS: [(Self, Self); 22] = {
+        use DeploymentState::{AwaitingOperator, Building, Deploying, Ended, Requested, RollingBack, Waiting};
+        [
+            (Requested, Building),
+            (Requested, Deploying),
+            (Requested, Waiting),
+            (Requested, AwaitingOperator),
+            (Requested, Ended),
+            (Building, Deploying),
+            (Building, Ended),
+            (Deploying, Building),
+            (Deploying, Waiting),
+            (Deploying, AwaitingOperator),
+            (Deploying, RollingBack),
+            (Deploying, Ended),
+            (Waiting, Building),
+            (Waiting, Deploying),
+            (Waiting, AwaitingOperator),
+            (Waiting, Ended),
+            (RollingBack, Deploying),
+            (RollingBack, AwaitingOperator),
+            (RollingBack, Ended),
+            (AwaitingOperator, Requested),
+            (AwaitingOperator, Deploying),
+            (AwaitingOperator, Ended),
+        ]
+    };
+
+    /// Where an event brings a deployment.
+    fn after(event: &DeploymentEvent) -> Self {
+        match event {
+            DeploymentEvent::Requested { .. }
+            | DeploymentEvent::OperatorAnswered { .. }
+            | DeploymentEvent::Released => Self::Requested,
+            DeploymentEvent::BuildStarted { .. } => Self::Building,
+            DeploymentEvent::AwaitingOperator { .. } => Self::AwaitingOperator,
+            DeploymentEvent::Waiting { .. } => Self::Waiting,
+            DeploymentEvent::RollingBack { .. } => Self::RollingBack,
+            DeploymentEvent::Gated { gate, failure: Some(_), .. } if gate == "live" => Self::RollingBack,
+            DeploymentEvent::Ended { .. } | DeploymentEvent::Swept { .. } => Self::Ended,
+            _ => Self::Deploying,
+        }
+    }
 }
 
 /// How a deployment stands, as far as the caller has to know.
@@ -247,21 +295,20 @@ impl DeploymentRecord {
 
     /// How far it has come.
     pub fn state(&self) -> DeploymentState {
-        let mut state = DeploymentState::Requested;
+        self.path().last().copied().unwrap_or(DeploymentState::Requested)
+    }
+
+    /// The states it went through, from [`Requested`](DeploymentState::Requested) on; each differs from the one before.
+    pub fn path(&self) -> Vec<DeploymentState> {
+        let mut path: Vec<DeploymentState> = Vec::new();
         for recorded in &self.events {
-            state = match &recorded.event {
-                DeploymentEvent::BuildStarted { .. } => DeploymentState::Building,
-                DeploymentEvent::AwaitingOperator { .. } => DeploymentState::AwaitingOperator,
-                DeploymentEvent::Waiting { .. } => DeploymentState::Waiting,
-                DeploymentEvent::Gated { gate, failure: Some(_), .. } if gate == "live" => DeploymentState::RollingBack,
-                DeploymentEvent::RollingBack { .. } => DeploymentState::RollingBack,
-                DeploymentEvent::OperatorAnswered { .. } => DeploymentState::Requested,
-                DeploymentEvent::Ended { .. } => return DeploymentState::Ended,
-                DeploymentEvent::Requested { .. } | DeploymentEvent::Released => DeploymentState::Requested,
-                _ => DeploymentState::Deploying,
-            };
+            let state = DeploymentState::after(&recorded.event);
+            // What is swept after the end changes nothing of it.
+            if path.last().is_none_or(|last| *last != state && *last != DeploymentState::Ended) {
+                path.push(state);
+            }
         }
-        state
+        path
     }
 
     /// How it stands, if there is something for the caller to know: it ended, or waits for an answer.
