@@ -186,15 +186,16 @@ impl Deployments {
         let record = self.read(id).await?;
         let now = self.parts.clock.now();
         let Some((_, choices, deadline)) = record.question() else {
-            return Err(Error::conflict("the deployment asks nothing").with("deployment", id));
+            let e = Error::conflict("the deployment asks nothing").public("This deployment asks nothing (any more).");
+            return Err(e.with("deployment", id));
         };
         if deadline <= now {
-            return Err(Error::conflict("the time for an answer is over")
-                .with("deployment", id)
-                .with("until", deadline));
+            let e = Error::conflict("the time for an answer is over").public("The time for an answer is over.");
+            return Err(e.with("deployment", id).with("until", deadline));
         }
         if !choices.contains(&choice) {
-            let message = format!("answer must be one of {choices:?}, but was {choice:?}");
+            let known: Vec<_> = choices.iter().map(|choice| choice.as_str()).collect();
+            let message = format!("answer must be {}, but was {choice}", known.join(" or "));
             return Err(Error::invalid(message).with("deployment", id));
         }
         let event = DeploymentEvent::OperatorAnswered { actor, choice };
