@@ -8,10 +8,13 @@
 //! the ratios of neighbours; of calls so short that a busy core makes them many times as long, it is the ratio of what a
 //! tenth of the turns stayed below.
 
+mod commits;
 mod core_of_its_own;
 mod report;
+pub mod statements;
 mod turns;
 
+pub use commits::{PreparedCommit, commit_on_sqlite};
 pub use core_of_its_own::OneCore;
 pub use report::{Bench, Figure, Goal, Reading, Row};
 pub use turns::{Turns, interleave, nanos_each};

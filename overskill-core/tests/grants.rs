@@ -69,6 +69,8 @@ const USE_CASES: &[UseCase] = use_cases! {
     "apply" Develop |app| async { app.apply(&Changes::new().put("a".try_into()?, "b"), None).await };
     "route" Develop |app| app.route(PRODUCTION);
     "deployments" Develop |app| app.deployments(PRODUCTION, None, ONE);
+    "reconcile" Develop |app| app.reconcile(PRODUCTION);
+    "restore" Operate |app| app.restore(PRODUCTION);
     "deploy" Operate |app| app.deploy(PRODUCTION);
     "promote" Operate |app| app.promote(Environment::Staging, PRODUCTION);
     "rollback" Operate |app| app.rollback(PRODUCTION, To::LastGood);
@@ -127,6 +129,7 @@ const NO_GRANT: &[(&str, &str)] = &[
     ("jobs", "hands out what asks itself"),
     ("outcome", "it was authorised when it was asked for"),
     ("deployment", "needs one that exists: shown below"),
+    ("answer", "needs one that exists: shown below"),
     ("claim", "of a `RunWorker`, which asks each time"),
     ("renew", "of a `RunWorker`, which asks each time"),
     ("finish", "of a `RunWorker`, which asks each time"),
@@ -251,9 +254,12 @@ async fn another_apps_deployment_is_not_to_be_seen() {
     let id = app.deploy(PRODUCTION).await.unwrap().id();
     assert!(app.deployment(id).await.is_ok());
     assert!(refused(&world.app("operate").await.deployment(id).await.map(drop)));
+    assert!(refused(&world.app("develop").await.answer(id, OperatorChoice::Abort).await));
+    assert_eq!(app.answer(id, OperatorChoice::Abort).await.unwrap_err().kind(), ErrorKind::Conflict, "it asks nothing");
     let token = AccessToken::parse("app_other7_tenant.data+develop+operate").unwrap();
     let stranger = world.platform.app(&token, "other7").await.unwrap();
     assert_eq!(stranger.deployment(id).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(stranger.answer(id, OperatorChoice::Abort).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[tokio::test]

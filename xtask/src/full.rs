@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cargo_tools::{HACK, MUTANTS, SEMVER_CHECKS};
-use crate::external_types;
 use crate::process::{self, Failure};
 use crate::steps::{Outcome, Step};
 use crate::workspace::Workspace;
+use crate::{external_types, mutations};
 
 /// The crates whose public API is promised to others, with their folders.
 const PUBLISHED: [(&str, &str); 7] = [
@@ -34,6 +34,8 @@ pub(crate) fn steps() -> Vec<Step> {
         Step { name: "external-types", run: external_types::check },
         Step { name: "semver", run: semver },
         Step { name: "mutants", run: mutants },
+        Step { name: "mutations", run: mutations::check },
+        Step { name: "simulation", run: simulation },
     ]
 }
 
@@ -133,6 +135,16 @@ fn mutants(workspace: &Workspace) -> Result<Outcome, Failure> {
     }
     let until = if code == OUT_OF_TIME { ", then the time was up" } else { "" };
     Ok(Outcome::Noted(format!("{caught} mutants caught, {missed} missed (mutants.out/missed.txt){until}")))
+}
+
+/// A million deploys in place of ten thousand; optimised, or it takes half an hour.
+fn simulation(workspace: &Workspace) -> Result<Outcome, Failure> {
+    let mut test = process::cargo(workspace.root());
+    test.args(["nextest", "run", "--release", "--package", "overskill-testkit", "--features", "tokens"])
+        .args(["--filterset", "test(ten_thousand_deploys)", "--no-capture"])
+        .env("OVERSKILL_SIMULATED_DEPLOYS", "1000000");
+    process::run(&mut test)?;
+    Ok(Outcome::Passed)
 }
 
 fn count_lines(file: &Path) -> usize {

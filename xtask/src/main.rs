@@ -8,6 +8,7 @@ mod cargo_tools;
 mod checks;
 mod external_types;
 mod full;
+mod mutations;
 mod process;
 mod setup;
 mod steps;

@@ -2,9 +2,9 @@
 
 use async_trait::async_trait;
 use overskill_core::{
-    AppHandle, BackendName, DeployRequest, DeploymentEvent, DeploymentId, DeploymentStrategy, DeploymentTarget,
-    Environment, Error, ErrorKind, Fence, Handle, Observed, Outcome, Readiness, Removal, Result, RouteTable as _,
-    Scope, Staged, TargetInfo, TargetStatus, memory::MemoryTarget,
+    AppHandle, BackendName, DeployRequest, DeploymentEvent, DeploymentId, DeploymentState, DeploymentStrategy,
+    DeploymentTarget, Environment, Error, ErrorKind, Fence, Handle, Observed, Outcome, Readiness, Removal, Result,
+    RouteTable as _, Scope, Staged, TargetInfo, TargetStatus, memory::MemoryTarget,
 };
 use overskill_testkit::TestPlatform;
 use std::{
@@ -52,6 +52,9 @@ pub(crate) async fn deploy(test: &TestPlatform, app: &AppHandle, contents: &str)
 pub(crate) async fn deployed(app: &AppHandle, id: DeploymentId, outcome: Outcome) -> Deployed {
     let record = app.deployment(id).await.unwrap();
     let events = record.events().iter().map(|e| e.event.clone()).collect();
+    for step in record.path().windows(2) {
+        assert!(DeploymentState::STEPS.contains(&(step[0], step[1])), "{step:?} is no step:\n{}", record.timeline());
+    }
     Deployed { id, outcome, events, story: record.timeline() }
 }
 

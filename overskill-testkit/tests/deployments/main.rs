@@ -4,6 +4,7 @@
 mod cases;
 mod common;
 mod crashes;
+mod diagram;
 mod line;
 mod operators;
 mod rollbacks;

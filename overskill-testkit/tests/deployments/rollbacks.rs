@@ -51,13 +51,14 @@ async fn a_first_version_that_is_not_well_leaves_nothing_live() {
 
 #[tokio::test]
 async fn a_staged_version_that_is_not_well_never_has_the_traffic() {
-    let (probe, edge) = (MemoryProbe::new(), target("edge"));
-    let test = platform(DeploymentStrategy::prefer(edge.clone()).gate_staged(gate(&probe))).await;
+    let (probe, edge, second) = (MemoryProbe::new(), target("edge"), target("second"));
+    let test = platform(DeploymentStrategy::prefer(edge.clone()).then(second.clone()).gate_staged(gate(&probe))).await;
     let app = written(&test).await;
     let good = deploy(&test, &app, "one").await;
     let fence = edge.serving(&scope()).unwrap().1;
     probe.otherwise(sick());
     let d = deploy(&test, &app, "two").await;
+    assert_eq!(second.observe(&scope()).await.unwrap(), [], "no other target is asked for what is the app's fault");
     assert!(matches!(d.outcome, Outcome::Failed { .. }), "{}", d.story);
     assert_live(&test, good.id, &edge).await;
     assert_eq!(edge.serving(&scope()).unwrap().1, fence, "it was not touched");

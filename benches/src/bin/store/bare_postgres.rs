@@ -1,15 +1,14 @@
 //! The statements of the stores through sqlx alone, on Postgres: on one connection, or on sqlx's pool.
 
-use crate::{
-    contest::Contestant,
+use crate::{contest::Contestant, work::PreparedArtifact};
+use async_trait::async_trait;
+use overskill_benches::{
+    Outcome, PreparedCommit,
     statements::{
         ADD_EVENTS_POSTGRES, ADVANCE_POSTGRES, ARTIFACT_AGAIN_POSTGRES, ARTIFACT_NEW_POSTGRES, GET, KEEP,
         PUT_BLOBS_POSTGRES, PUT_FILES_POSTGRES, RELEASE, SNAPSHOT, STEP_POSTGRES, TAKE,
     },
-    work::{PreparedArtifact, PreparedCommit},
 };
-use async_trait::async_trait;
-use overskill_benches::Outcome;
 use overskill_core::{AppFile, Change, Changes, FilePath, LeaseChange, Scope};
 use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres,

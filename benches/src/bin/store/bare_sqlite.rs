@@ -1,16 +1,14 @@
 //! The statements of the stores through sqlx alone, on SQLite.
 
-use crate::{
-    contest::Contestant,
-    statements::{
-        ADD_EVENTS_SQLITE, ADVANCE, ARTIFACT_AGAIN_SQLITE, ARTIFACT_NEW_SQLITE, GET, KEEP, PUT_BLOB_SQLITE,
-        PUT_FILE_SQLITE, RELEASE, SNAPSHOT, STEP_SQLITE, TAKE,
-    },
-    work::{PreparedArtifact, PreparedCommit},
-};
+use crate::{contest::Contestant, work::PreparedArtifact};
 use async_trait::async_trait;
-use overskill_benches::Outcome;
-use overskill_core::{Change, Changes, FilePath, LeaseChange, Scope};
+use overskill_benches::{
+    Outcome, PreparedCommit, commit_on_sqlite,
+    statements::{
+        ARTIFACT_AGAIN_SQLITE, ARTIFACT_NEW_SQLITE, GET, PUT_BLOB_SQLITE, PUT_FILE_SQLITE, SNAPSHOT, STEP_SQLITE,
+    },
+};
+use overskill_core::{Change, Changes, FilePath, Scope};
 use sqlx::{
     ConnectOptions as _, Connection as _, SqliteConnection, query, query_as, query_scalar,
     sqlite::{SqliteConnectOptions, SqliteSynchronous},
@@ -97,33 +95,6 @@ impl Contestant for BareSqlite {
     }
 
     async fn commit(&mut self, it: &PreparedCommit) -> Outcome<()> {
-        let Scope { app, environment } = &it.commit.scope;
-        let (app, environment) = (app.as_str(), environment.as_str());
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let advance = query_scalar(ADVANCE).bind(&it.id).bind(app).bind(environment).bind(it.new_seq).bind(&it.end);
-        let advance = advance.bind(it.expected_seq).bind(false).bind(it.now).bind(None::<i64>);
-        let advanced: Option<i64> = advance.fetch_optional(&mut *tx).await?;
-        advanced.ok_or("not advanced")?;
-        match &it.commit.lease {
-            LeaseChange::None => {}
-            LeaseChange::Take { holder, .. } => {
-                let take = query_scalar(TAKE).bind(app).bind(environment).bind(0_i64).bind(&it.id);
-                let take = take.bind(holder.as_str()).bind(it.expires).bind(it.now).bind(i64::MAX);
-                let fence: Option<i64> = take.fetch_optional(&mut *tx).await?;
-                fence.ok_or("not taken")?;
-            }
-            LeaseChange::Keep { .. } => {
-                let keep = query_scalar(KEEP).bind(app).bind(environment).bind(&it.id).bind(1_i64);
-                let holder: Option<String> = keep.bind(it.now).bind(it.expires).fetch_optional(&mut *tx).await?;
-                holder.ok_or("not kept")?;
-            }
-            LeaseChange::Release { .. } => {
-                let release = query(RELEASE).bind(app).bind(environment).bind(&it.id).bind(1_i64).bind(it.now);
-                release.execute(&mut *tx).await?;
-            }
-        }
-        let add = query(ADD_EVENTS_SQLITE).bind(&it.id).bind(it.expected_seq).bind(it.now).bind(&it.events);
-        add.execute(&mut *tx).await?;
-        Ok(tx.commit().await?)
+        commit_on_sqlite(&mut self.writer, it).await
     }
 }

@@ -1,16 +1,15 @@
 //! The statements of the stores through SQLite's C API, as near as safe code comes to it: `rusqlite`, on the caller's own
 //! thread, with prepared statements kept.
 
-use crate::{
-    contest::Contestant,
+use crate::{contest::Contestant, work::PreparedArtifact};
+use async_trait::async_trait;
+use overskill_benches::{
+    Outcome, PreparedCommit,
     statements::{
         ADD_EVENTS_SQLITE, ADVANCE, ARTIFACT_AGAIN_SQLITE, ARTIFACT_NEW_SQLITE, GET, KEEP, PUT_BLOB_SQLITE,
         PUT_FILE_SQLITE, RELEASE, SNAPSHOT, STEP_SQLITE, TAKE,
     },
-    work::{PreparedArtifact, PreparedCommit},
 };
-use async_trait::async_trait;
-use overskill_benches::Outcome;
 use overskill_core::{Change, Changes, FilePath, LeaseChange, Scope};
 use rusqlite::{Connection, Row, ToSql};
 use std::{

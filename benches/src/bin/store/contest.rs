@@ -1,8 +1,8 @@
 //! The calls that are measured, and the rounds in which ours and its peers make them.
 
-use crate::work::{PreparedArtifact, PreparedCommit, Work};
+use crate::work::{PreparedArtifact, Work};
 use async_trait::async_trait;
-use overskill_benches::{Bench, Figure, Outcome, Turns, interleave};
+use overskill_benches::{Bench, Figure, Outcome, PreparedCommit, Turns, interleave};
 use overskill_core::{BundleStore, Changes, DeploymentStore, FilePath, FileStore, Scope, Timestamp};
 use std::{sync::Arc, time::Instant};
 

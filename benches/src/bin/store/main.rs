@@ -17,7 +17,6 @@ mod bare_sqlite;
 mod c_api;
 mod contest;
 mod queue;
-mod statements;
 mod work;
 
 use bare_postgres::BarePostgres;

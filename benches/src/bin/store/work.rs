@@ -1,6 +1,6 @@
 //! What is written and read: the same for each contestant, and never the same twice where that would be less work.
 
-use overskill_benches::Outcome;
+use overskill_benches::{Outcome, PreparedCommit};
 use overskill_core::{
     Actor, AppFile, Artifact, BackendName, Changes, Clock, Commit, DeploymentEnd, DeploymentEvent, DeploymentId,
     DeploymentSource, Digest, EnvRevision, Environment, Fence, FilePath, Handle, Incarnation, LeaseChange, Limits,
@@ -19,18 +19,6 @@ pub(crate) struct PreparedArtifact {
     pub(crate) artifact: Artifact,
     pub(crate) manifest: String,
     pub(crate) now: i64,
-}
-
-/// A commit, and what a peer would bind.
-pub(crate) struct PreparedCommit {
-    pub(crate) commit: Commit,
-    pub(crate) id: String,
-    pub(crate) events: String,
-    pub(crate) expected_seq: i64,
-    pub(crate) new_seq: i64,
-    pub(crate) end: Option<String>,
-    pub(crate) now: i64,
-    pub(crate) expires: i64,
 }
 
 impl Default for Work {
@@ -140,19 +128,10 @@ impl Work {
         let mut seq = 0;
         let mut commits = Vec::new();
         for (events, lease) in steps {
-            let new_seq = seq + i64::try_from(events.len())?;
-            let ends = matches!(lease, LeaseChange::Release { .. });
-            commits.push(PreparedCommit {
-                id: id.to_string(),
-                events: serde_json::to_string(&events)?,
-                expected_seq: seq,
-                new_seq,
-                end: ends.then(|| serde_json::to_string(&end)).transpose()?,
-                now: now.as_unix_millis(),
-                expires: now.plus(ttl).as_unix_millis(),
-                commit: Commit::new(id, scope.clone(), u64::try_from(seq)?, events, now).lease(lease),
-            });
-            seq = new_seq;
+            let commit = Commit::new(id, scope.clone(), u64::try_from(seq)?, events, now).lease(lease);
+            let commit = PreparedCommit::of(commit)?;
+            seq = commit.new_seq;
+            commits.push(commit);
         }
         Ok(commits)
     }

@@ -1,19 +1,19 @@
 //! The statements of the stores, word for word. A test says when they are not any more.
 
 /// One file.
-pub(crate) const GET: &str = "
+pub const GET: &str = "
     SELECT c.digest, c.bytes FROM files f JOIN file_contents c ON c.digest = f.digest
     WHERE f.app = $1 AND f.environment = $2 AND f.path = $3";
 
 /// All files.
-pub(crate) const SNAPSHOT: &str = "
+pub const SNAPSHOT: &str = "
     SELECT s.seq, f.path, c.digest, c.bytes FROM file_scopes s
     LEFT JOIN files f ON f.app = s.app AND f.environment = s.environment
     LEFT JOIN file_contents c ON c.digest = f.digest
     WHERE s.app = $1 AND s.environment = $2";
 
 /// One step further.
-pub(crate) const STEP_SQLITE: &str = "
+pub const STEP_SQLITE: &str = "
     INSERT INTO file_scopes (app, environment, seq)
     SELECT $1, $2, 1 WHERE $3 IS NULL OR $3 = coalesce(
     (SELECT seq FROM file_scopes WHERE app = $1 AND environment = $2), 0)
@@ -24,7 +24,7 @@ pub(crate) const STEP_SQLITE: &str = "
     (SELECT seq FROM file_scopes WHERE app = $1 AND environment = $2) - $4";
 
 /// The same.
-pub(crate) const STEP_POSTGRES: &str = "
+pub const STEP_POSTGRES: &str = "
     WITH step AS (
     INSERT INTO file_scopes (app, environment, seq)
     SELECT $1, $2, 1 WHERE $3::bigint IS NULL OR $3 = coalesce(
@@ -39,7 +39,7 @@ pub(crate) const STEP_POSTGRES: &str = "
     SELECT seq FROM step";
 
 /// One changed file.
-pub(crate) const PUT_FILE_SQLITE: &str = "
+pub const PUT_FILE_SQLITE: &str = "
     INSERT INTO file_contents (digest, bytes) VALUES ($5, $6) ON CONFLICT DO NOTHING;
     INSERT INTO file_changes (app, environment, seq, path, digest) VALUES ($1, $2, $3, $4, $5);
     INSERT INTO files (app, environment, path, digest, size_bytes) VALUES ($1, $2, $4, $5, $7)
@@ -47,7 +47,7 @@ pub(crate) const PUT_FILE_SQLITE: &str = "
     SET digest = excluded.digest, size_bytes = excluded.size_bytes";
 
 /// All changed files.
-pub(crate) const PUT_FILES_POSTGRES: &str = "
+pub const PUT_FILES_POSTGRES: &str = "
     WITH put AS (
     SELECT * FROM unnest($4::text[], $5::text[], $6::bytea[], $7::bigint[]) AS p (path, digest, bytes, size_bytes)
     ), contents AS (
@@ -61,30 +61,30 @@ pub(crate) const PUT_FILES_POSTGRES: &str = "
     SET digest = excluded.digest, size_bytes = excluded.size_bytes";
 
 /// An artifact that is there.
-pub(crate) const ARTIFACT_AGAIN_SQLITE: &str = "
+pub const ARTIFACT_AGAIN_SQLITE: &str = "
     UPDATE artifacts SET since_ms = max(since_ms, $2) WHERE digest = $1";
 
 /// The same.
-pub(crate) const ARTIFACT_AGAIN_POSTGRES: &str = "
+pub const ARTIFACT_AGAIN_POSTGRES: &str = "
     UPDATE artifacts SET since_ms = greatest(since_ms, $2) WHERE digest = $1";
 
 /// An artifact that is new.
-pub(crate) const ARTIFACT_NEW_SQLITE: &str = "
+pub const ARTIFACT_NEW_SQLITE: &str = "
     INSERT INTO artifacts (digest, manifest, size_bytes, since_ms) VALUES ($1, $2, $3, $4)";
 
 /// The same.
-pub(crate) const ARTIFACT_NEW_POSTGRES: &str = "
+pub const ARTIFACT_NEW_POSTGRES: &str = "
     INSERT INTO artifacts (digest, manifest, size_bytes, since_ms) VALUES ($1, $2, $3, $4)
     ON CONFLICT (digest) DO UPDATE
     SET since_ms = greatest(artifacts.since_ms, excluded.since_ms)";
 
 /// One blob of an artifact.
-pub(crate) const PUT_BLOB_SQLITE: &str = "
+pub const PUT_BLOB_SQLITE: &str = "
     INSERT INTO blobs (digest, bytes) VALUES ($2, $3) ON CONFLICT DO NOTHING;
     INSERT INTO artifact_blobs (artifact, blob) VALUES ($1, $2)";
 
 /// All blobs of an artifact.
-pub(crate) const PUT_BLOBS_POSTGRES: &str = "
+pub const PUT_BLOBS_POSTGRES: &str = "
     WITH put AS (
     SELECT * FROM unnest($2::text[], $3::bytea[]) AS p (digest, bytes)
     ), new AS (
@@ -93,7 +93,7 @@ pub(crate) const PUT_BLOBS_POSTGRES: &str = "
     INSERT INTO artifact_blobs (artifact, blob) SELECT $1, digest FROM put ON CONFLICT DO NOTHING";
 
 /// A deployment moves on.
-pub(crate) const ADVANCE: &str = "
+pub const ADVANCE: &str = "
     INSERT INTO deployments (id, app, environment, seq, ended, due_ms)
     SELECT $1, $2, $3, $4, $5, CASE WHEN $9 IS NULL AND $5 IS NULL THEN $8 ELSE $9 END
     WHERE $6 = 0 OR EXISTS (SELECT 1 FROM deployments WHERE id = $1)
@@ -105,7 +105,7 @@ pub(crate) const ADVANCE: &str = "
     RETURNING $8";
 
 /// The same.
-pub(crate) const ADVANCE_POSTGRES: &str = "
+pub const ADVANCE_POSTGRES: &str = "
     INSERT INTO deployments (id, app, environment, seq, ended, due_ms)
     SELECT $1, $2, $3, $4, $5, CASE WHEN $9 IS NULL AND $5 IS NULL THEN $8 ELSE $9 END
     WHERE $6 = 0 OR EXISTS (SELECT 1 FROM deployments WHERE id = $1)
@@ -117,7 +117,7 @@ pub(crate) const ADVANCE_POSTGRES: &str = "
     RETURNING greatest($8, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
 
 /// The lease is taken.
-pub(crate) const TAKE: &str = "
+pub const TAKE: &str = "
     INSERT INTO deployment_leases (app, environment, fence, deployment, holder, expires_ms)
     VALUES ($1, $2, $3 + 1, $4, $5, $6)
     ON CONFLICT (app, environment) DO UPDATE
@@ -130,39 +130,50 @@ pub(crate) const TAKE: &str = "
     RETURNING fence";
 
 /// The lease is kept.
-pub(crate) const KEEP: &str = "
+pub const KEEP: &str = "
     UPDATE deployment_leases SET expires_ms = $6
     WHERE app = $1 AND environment = $2 AND deployment = $3 AND fence = $4 AND expires_ms > $5
     RETURNING holder";
 
 /// The lease is given back.
-pub(crate) const RELEASE: &str = "
+pub const RELEASE: &str = "
     UPDATE deployment_leases SET deployment = NULL, holder = NULL, expires_ms = NULL
     WHERE app = $1 AND environment = $2 AND deployment = $3 AND fence = $4 AND expires_ms > $5";
 
 /// Events of a deployment.
-pub(crate) const ADD_EVENTS_SQLITE: &str = "
+pub const ADD_EVENTS_SQLITE: &str = "
     INSERT INTO deployment_events (deployment, seq, at_ms, event)
     SELECT $1, $2 + key + 1, $3, value FROM json_each($4)";
 
 /// The same.
-pub(crate) const ADD_EVENTS_POSTGRES: &str = "
+pub const ADD_EVENTS_POSTGRES: &str = "
     INSERT INTO deployment_events (deployment, seq, at_ms, event)
     SELECT $1, $2 + place, $3, event::text
     FROM json_array_elements($4::json) WITH ORDINALITY AS events (event, place)";
+
+/// A route is set.
+pub const SET_ROUTE: &str = "
+    INSERT INTO routes (app, environment, target, deployment, reference, url, fence)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    ON CONFLICT (app, environment) DO UPDATE
+    SET target = excluded.target, deployment = excluded.deployment,
+    reference = excluded.reference, url = excluded.url, fence = excluded.fence
+    WHERE routes.fence < excluded.fence
+    OR (routes.fence = excluded.fence AND routes.deployment = excluded.deployment)";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const STORES: [&str; 7] = [
-        include_str!("../../../../overskill-sql/src/stores/bundles.rs"),
-        include_str!("../../../../overskill-sql/src/stores/deployments.rs"),
-        include_str!("../../../../overskill-sql/src/stores/files.rs"),
-        include_str!("../../../../overskill-sql/src/sqlite/change_files.rs"),
-        include_str!("../../../../overskill-sql/src/sqlite/put_blobs.rs"),
-        include_str!("../../../../overskill-sql/src/postgres/change_files.rs"),
-        include_str!("../../../../overskill-sql/src/postgres/put_blobs.rs"),
+    const STORES: [&str; 8] = [
+        include_str!("../../overskill-sql/src/stores/bundles.rs"),
+        include_str!("../../overskill-sql/src/stores/deployments.rs"),
+        include_str!("../../overskill-sql/src/stores/files.rs"),
+        include_str!("../../overskill-sql/src/stores/routes.rs"),
+        include_str!("../../overskill-sql/src/sqlite/change_files.rs"),
+        include_str!("../../overskill-sql/src/sqlite/put_blobs.rs"),
+        include_str!("../../overskill-sql/src/postgres/change_files.rs"),
+        include_str!("../../overskill-sql/src/postgres/put_blobs.rs"),
     ];
 
     fn words(text: &str) -> String {
@@ -190,6 +201,7 @@ mod tests {
             TAKE,
             KEEP,
             RELEASE,
+            SET_ROUTE,
             ADD_EVENTS_SQLITE,
             ADD_EVENTS_POSTGRES,
         ];

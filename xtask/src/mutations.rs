@@ -1,0 +1,178 @@
+//! Ten deliberate bugs in the deployments service, each of which its tests have to catch.
+//!
+//! A copy of the sources gets one bug after the other; a bug under which the cases and the simulation stay green fails the
+//! step. The list is checked against the sources by a test, so that it does not fall behind them.
+
+use std::{fs, path::Path, time::Duration};
+
+use crate::{
+    process::{self, Failure},
+    steps::Outcome,
+    workspace::Workspace,
+};
+
+/// What is wrong on purpose.
+struct Bug {
+    name: &'static str,
+    file: &'static str,
+    from: &'static str,
+    to: &'static str,
+}
+
+const ATTEMPT: &str = "overskill-core/src/deployments/attempt.rs";
+const CHORES: &str = "overskill-core/src/deployments/chores.rs";
+const ENDING: &str = "overskill-core/src/deployments/ending.rs";
+const SERVICE: &str = "overskill-core/src/deployments/service.rs";
+
+const BUGS: [Bug; 12] = [
+    Bug {
+        name: "an unknown outcome is taken for a failure: nobody observes",
+        file: ATTEMPT,
+        from: "if error.effect() == Effect::None && !overtaken {",
+        to: "if !overtaken {",
+    },
+    Bug {
+        name: "the fence is not raised above what targets have seen",
+        file: SERVICE,
+        from: "let fence = journal.take(self.highest_fence(scope).await?).await?;",
+        to: "let fence = journal.take(Fence::ZERO).await?;",
+    },
+    Bug {
+        name: "a version that is not well falls back to the next target",
+        file: ATTEMPT,
+        from: "Asked::Unwell(why) => return Ok(failed(format!(\"{name}: it is not well: {why}\"))),",
+        to: "Asked::Unwell(why) => last = Some((name, Error::invalid(why))),",
+    },
+    Bug {
+        name: "the route names it before anybody looked at it",
+        file: ATTEMPT,
+        from: "if let Some(gate) = &self.strategy.live_gate {",
+        to: "if let Some(gate) = self.strategy.live_gate.as_ref().filter(|_| false) {",
+    },
+    Bug {
+        name: "what came late is never swept",
+        file: ENDING,
+        from: "let sweep = (!leftovers(events).is_empty()).then(",
+        to: "let sweep = (leftovers(events).len() > 99).then(",
+    },
+    Bug {
+        name: "an activation that a crash left open is forgotten",
+        file: ATTEMPT,
+        from: "if let Some((name, fence)) = self.open.take() {",
+        to: "if let Some((name, fence)) = self.open.take().filter(|_| false) {",
+    },
+    Bug {
+        name: "whoever was overtaken believes that it is live",
+        file: ATTEMPT,
+        from: "Err(e) if e.kind() == ErrorKind::Conflict => Ok(false),",
+        to: "Err(e) if e.kind() == ErrorKind::Conflict => Ok(true),",
+    },
+    Bug {
+        name: "an older deployment takes the place of a newer one",
+        file: SERVICE,
+        from: "if let Some(by) = self.newer(record).await? {",
+        to: "if let Some(by) = self.newer(record).await?.filter(|_| false) {",
+    },
+    Bug {
+        name: "a rollback reuses the fence of what it rolls back",
+        file: ENDING,
+        from: "let fence = journal.take(journal.fence()).await?;",
+        to: "let fence = journal.fence();",
+    },
+    Bug {
+        name: "a cautious strategy goes on in doubt",
+        file: ATTEMPT,
+        from: "if self.strategy.fallback == Fallback::Cautious {",
+        to: "if false {",
+    },
+    Bug {
+        name: "a question has no deadline",
+        file: SERVICE,
+        from: "if record.question().is_some() {",
+        to: "if record.question().is_some_and(|_| false) {",
+    },
+    Bug {
+        name: "the version before stays on the target that was left",
+        file: CHORES,
+        from: "*one <= id && !is_live(*one)",
+        to: "*one == id && !is_live(*one)",
+    },
+];
+
+/// When a bug's tests are given up: it may loop for ever, and then it was noticed.
+const ONE_BUG: Duration = Duration::from_mins(10);
+
+pub(crate) fn check(workspace: &Workspace) -> Result<Outcome, Failure> {
+    const TIMED_OUT: i32 = 124; // `timeout`'s own
+
+    let place = workspace.target().join("mutations");
+    let sources = place.join("sources");
+    copy_sources(workspace.root(), &sources)?;
+    let test = |sources: &Path| {
+        let mut test = process::program("timeout", sources);
+        test.arg(ONE_BUG.as_secs().to_string())
+            .args(["cargo", "nextest", "run", "--package", "overskill-testkit", "--features", "tokens"])
+            .args(["--filterset", "binary(deployments) | binary(strategy)", "--status-level=none"])
+            .env("CARGO_TARGET_DIR", place.join("target"));
+        process::run_for_code(&mut test)
+    };
+    if test(&sources)? != 0 {
+        return Err(Failure::new("the tests of deployments fail without any bug"));
+    }
+    let mut missed = Vec::new();
+    for bug in &BUGS {
+        let file = sources.join(bug.file);
+        let right = read(&file)?;
+        write(&file, &right.replacen(bug.from, bug.to, 1))?;
+        let code = test(&sources)?;
+        write(&file, &right)?;
+        // What does not compile proves nothing; nextest says so with another code.
+        match code {
+            100 | TIMED_OUT => println!("caught: {}", bug.name),
+            0 => missed.push(bug.name),
+            other => return Err(Failure::new(format!("`{}` could not be tried: exit code {other}", bug.name))),
+        }
+    }
+    if missed.is_empty() {
+        return Ok(Outcome::Noted(format!("{} bugs, each caught", BUGS.len())));
+    }
+    Err(Failure::new(format!("nobody noticed: {}", missed.join("; "))))
+}
+
+/// Copies what git knows of; files that are as they were keep their times, so that little is built again.
+fn copy_sources(root: &Path, to: &Path) -> Result<(), Failure> {
+    let files = process::output(process::program("git", root).args(["ls-files", "-z"]))?;
+    for file in files.split('\0').filter(|file| !file.is_empty()) {
+        let (from, to) = (root.join(file), to.join(file));
+        let Ok(contents) = fs::read(&from) else { continue }; // deleted, and not committed yet
+        if fs::read(&to).is_ok_and(|old| old == contents) {
+            continue;
+        }
+        let folder = to.parent().expect("a file has a folder");
+        let copied = fs::create_dir_all(folder).and_then(|()| fs::write(&to, contents));
+        copied.map_err(|e| Failure::new(format!("{}: {e}", to.display())))?;
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<String, Failure> {
+    fs::read_to_string(file).map_err(|e| Failure::new(format!("{}: {e}", file.display())))
+}
+
+fn write(file: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(file, text).map_err(|e| Failure::new(format!("{}: {e}", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bug_has_its_place() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for bug in &BUGS {
+            let text = fs::read_to_string(root.join(bug.file)).unwrap();
+            assert_eq!(text.matches(bug.from).count(), 1, "{}: `{}` in {}", bug.name, bug.from, bug.file);
+        }
+    }
+}
