@@ -47,7 +47,9 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
     edge.down.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(250)).await; // the breaker closes
-    println!("The edge is well again, and an operator brings the app home: the same bytes, the preferred target first.\n");
+    println!(
+        "The edge is well again, and an operator brings the app home: the same bytes, the preferred target first.\n"
+    );
     let home = app.promote(PRODUCTION, PRODUCTION).await?;
     let home_id = home.id();
     tell("Home again", home).await?;

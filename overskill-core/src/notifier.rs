@@ -15,11 +15,10 @@ impl Notifier for LogNotifier {
     }
 
     async fn notify(&self, notice: &Notice) -> Result<()> {
-        match notice.about() {
-            Some((deployment, scope)) => {
-                tracing::warn!(%deployment, app = %scope.app, environment = %scope.environment, "{notice}");
-            }
-            None => tracing::warn!("{notice}"),
+        if let Some((deployment, scope)) = notice.about() {
+            tracing::warn!(%deployment, app = %scope.app, environment = %scope.environment, "{notice}");
+        } else {
+            tracing::warn!("{notice}");
         }
         Ok(())
     }

@@ -212,6 +212,7 @@ mod tests {
 
     #[test]
     fn what_was_changed_on_the_way_is_refused() {
+        use WebhookRefusal::{Malformed, NotAuthentic};
         let secrets = WebhookSecrets::new(WebhookSecret::generate(&SeededIds::new(1)));
         let now = seconds(1_767_225_600);
         let signed = secrets.sign("msg_1", now, b"body").unwrap();
@@ -220,7 +221,6 @@ mod tests {
             change(&mut changed);
             secrets.verify(&changed, body, now).unwrap_err()
         };
-        use WebhookRefusal::{Malformed, NotAuthentic};
         assert_eq!(refused(|_| {}, b"Body"), NotAuthentic);
         assert_eq!(refused(|s| s.id = "msg_2".into(), b"body"), NotAuthentic);
         assert_eq!(refused(|s| s.timestamp = "1767225601".into(), b"body"), NotAuthentic);

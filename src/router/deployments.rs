@@ -82,12 +82,12 @@ pub(super) struct One {
     outcome: Option<DeploymentEnd>,
     /// Where it can be opened, if it is live.
     url: Option<PublicUrl>,
-    question: Option<Question>,
+    question: Option<Asks>,
     cost: Cost,
 }
 
 #[derive(Serialize)]
-struct Question {
+struct Asks {
     about: Doubt,
     question: String,
     choices: Vec<OperatorChoice>,
@@ -108,7 +108,7 @@ impl One {
         match record.outcome() {
             Some(Outcome::Active { url: at, .. }) => url = at,
             Some(Outcome::AwaitingOperator { question: text, choices, deadline }) => {
-                question = record.question().map(|(about, ..)| Question {
+                question = record.question().map(|(about, ..)| Asks {
                     about: about.clone(),
                     question: text,
                     choices,

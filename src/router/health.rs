@@ -10,17 +10,23 @@ use axum::{
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::sync::Mutex;
 
-/// How long what was found counts: however many ask, the backends are asked once in that time.
-const KEPT: Duration = Duration::from_secs(1);
-
 /// What was found last, and when. One asks at a time, and the others get what it finds.
-#[derive(Default)]
-pub(super) struct Health(Mutex<Option<(Duration, BTreeSet<String>)>>);
+pub(super) struct Health {
+    kept: Duration,
+    found: Mutex<Option<(Duration, BTreeSet<String>)>>,
+}
+
+impl Health {
+    /// What is found counts for that long.
+    pub(super) fn kept(kept: Duration) -> Self {
+        Self { kept, found: Mutex::default() }
+    }
+}
 
 pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Response {
     let clock = shared.platform.clock();
-    let mut found = shared.health.0.lock().await;
-    let fresh = found.as_ref().is_some_and(|(at, _)| clock.monotonic().saturating_sub(*at) < KEPT);
+    let mut found = shared.health.found.lock().await;
+    let fresh = found.as_ref().is_some_and(|(at, _)| clock.monotonic().saturating_sub(*at) < shared.health.kept);
     if !fresh {
         let report = shared.platform.report().await;
         if !report.is_ready() {

@@ -26,15 +26,18 @@ pub struct RouterOptions {
     notified_by: Option<WebhookSecrets>,
     max_streams: NonZeroUsize,
     keep_alive: Duration,
+    health_kept: Duration,
 }
 
 impl RouterOptions {
-    /// No `/notify`, at most 1,000 streams of events at a time, a word every 15 seconds on those that are silent.
+    /// No `/notify`, at most 1,000 streams of events at a time, a word every 15 seconds on those that are silent, and what
+    /// `/health` found counts for a second.
     pub fn new() -> Self {
         Self {
             notified_by: None,
             max_streams: const { NonZeroUsize::new(1_000).expect("not zero") },
             keep_alive: Duration::from_secs(15),
+            health_kept: Duration::from_secs(1),
         }
     }
 
@@ -53,6 +56,13 @@ impl RouterOptions {
     /// How long a stream of events is silent before a comment says that it is still there.
     pub fn keep_alive(mut self, interval: Duration) -> Self {
         self.keep_alive = interval;
+        self
+    }
+
+    /// How long what `/health` found counts: however many ask, the backends are asked once in that time. Where a target's
+    /// check spends calls of an hourly budget, make it longer.
+    pub fn health_kept(mut self, time: Duration) -> Self {
+        self.health_kept = time;
         self
     }
 }
@@ -117,12 +127,12 @@ struct Shared {
 /// names nothing of ours. 401 without a good token, 403 without the right, 404 for what is not there and for apps that the
 /// token is not for, 409 for what cannot be now, 400 and 422 for what is malformed, 503 when a backend does not answer.
 pub fn router(platform: &Platform, options: RouterOptions) -> Router {
-    let RouterOptions { notified_by, max_streams, keep_alive } = options;
+    let RouterOptions { notified_by, max_streams, keep_alive, health_kept } = options;
     let shared = Arc::new(Shared {
         platform: platform.clone(),
         streams: Arc::new(Semaphore::new(max_streams.get().min(Semaphore::MAX_PERMITS))),
         keep_alive,
-        health: health::Health::default(),
+        health: health::Health::kept(health_kept),
         notices: notified_by.map(notify::Notices::new),
     });
     let mut routes = Router::new()
