@@ -70,6 +70,7 @@ const USE_CASES: &[UseCase] = use_cases! {
     "route" Develop |app| app.route(PRODUCTION);
     "deployments" Develop |app| app.deployments(PRODUCTION, None, ONE);
     "reconcile" Develop |app| app.reconcile(PRODUCTION);
+    "share" Operate |app| app.share(PRODUCTION, 50);
     "restore" Operate |app| app.restore(PRODUCTION);
     "deploy" Operate |app| app.deploy(PRODUCTION);
     "promote" Operate |app| app.promote(Environment::Staging, PRODUCTION);

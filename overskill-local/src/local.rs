@@ -95,6 +95,7 @@ impl LocalBackends {
             tokens: app_tokens,
             directory: options.directory.clone(),
             clock: options.clock.clone(),
+            ids: options.ids.clone(),
             addresses,
             domains: options.hosts.clone(),
             port: address.port(),

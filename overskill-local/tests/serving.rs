@@ -224,3 +224,51 @@ async fn what_cannot_start_says_why() {
     let e = start(LocalOptions::new().port(0)).await;
     assert!(e.public_message().contains("signing.key") && !format!("{e:?}").contains("nonsense"), "{e:?}");
 }
+
+#[tokio::test]
+async fn a_part_of_the_visitors_gets_the_new_version_and_each_stays_where_they_are() {
+    let server = Running::start().await;
+    let (app, target) = (scope("todo42/production"), server.backends.target());
+    let old = [("index.html", "old"), ("assets/old.js", "1")];
+    let first = server.deploy("todo42/production", 1, &old, ArtifactConfig::default()).await;
+    let alone = target.share(&app, first, Fence::from_u64(1), 50).await.unwrap_err();
+    assert_eq!(alone.kind(), ErrorKind::NotFound, "there is no version before");
+    let new = [("index.html", "new"), ("assets/new.js", "2")];
+    let second = server.deploy("todo42/production", 2, &new, ArtifactConfig::default()).await;
+    assert_eq!(server.page("todo42", "/").await.header("set-cookie"), None);
+
+    let fence = Fence::from_u64(2);
+    assert_eq!(target.share(&app, second, fence, 101).await.unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(target.share(&app, first, fence, 50).await.unwrap_err().kind(), ErrorKind::Conflict);
+    target.share(&app, second, fence, 30).await.unwrap();
+    assert!(matches!(target.status(&app, second, fence).await.unwrap(), TargetStatus::Landed(_)));
+
+    let as_visitor = async |number: u8| {
+        let cookie = format!("a=b; overskill_visitor={number}");
+        server.ask("GET", "todo42", "/", &[("cookie", &cookie), ("accept", "text/html")], "").await
+    };
+    for number in 0..100 {
+        let page = as_visitor(number).await;
+        assert_eq!(page.text(), if number < 30 { "new" } else { "old" }, "visitor {number}");
+        assert_eq!((page.header("vary"), page.header("set-cookie")), (Some("cookie"), None));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..60 {
+        let page = server.page("todo42", "/").await;
+        let cookie = page.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
+        let again = server.ask("GET", "todo42", "/", &[("cookie", &cookie), ("accept", "text/html")], "").await;
+        assert_eq!(again.text(), page.text(), "{cookie}");
+        seen.insert(page.text().to_owned());
+    }
+    assert_eq!(seen.len(), 2, "of sixty visitors each version has some");
+    // A module is loaded without cookies.
+    for (path, text) in [("/assets/old.js", "1"), ("/assets/new.js", "2")] {
+        assert_eq!(server.get("todo42", path).await.text(), text);
+    }
+
+    let server = server.restarted().await;
+    let cookie = [("cookie", "overskill_visitor=99"), ("accept", "text/html")];
+    assert_eq!(server.ask("GET", "todo42", "/", &cookie, "").await.text(), "old", "it is kept over a restart");
+    server.deploy("todo42/production", 3, &[("index.html", "newest")], ArtifactConfig::default()).await;
+    assert_eq!(server.ask("GET", "todo42", "/", &cookie, "").await.text(), "newest", "the next one has all of them");
+}

@@ -89,6 +89,18 @@ impl Deployments {
         Ok(found)
     }
 
+    /// Gives the live version a part of the visitors, and the one before the others.
+    pub async fn share(&self, scope: &Scope, percent: u8) -> Result<()> {
+        if percent > 100 {
+            return Err(Error::invalid(format!("percent must be at most 100, but was {percent}")));
+        }
+        let route = self.parts.routes.get(scope).await?;
+        let route = route.ok_or_else(|| Error::not_found("nothing is live here").with("scope", scope))?;
+        let target = self.target(&route.target)?;
+        let share = target.share(scope, route.deployment, route.fence, percent);
+        timeout(&*self.parts.clock, self.parts.strategy.attempt_timeout, share).await
+    }
+
     /// Makes the target that the route names serve what the route names, under a new fence. `NotFound` when nothing is
     /// live; `Conflict` while a deployment of the scope is driven.
     pub async fn restore(&self, scope: &Scope) -> Result<()> {

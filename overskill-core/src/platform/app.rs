@@ -177,6 +177,17 @@ impl AppHandle {
         self.measured("restore", call).await
     }
 
+    /// Gives what is live in `environment` so many of a hundred visitors, and the version before the others, until the next
+    /// deployment. `Unsupported` on a target that cannot. Needs `Operate`.
+    pub async fn share(&self, environment: Environment, percent: u8) -> Result<()> {
+        let call = async {
+            let scope = self.permit_change(environment, Right::Operate).await?;
+            self.audited(&scope, "deploy.shared", format!("{percent} % of the visitors")).await?;
+            self.parts.deployments.share(&scope, percent).await
+        };
+        self.measured("share", call).await
+    }
+
     /// What is live in `environment`, or `None`. Needs `Develop`.
     pub async fn route(&self, environment: Environment) -> Result<Option<Route>> {
         let call = async {

@@ -30,6 +30,9 @@ pub struct TargetInfo {
     pub max_artifact_files: u32,
     /// Whether the previous version is kept, so that going back needs no upload.
     pub keeps_previous: bool,
+    /// Whether the live version can have a part of the visitors while the one before serves the others
+    /// ([`share`](DeploymentTarget::share)).
+    pub gradual: bool,
     /// How many deploys it takes in an hour, if that is limited.
     pub deploys_per_hour: Option<NonZeroU32>,
     /// Whether it runs a server module.
@@ -63,6 +66,7 @@ impl TargetInfo {
             max_artifact_bytes: u64::MAX,
             max_artifact_files: u32::MAX,
             keeps_previous: false,
+            gradual: false,
             deploys_per_hour: None,
             runs_servers: true,
             honours_env: true,
@@ -334,6 +338,17 @@ pub trait DeploymentTarget: Debug + Send + Sync + 'static {
 
     /// Removes it, once that is certain. Fine if there is nothing.
     async fn remove(&self, scope: &Scope, removal: Removal) -> Result<()>;
+
+    /// Gives `percent` of the visitors to `id`, which is live under `fence`, and the others to the version before; each
+    /// visitor stays where they are. The next activation has all of them.
+    ///
+    /// `Unsupported` unless the target is [`gradual`](TargetInfo::gradual); `Invalid` over 100; `Conflict` when another is
+    /// live; `NotFound` when no version before is kept.
+    async fn share(&self, scope: &Scope, id: DeploymentId, fence: Fence, percent: u8) -> Result<()> {
+        let _ = (id, fence, percent);
+        let message = "this target gives all visitors to the live version at once";
+        Err(Error::new(ErrorKind::Unsupported, message).with("scope", scope))
+    }
 }
 
 crate::seam::forward_seam!(DeploymentTarget as "target" [fn info(&self) -> TargetInfo;] {
@@ -343,4 +358,5 @@ crate::seam::forward_seam!(DeploymentTarget as "target" [fn info(&self) -> Targe
     safe fn status(&self, scope: &Scope, id: DeploymentId, fence: Fence) -> TargetStatus;
     safe fn observe(&self, scope: &Scope) -> Vec<Observed>;
     safe fn remove(&self, scope: &Scope, removal: Removal) -> ();
+    safe fn share(&self, scope: &Scope, id: DeploymentId, fence: Fence, percent: u8) -> ();
 });

@@ -6,9 +6,9 @@ use super::{
 };
 use axum::{
     body::Body,
-    http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts},
 };
-use overskill_core::{Digest, FilePath, Result, Scope};
+use overskill_core::{Digest, FilePath, IdsExt as _, Result, Scope};
 
 /// Answers for a scope of the target.
 pub(super) async fn answer(shared: &Shared, scope: &Scope, parts: &Parts) -> Result<Response<Body>> {
@@ -23,7 +23,9 @@ pub(super) async fn answer(shared: &Shared, scope: &Scope, parts: &Parts) -> Res
     let Some(path) = guard::decode(uri.path()) else {
         return Ok(pages::plain(StatusCode::BAD_REQUEST, "The path is not valid: it must be percent-encoded text."));
     };
-    let Some(served) = shared.target.serve(scope, path, page).await? else {
+    let known = visitor(headers);
+    let number = known.unwrap_or_else(|| u8::try_from(shared.ids.random_u64() % 100).expect("below 100"));
+    let Some(served) = shared.target.serve(scope, path, page, number).await? else {
         return nothing(shared, scope, page).await;
     };
     let tag = etag(served.digest);
@@ -61,7 +63,25 @@ pub(super) async fn answer(shared: &Shared, scope: &Scope, parts: &Parts) -> Res
     set(&mut response, header::ACCEPT_RANGES, "bytes");
     set(&mut response, header::ETAG, &tag);
     set(&mut response, header::CONTENT_TYPE, &media_type(&served.path));
+    if served.shared {
+        set(&mut response, header::VARY, "cookie");
+        if known.is_none() && page {
+            let cookie = format!("{VISITOR}={number}; Path=/; Max-Age=86400; SameSite=Lax; HttpOnly");
+            set(&mut response, header::SET_COOKIE, &cookie);
+        }
+    }
     Ok(response)
+}
+
+/// Keeps a visitor with one of two versions.
+const VISITOR: &str = "overskill_visitor";
+
+/// The number of a visitor who has one.
+fn visitor(headers: &HeaderMap) -> Option<u8> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let (_, number) = pairs.find(|(name, _)| *name == VISITOR)?;
+    number.parse().ok().filter(|number| *number < 100)
 }
 
 fn with_status(status: StatusCode, body: Body) -> Response<Body> {

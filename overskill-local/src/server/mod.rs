@@ -19,7 +19,7 @@ use axum::{
     http::{HeaderName, HeaderValue, Request, Response, StatusCode, header, request::Parts},
 };
 use guard::{Foreign, Site};
-use overskill_core::{ApiUpstream, AppDirectory, AppTokens, Clock, Environment, Result, Scope};
+use overskill_core::{ApiUpstream, AppDirectory, AppTokens, Clock, Environment, Ids, Result, Scope};
 use pages::Entry;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) tokens: Arc<dyn AppTokens>,
     pub(crate) directory: Option<Arc<dyn AppDirectory>>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) ids: Arc<dyn Ids>,
     pub(crate) addresses: crate::options::Addresses,
     pub(crate) domains: Vec<String>,
     pub(crate) port: u16,

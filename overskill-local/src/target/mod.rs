@@ -28,6 +28,8 @@ use std::{
 /// It keeps everything on disk, so a process that starts again serves what it served; enforces fences; and keeps the three
 /// versions that were live before, so that going back needs no upload. An artifact with a server module is `Unsupported`
 /// here: another target of the strategy takes it.
+///
+/// A live version can have a part of the visitors only; a cookie (`overskill_visitor`) keeps each where they are.
 #[derive(Clone, Debug)]
 pub struct LocalTarget(Arc<Inner>);
 
@@ -52,6 +54,8 @@ pub(crate) struct Served {
     pub(crate) path: FilePath,
     /// Whether it stands in for a page that does not exist.
     pub(crate) missing: bool,
+    /// Whether another visitor may get another version.
+    pub(crate) shared: bool,
 }
 
 /// Records kept in memory. More are read again when they are needed.
@@ -76,17 +80,25 @@ impl LocalTarget {
     ///
     /// Tried in turn: the asset itself, `{path}/index.html`, `{path}.html`, and for a page `index.html` of a single-page
     /// app, or else `404.html`.
-    pub(crate) async fn serve(&self, scope: &Scope, path: String, page: bool) -> Result<Option<Served>> {
+    ///
+    /// `visitor`: their number of a hundred, which decides where versions are divided.
+    pub(crate) async fn serve(&self, scope: &Scope, path: String, page: bool, visitor: u8) -> Result<Option<Served>> {
         self.with(scope, move |inner, scope| {
             let site = inner.read(scope)?;
-            let Some((_, version)) = site.live() else { return Ok(None) };
-            let Some((path, asset, missing)) = find(version, &path, page) else { return Ok(None) };
+            let shared = site.is_shared();
+            let theirs = site.live_for(visitor).map(|(_, version)| version);
+            // What loads without cookies may be of the version that the page is not of by its number.
+            let other = site.live_for(0).filter(|_| shared && !page).map(|(_, version)| version);
+            let before = site.live_for(99).filter(|_| shared && !page).map(|(_, version)| version);
+            let versions = theirs.into_iter().chain(other).chain(before);
+            let mut found = versions.filter_map(|version| Some((version, find(version, &path, page)?)));
+            let Some((version, (path, asset, missing))) = found.next() else { return Ok(None) };
             let contents = match inner.asset(scope, version, asset) {
                 // Removed between the two reads: what is live now is another version, or none.
                 Err(e) if e.kind() == overskill_core::ErrorKind::NotFound => return Ok(None),
                 read => read?,
             };
-            Ok(Some(Served { contents, digest: asset.digest, path, missing }))
+            Ok(Some(Served { contents, digest: asset.digest, path, missing, shared }))
         })
         .await
     }
@@ -239,6 +251,7 @@ impl DeploymentTarget for LocalTarget {
         info.max_artifact_bytes = Self::MAX_ARTIFACT_BYTES;
         info.max_artifact_files = Self::MAX_ARTIFACT_FILES;
         info.keeps_previous = true;
+        info.gradual = true;
         // Static files run nothing: there is nothing to give variables or limits to.
         info.runs_servers = false;
         info.honours_env = false;
@@ -339,6 +352,11 @@ impl DeploymentTarget for LocalTarget {
             inner.change(scope, |site| site.remove(removal))
         });
         removed.await.map_err(|e| e.at(self.0.name.to_string(), "remove").with("scope", scope))
+    }
+
+    async fn share(&self, scope: &Scope, id: DeploymentId, fence: Fence, percent: u8) -> Result<()> {
+        let divided = self.with(scope, move |inner, scope| inner.change(scope, |site| site.divide(id, fence, percent)));
+        divided.await.map_err(|e| self.refused(e, "share", scope, id))
     }
 }
 

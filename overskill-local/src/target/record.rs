@@ -16,6 +16,9 @@ pub(super) struct Site {
     pub(super) active: Option<DeploymentId>,
     /// The highest activation there ever was, and whose; it outlives the version, so that what was overtaken stays so.
     highest: Option<(Fence, DeploymentId)>,
+    /// How many of a hundred visitors the live version has, if not all; the others have the one before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    share: Option<u8>,
 }
 
 /// One deployment. Its assets are in the pack of its digest.
@@ -42,6 +45,38 @@ impl Site {
     pub(super) fn live(&self) -> Option<(DeploymentId, &Version)> {
         let id = self.active?;
         Some((id, self.versions.get(&id)?))
+    }
+
+    /// Whether visitors are divided between the live version and the one before.
+    pub(super) fn is_shared(&self) -> bool {
+        self.share.is_some() && self.before().is_some()
+    }
+
+    /// The version for a visitor with this number of a hundred.
+    pub(super) fn live_for(&self, visitor: u8) -> Option<(DeploymentId, &Version)> {
+        let before = self.share.filter(|share| visitor >= *share).and_then(|_| self.before());
+        before.or_else(|| self.live())
+    }
+
+    /// The version that was live before the live one.
+    fn before(&self) -> Option<(DeploymentId, &Version)> {
+        let kept = self.versions.iter().filter(|(_, version)| version.previous);
+        kept.max_by_key(|(_, version)| version.fence).map(|(id, version)| (*id, version))
+    }
+
+    /// Gives the live version so many of a hundred visitors.
+    pub(super) fn divide(&mut self, id: DeploymentId, fence: Fence, percent: u8) -> Result<()> {
+        if percent > 100 {
+            return Err(Error::invalid(format!("percent must be at most 100, but was {percent}")));
+        }
+        if self.live().is_none_or(|(live, version)| (live, version.fence) != (id, Some(fence))) {
+            return Err(Error::conflict("another version is live").with("deployment", id).with("fence", fence));
+        }
+        if percent < 100 && self.before().is_none() {
+            return Err(Error::not_found("no version before is kept that the other visitors could have"));
+        }
+        self.share = Some(percent).filter(|percent| *percent < 100);
+        Ok(())
     }
 
     /// The id is the idempotency key: with something else it is a conflict.
@@ -81,7 +116,7 @@ impl Site {
         if let Some(version) = self.versions.get_mut(&id) {
             (version.fence, version.previous) = (Some(fence), false);
         }
-        (self.active, self.highest) = (Some(id), Some((fence, id)));
+        (self.active, self.highest, self.share) = (Some(id), Some((fence, id)), None);
         self.forget_oldest();
         Ok(())
     }

@@ -3,16 +3,21 @@
 use crate::common::{
     Late, PRODUCTION, assert_live, deploy, deployed, later, live_on, platform, scope, target, written,
 };
+use async_trait::async_trait;
 use overskill_core::{
-    Clock as _, DeploymentEvent, DeploymentStrategy, DeploymentTarget as _, Drift, Effect, ErrorKind, Fallback,
-    Fencing, Outcome, SeededIds, TargetInfo, TestClock,
-    memory::{MemoryBackends, MemoryTarget},
+    Clock as _, DeploymentEvent, DeploymentId, DeploymentStrategy, DeploymentTarget as _, Drift, Effect, ErrorKind,
+    Fallback, Fence, Fencing, IdsExt as _, Outcome, Readiness, Result, Route, RouteTable, Scope, SeededIds, TargetInfo,
+    TestClock, Timestamp,
+    memory::{MemoryBackends, MemoryRoutes, MemoryTarget},
 };
 use overskill_testkit::{
     TestPlatform,
     faulty::{Calls, Fault, FaultPlan},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 #[tokio::test]
 async fn a_fault_of_the_target_after_it_committed_is_adopted_and_no_second_target_is_asked() {
@@ -194,4 +199,58 @@ async fn an_eager_fallback_names_what_is_unsettled_and_a_cautious_one_fails_with
         assert_eq!(matches!(d.outcome, Outcome::Active { .. }), live, "{}", d.story);
         assert!(d.events.iter().any(|e| matches!(e, DeploymentEvent::Unsettled { .. })), "{}", d.story);
     }
+}
+
+/// Routes where somebody else is a moment earlier.
+#[derive(Debug)]
+struct Overtaking {
+    inner: MemoryRoutes,
+    by: Mutex<Option<DeploymentId>>,
+}
+
+#[async_trait]
+impl RouteTable for Overtaking {
+    fn staleness(&self) -> Duration {
+        self.inner.staleness()
+    }
+
+    async fn check(&self) -> Result<Readiness> {
+        self.inner.check().await
+    }
+
+    async fn get(&self, scope: &Scope) -> Result<Option<Route>> {
+        self.inner.get(scope).await
+    }
+
+    async fn set(&self, scope: &Scope, route: &Route) -> Result<()> {
+        let by = self.by.lock().unwrap().take();
+        if let Some(by) = by {
+            let fence = Fence::from_u64(route.fence.as_u64() + 5);
+            let other = Route::new(route.target.clone(), by, route.handle.clone(), fence);
+            self.inner.set(scope, &other).await?;
+        }
+        self.inner.set(scope, route).await
+    }
+
+    async fn clear(&self, scope: &Scope, fence: Fence) -> Result<()> {
+        self.inner.clear(scope, fence).await
+    }
+
+    async fn fence(&self, scope: &Scope) -> Result<Fence> {
+        self.inner.fence(scope).await
+    }
+}
+
+#[tokio::test]
+async fn who_is_overtaken_at_the_route_does_not_believe_to_be_live() {
+    let by = DeploymentId::from_uuid(SeededIds::new(9).uuid_v7(Timestamp::EPOCH));
+    let test = TestPlatform::seeded(7, |builder, memory| {
+        let routes = Overtaking { inner: memory.routes.clone(), by: Mutex::new(Some(by)) };
+        builder.deploy_with(DeploymentStrategy::prefer(target("edge"))).routes(routes)
+    });
+    let test = test.await.unwrap();
+    let app = written(&test).await;
+    let d = deploy(&test, &app, "one").await;
+    assert_eq!(d.outcome, Outcome::Superseded, "{}", d.story);
+    assert_eq!(test.memory.routes.get(&scope()).await.unwrap().unwrap().deployment, by);
 }

@@ -256,3 +256,40 @@ async fn an_approval_survives_a_crash_at_any_poll() {
     }
     assert!(crashes > 20, "only {crashes} crashes were tried");
 }
+
+#[tokio::test]
+async fn what_a_crash_left_open_is_adopted_where_it_landed() {
+    let world = World::new();
+    let hangs = FaultPlan::new().nth(Calls::of("target", "activate"), 1, Fault::HangAfter);
+    let down = FaultPlan::new().always(Calls::of("target", "activate"), Fault::before());
+    let strategy = DeploymentStrategy::prefer(down.around(world.first.clone()))
+        .then(hangs.around(world.second.clone()))
+        .attempt_timeout(Duration::from_hours(9));
+    let process =
+        TestPlatform::over(world.clock.clone(), world.memory.clone(), |builder, _| builder.deploy_with(strategy));
+    let process = world.clock.drive(process).await.unwrap();
+    let app = written(&process).await;
+    let deployment = app.deploy(PRODUCTION).await.unwrap();
+    let id = deployment.id();
+    {
+        let mut outcome = pin!(deployment.outcome());
+        while hangs.hits().total() == 0 {
+            let once = std::future::poll_fn(|cx| Poll::Ready(outcome.as_mut().poll(cx)));
+            assert!(once.await.is_pending());
+            if hangs.hits().total() == 0 {
+                world.clock.advance_to_next_sleeper();
+            }
+        }
+    }
+    drop(process); // it landed on the second target, and nobody was told
+
+    world.clock.advance(Duration::from_hours(10));
+    let after = world.process(false).await; // the first is up again
+    world.clock.drive(after.platform.work()).await.unwrap();
+    let record = after.app("todo42").await.deployment(id).await.unwrap();
+    let story = record.timeline();
+    assert_eq!(live_on(&record.outcome().unwrap()), "second", "{story}");
+    assert!(story.contains("it had landed, adopted"), "{story}");
+    assert!(world.first.serving(&scope()).is_none(), "no second target got it: {story}");
+    assert_eq!(story.matches("first: activating").count(), 3, "{story}");
+}
