@@ -129,10 +129,10 @@ impl World {
                 let ours = live.is_some_and(|route| observed.id == Some(route.deployment));
                 match observed.state {
                     ObservedState::Active => {
-                        assert!(ours, "{when}: {name} serves {observed:?}, the route is {route:?}")
+                        assert!(ours, "{when}: {name} serves {observed:?}, the route is {route:?}");
                     }
                     ObservedState::Staged => panic!("{when}: {name} has an orphan {observed:?}"),
-                    _ => {}
+                    ObservedState::Previous => {}
                 }
             }
             if let Some(route) = live {

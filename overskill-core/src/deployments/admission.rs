@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn who_asks_to_slow_down_is_paused_and_not_broken() {
         let (admission, target) = (admission(), target(0));
-        let slow = Error::new(ErrorKind::RateLimited, "slow").retry_as(Retry::After(Duration::from_secs(600)));
+        let slow = Error::new(ErrorKind::RateLimited, "slow").retry_as(Retry::After(Duration::from_mins(10)));
         admission.learned(&target.info().name, Some(&slow), at(0));
         assert_eq!(admission.enter(&target, at(599)).unwrap_err().until, at(600));
         assert!(admission.enter(&target, at(600)).is_ok());

@@ -11,7 +11,7 @@ use std::{fmt, sync::Arc};
 pub struct AppFacts {
     /// It has a server module.
     pub has_server: bool,
-    /// Many of its connections stay open (WebSockets).
+    /// Many of its connections stay open (`WebSocket`s).
     pub many_sockets: bool,
     /// It needs modules that only Node has.
     pub needs_node: bool,

@@ -111,9 +111,10 @@ impl Deployments {
         let fence = journal.take_silently(self.highest_fence(scope).await?).await?;
         let restored = self.make_live_again(scope, &route, fence, &mut journal).await;
         journal.release(None).await?;
-        match restored?.ok()? {
-            true => Ok(()),
-            false => Err(Error::conflict("something newer went live meanwhile").with("scope", scope)),
+        if restored?.ok()? {
+            Ok(())
+        } else {
+            Err(Error::conflict("something newer went live meanwhile").with("scope", scope))
         }
     }
 }
