@@ -3,7 +3,11 @@
 mod builder;
 #[cfg(feature = "local")]
 mod local_platform;
+#[cfg(feature = "router")]
+mod router;
 
+#[cfg(feature = "router")]
+pub use axum;
 pub use builder::OverskillBuilder;
 #[cfg(feature = "local")]
 pub use local_platform::LocalPlatform;
@@ -18,6 +22,8 @@ pub use overskill_http as http;
 pub use overskill_local as local;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use overskill_sql as sql;
+#[cfg(feature = "router")]
+pub use router::{RouterOptions, router};
 
 use std::ops::Deref;
 
@@ -70,6 +76,23 @@ impl Overskill {
             return local_platform::run(self, local, shutdown).await;
         }
         self.platform.run(shutdown).await;
+    }
+
+    /// Routes about deployments for the host's own web server: [`router()`] with what is usual.
+    ///
+    /// ```
+    /// # async fn example() -> overskill::Result<()> {
+    /// use overskill::{Overskill, axum};
+    ///
+    /// let platform = Overskill::builder().build().await?;
+    /// let web: axum::Router = axum::Router::new().nest("/overskill", platform.router());
+    /// # Ok(())
+    /// # }
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(example()).unwrap();
+    /// ```
+    #[cfg(feature = "router")]
+    pub fn router(&self) -> axum::Router {
+        router(&self.platform, RouterOptions::new())
     }
 
     /// What makes tokens that the embedded validator accepts. Of no use with a validator of one's own.

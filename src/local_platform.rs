@@ -5,8 +5,8 @@ use overskill_build::{
     preview::PreviewEngine,
 };
 use overskill_core::{
-    DeploymentStrategy, Environment, Error, ErrorKind, KeyId, LocalKeyProvider, Result, Scope, Sealer, SystemIds,
-    SystemScopes,
+    DeploymentStrategy, Environment, Error, ErrorKind, KeyId, LocalKeyProvider, LogNotifier, Result, Scope, Sealer,
+    SystemIds, SystemScopes,
 };
 use overskill_local::{LocalBackends, LocalOptions};
 use overskill_sql::{SqliteOptions, SqliteStores};
@@ -91,7 +91,7 @@ impl LocalPlatform {
         let builder = Overskill::builder()
             .records(records)
             .previews(local.previews())
-            .deploy_with(DeploymentStrategy::prefer(local.target()))
+            .deploy_with(DeploymentStrategy::prefer(local.target()).notify(LogNotifier))
             .served_by(local);
         change.into_iter().fold(builder, |builder, change| (change.0)(builder)).build().await
     }

@@ -43,6 +43,13 @@ fn without_default_features_nothing_heavy_is_pulled_in() {
 }
 
 #[test]
+fn the_router_brings_axum_and_no_client_no_compiler_and_no_driver() {
+    let packages = tree("overskill", &["--no-default-features", "--features", "router"]);
+    assert!(packages.iter().any(|p| p == "axum"));
+    assert_without(&packages, &["sqlx-core", "oxc", "reqwest", "overskill-http", "overskill-local", "overskill-sql"]);
+}
+
+#[test]
 fn core_does_no_io() {
     let packages = tree("overskill-core", &["--all-features"]);
     assert_without(&packages, &["axum", "sqlx", "oxc", "reqwest", "hyper", "mio", "socket2", "rustls", "chrono"]);

@@ -9,6 +9,7 @@ mod ids;
 pub mod instruments;
 mod keys;
 pub mod memory;
+mod notifier;
 mod parse;
 mod platform;
 mod position;
@@ -19,6 +20,7 @@ mod secret;
 mod tenant;
 mod time;
 mod url;
+mod webhook;
 mod wrap;
 
 pub use artifact::{Artifact, ArtifactConfig, Manifest, ServerModule};
@@ -33,6 +35,7 @@ pub use id::{
 };
 pub use ids::{Ids, IdsExt, SeededIds, SystemIds};
 pub use keys::{LocalKeyProvider, RootKey};
+pub use notifier::LogNotifier;
 pub use parse::ParseError;
 pub use platform::{
     AppEnv, AppHandle, AppJobs, AppPreview, Deployment, Platform, PlatformBuilder, PlatformReport, Pushed, Records,
@@ -48,4 +51,5 @@ pub use tenant::{Grant, SystemGrant, SystemScopes, TenantGate, TenantGrant};
 pub use tenant::{LocalKeys, LocalTokens, LocalValidator};
 pub use time::{Clock, SystemClock, TestClock, Timestamp, timeout};
 pub use url::PublicUrl;
+pub use webhook::{WebhookRefusal, WebhookSecret, WebhookSecrets, WebhookSignature};
 pub use wrap::*;

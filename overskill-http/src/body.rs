@@ -43,6 +43,18 @@ impl Body {
         Ok(whole.freeze())
     }
 
+    /// Reads the first `max_bytes` and drops the rest, unread.
+    pub(crate) async fn collect_first(mut self, max_bytes: usize) -> Result<Bytes> {
+        let mut first = BytesMut::new();
+        while first.len() <= max_bytes
+            && let Some(part) = self.next().await.transpose()?
+        {
+            first.extend_from_slice(&part);
+        }
+        first.truncate(max_bytes);
+        Ok(first.freeze())
+    }
+
     /// The same body, which ends in a `LimitExceeded` error once it has yielded `max_bytes` and there is more.
     pub fn limit(self, max_bytes: usize) -> Self {
         let parts = futures::stream::unfold((self, 0_usize, false), move |(mut body, read, over)| async move {

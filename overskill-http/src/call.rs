@@ -194,7 +194,8 @@ impl Call {
         let (repeat, url) = (self.request.repeat, self.request.url.clone());
         let (clock, idle) = (Arc::clone(&self.client.0.clock), self.try_timeout);
         let (response, body) = Box::pin(self.run(true)).instrument(span).await?;
-        let parts = body.unwrap_or_else(|| Bytes::new().into()).idle_timeout(clock, idle);
+        // What a classifier lets pass in spite of its status was read to be judged.
+        let parts = body.unwrap_or_else(|| response.body.clone().into()).idle_timeout(clock, idle);
         let parts = parts.map_err(move |e| {
             let effect = repeat.effect(e.effect());
             let e = e.effect_as(effect).at(backend.to_string(), operation);

@@ -10,11 +10,13 @@ mod limit;
 mod message;
 mod multipart;
 mod network;
+mod probe;
 mod record;
 mod retry_after;
 mod tenant;
 mod transport;
 mod url;
+mod webhook;
 
 pub use body::{Body, Event};
 pub use call::Call;
@@ -27,6 +29,7 @@ pub use message::{Method, Repeat, Request, Response};
 pub use multipart::Multipart;
 pub use network::{NetworkTransport, NetworkTransportBuilder};
 pub use overskill_core::{Effect, Error, ErrorKind, ParseError, Result, Retry};
+pub use probe::HttpProbe;
 pub use record::{Answer, Recorded, Recording};
 pub use retry_after::{MAX_RETRY_AFTER, parse_retry_after};
 pub use tenant::{
@@ -35,3 +38,4 @@ pub use tenant::{
 };
 pub use transport::{Transport, cut_off, not_sent, transport_fn};
 pub use url::{Target, Url};
+pub use webhook::WebhookNotifier;

@@ -311,6 +311,14 @@ async fn streams_are_read_as_they_come_and_judged_when_they_fail() {
 }
 
 #[tokio::test]
+async fn a_streamed_failure_that_a_classifier_lets_pass_keeps_its_body() {
+    let bench = Bench::new([Act::Body(404, "gone")]);
+    let client = bench.builder().classify(|_: &Request, _: &Response, _| None).build().unwrap();
+    let answer = bench.clock.drive(client.get("progress").stream()).await.unwrap();
+    assert_eq!((answer.status, bench.clock.drive(answer.collect(100)).await.unwrap().text()), (404, "gone".into()));
+}
+
+#[tokio::test]
 async fn a_silent_stream_ends_and_says_whose_it_was() {
     use futures::StreamExt as _;
     let parts = || futures::stream::once(async { Ok(bytes::Bytes::from("a")) }).chain(futures::stream::pending());

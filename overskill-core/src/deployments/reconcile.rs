@@ -3,6 +3,7 @@
 use super::Deployments;
 use crate::{BackendName, DeploymentId, Error, Observed, ObservedState, Result, Scope, timeout};
 use futures::{StreamExt as _, stream::FuturesUnordered};
+use serde::Serialize;
 
 /// What was found in a scope.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +17,9 @@ pub struct Reconciled {
     pub unknown: Vec<BackendName>,
 }
 
-/// How a target stands against the route.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How a target stands against the route. As data: `{"is": "drifted", …}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Drift {
     /// It serves what the route names; or nothing is live, and nothing serves.

@@ -3,6 +3,7 @@ use crate::{
     Actor, BackendName, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, Digest, Doubt, EnvRevision,
     Limits, OperatorChoice, PublicUrl, RecordedEvent, Scope, SubjectId, Timestamp,
 };
+use serde::Serialize;
 use std::{collections::BTreeSet, fmt, fmt::Write as _};
 
 /// Everything that is known of a deployment, read from its events alone.
@@ -14,7 +15,8 @@ pub struct DeploymentRecord {
 }
 
 /// How far a deployment has come. What may follow what: [`DeploymentState::STEPS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DeploymentState {
     /// It was asked for; nobody drives it.

@@ -174,6 +174,11 @@ impl Deployments {
         Ok(u32::try_from(ended).unwrap_or(u32::MAX))
     }
 
+    /// Drives one that may go on, if nobody else does; whether it ended.
+    pub async fn drive_now(&self, id: DeploymentId) -> bool {
+        self.drive_free(id).await
+    }
+
     /// Records what a person answered to the question of a deployment, which goes on when it is driven next.
     ///
     /// `Conflict` when nothing is asked (any more), `Invalid` for an answer that was not among the choices.
@@ -181,15 +186,16 @@ impl Deployments {
         let record = self.read(id).await?;
         let now = self.parts.clock.now();
         let Some((_, choices, deadline)) = record.question() else {
-            return Err(Error::conflict("the deployment asks nothing").with("deployment", id));
+            let e = Error::conflict("the deployment asks nothing").public("This deployment asks nothing (any more).");
+            return Err(e.with("deployment", id));
         };
         if deadline <= now {
-            return Err(Error::conflict("the time for an answer is over")
-                .with("deployment", id)
-                .with("until", deadline));
+            let e = Error::conflict("the time for an answer is over").public("The time for an answer is over.");
+            return Err(e.with("deployment", id).with("until", deadline));
         }
         if !choices.contains(&choice) {
-            let message = format!("answer must be one of {choices:?}, but was {choice:?}");
+            let known: Vec<_> = choices.iter().map(|choice| choice.as_str()).collect();
+            let message = format!("answer must be {}, but was {choice}", known.join(" or "));
             return Err(Error::invalid(message).with("deployment", id));
         }
         let event = DeploymentEvent::OperatorAnswered { actor, choice };

@@ -150,7 +150,9 @@ impl AppHandle {
             let record = self.record_of(id).await?;
             let scope = self.permit_change(record.scope().environment, Right::Operate).await?;
             self.audited(&scope, "deploy.answered", format!("{choice:?} to {id}")).await?;
-            self.parts.deployments.answer(id, self.grant.actor(), choice).await
+            self.parts.deployments.answer(id, self.grant.actor(), choice).await?;
+            self.parts.nudges.add(id);
+            Ok(())
         };
         self.measured("answer", call).await
     }

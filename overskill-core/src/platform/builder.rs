@@ -2,7 +2,11 @@ use super::{Parts, Platform};
 use crate::{
     AppDirectory, AuditLog, Builder, BundleStore, Clock, Consistency, DeploymentStore, DeploymentStrategy, Deployments,
     DeploymentsParts, DiscardProgress, EnvStore, Error, FileStore, Ids, PreviewHost, Problem, ProgressSink, Readiness,
-    Result, RouteTable, RunQueue, Scheduler, SystemClock, SystemIds, TenantGate, TenantValidator,
+    Result, RouteTable, RunQueue, Scheduler, SystemClock, SystemIds, TenantGate, TenantValidator, timeout,
+};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
 };
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -217,23 +221,38 @@ impl PlatformBuilder {
         self
     }
 
-    /// Asks every seam whether it can be used.
+    /// Asks every seam whether it can be used, all at the same time; one that does not answer within 10 seconds cannot.
     pub async fn report(&self) -> PlatformReport {
-        let mut seams = vec![
-            seam("files", self.files.as_ref().map(FileStore::check)).await,
-            seam("bundles", self.bundles.as_ref().map(BundleStore::check)).await,
-            seam("env", self.env.as_ref().map(EnvStore::check)).await,
-            seam("routes", self.routes.as_ref().map(RouteTable::check)).await,
-            seam("previews", self.previews.as_ref().map(PreviewHost::check)).await,
-            seam("builder", self.builder.as_ref().map(Builder::check)).await,
-            seam("deployments", self.deployments.as_ref().map(DeploymentStore::check)).await,
-            seam("audit", self.audit.as_ref().map(AuditLog::check)).await,
-            seam("apps", self.apps.as_ref().map(AppDirectory::check)).await,
-            seam("jobs", self.scheduler.as_ref().map(Scheduler::check)).await,
-            seam("jobs", self.runs.as_ref().map(RunQueue::check)).await,
-            seam("progress", Some(self.progress.check())).await,
-            seam("tenants", self.tenants.as_ref().map(TenantValidator::check)).await,
+        let clock = &*self.clock;
+        let mut asked = vec![
+            seam(clock, "files", self.files.as_ref().map(FileStore::check)),
+            seam(clock, "bundles", self.bundles.as_ref().map(BundleStore::check)),
+            seam(clock, "env", self.env.as_ref().map(EnvStore::check)),
+            seam(clock, "routes", self.routes.as_ref().map(RouteTable::check)),
+            seam(clock, "previews", self.previews.as_ref().map(PreviewHost::check)),
+            seam(clock, "builder", self.builder.as_ref().map(Builder::check)),
+            seam(clock, "deployments", self.deployments.as_ref().map(DeploymentStore::check)),
+            seam(clock, "audit", self.audit.as_ref().map(AuditLog::check)),
+            seam(clock, "apps", self.apps.as_ref().map(AppDirectory::check)),
+            seam(clock, "jobs", self.scheduler.as_ref().map(Scheduler::check)),
+            seam(clock, "jobs", self.runs.as_ref().map(RunQueue::check)),
+            seam(clock, "progress", Some(self.progress.check())),
+            seam(clock, "tenants", self.tenants.as_ref().map(TenantValidator::check)),
         ];
+        match &self.strategy {
+            None => asked.push(seam(clock, "deploy_with", None::<std::future::Ready<Result<Readiness>>>)),
+            Some(strategy) => {
+                for target in strategy.targets() {
+                    let name = target.info().name.to_string();
+                    let check = seam(clock, "deploy_with", Some(target.check()));
+                    asked.push(check.map(|report| SeamReport { backend: Some(name), ..report }).boxed());
+                }
+                asked.extend(strategy.probes().map(|probe| seam(clock, "deploy_with", Some(probe.check()))));
+                let notifier = strategy.notifier();
+                asked.extend(notifier.map(|notifier| seam(clock, "deploy_with", Some(notifier.check()))));
+            }
+        }
+        let mut seams = join_all(asked).await;
         if let Some(files) = &self.files
             && let Consistency::Eventual(staleness) = files.info().consistency
         {
@@ -242,25 +261,9 @@ impl PlatformBuilder {
                 remedy: "use a strongly consistent store as the truth; this one can be a replica".into(),
             });
         }
-        match &self.strategy {
-            None => seams.push(seam("deploy_with", None::<std::future::Ready<Result<Readiness>>>).await),
-            Some(strategy) => {
-                for target in strategy.targets() {
-                    let mut report = seam("deploy_with", Some(target.check())).await;
-                    report.backend = Some(target.info().name.to_string());
-                    seams.push(report);
-                }
-                for probe in strategy.probes() {
-                    seams.push(seam("deploy_with", Some(probe.check())).await);
-                }
-                if let Some(notifier) = &strategy.notifier() {
-                    seams.push(seam("deploy_with", Some(notifier.check())).await);
-                }
-                if let Err(e) = strategy.validate() {
-                    let problem = Problem { what: e.message().to_owned(), remedy: "rename one".into() };
-                    seams.push(SeamReport { seam: "deploy_with".into(), backend: None, problems: vec![problem] });
-                }
-            }
+        if let Some(Err(e)) = self.strategy.as_ref().map(DeploymentStrategy::validate) {
+            let problem = Problem { what: e.message().to_owned(), remedy: "rename one".into() };
+            seams.push(SeamReport { seam: "deploy_with".into(), backend: None, problems: vec![problem] });
         }
         PlatformReport { seams }
     }
@@ -272,6 +275,7 @@ impl PlatformBuilder {
         if !report.is_ready() {
             return Err(incomplete());
         }
+        let built_from = self.clone();
         let all = || {
             let (files, bundles, env) = (self.files?, self.bundles?, self.env?);
             let (routes, previews, builder) = (self.routes?, self.previews?, self.builder?);
@@ -308,6 +312,8 @@ impl PlatformBuilder {
                 work_interval: self.work_interval,
                 bundle_age: self.bundle_age,
                 run_age: self.run_age,
+                nudges: super::nudges::Nudges::default(),
+                built_from,
                 tidied: std::sync::Mutex::default(),
             })
         };
@@ -315,14 +321,24 @@ impl PlatformBuilder {
     }
 }
 
-async fn seam(name: &str, check: Option<impl Future<Output = Result<Readiness>>>) -> SeamReport {
-    let problem = |what: String, remedy: String| vec![Problem { what, remedy }];
-    let (backend, problems) = match check {
-        None => (None, problem("is not set".into(), format!("call `.{name}(…)`"))),
-        Some(check) => match check.await {
-            Ok(readiness) => (Some(readiness.backend().to_owned()), readiness.problems().to_vec()),
-            Err(e) => (None, problem(e.to_string(), "see that the backend can be reached".into())),
-        },
+/// How long a seam may think about how it is.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+
+fn seam<'a>(
+    clock: &'a dyn Clock,
+    name: &'a str,
+    check: Option<impl Future<Output = Result<Readiness>> + Send + 'a>,
+) -> BoxFuture<'a, SeamReport> {
+    let ask = async move {
+        let problem = |what: String, remedy: String| vec![Problem { what, remedy }];
+        let (backend, problems) = match check {
+            None => (None, problem("is not set".into(), format!("call `.{name}(…)`"))),
+            Some(check) => match timeout(clock, CHECK_TIMEOUT, check).await {
+                Ok(readiness) => (Some(readiness.backend().to_owned()), readiness.problems().to_vec()),
+                Err(e) => (None, problem(e.to_string(), "see that the backend can be reached".into())),
+            },
+        };
+        SeamReport { seam: name.to_owned(), backend, problems }
     };
-    SeamReport { seam: name.to_owned(), backend, problems }
+    ask.boxed()
 }

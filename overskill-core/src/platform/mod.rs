@@ -4,6 +4,7 @@ mod app;
 mod builder;
 mod env;
 mod jobs;
+mod nudges;
 mod previews;
 
 pub use app::{AppHandle, Deployment, To};
@@ -13,10 +14,11 @@ pub use jobs::{AppJobs, RunWorker};
 pub use previews::{AppPreview, Pushed, Sources, Written};
 
 use crate::{
-    AccessToken, AppDirectory, AppId, AppRecord, AppState, AuditEntry, AuditLog, BundleStore, Clock, Deployments,
-    EnvStore, Error, FileStore, Grant, Ids, IdsExt, PreviewHost, Result, Right, RouteTable, RunQueue, Scheduler, Scope,
-    SystemGrant, TenantGate, TenantId,
+    AccessToken, AppDirectory, AppId, AppRecord, AppState, AuditEntry, AuditLog, BundleStore, Clock, DeploymentId,
+    Deployments, EnvStore, Error, FileStore, Grant, Ids, IdsExt, PreviewHost, Result, Right, RouteTable, RunQueue,
+    Scheduler, Scope, SystemGrant, TenantGate, TenantId,
 };
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use std::{
     future::Future,
     num::NonZeroU32,
@@ -50,6 +52,10 @@ pub(crate) struct Parts {
     pub(crate) work_interval: Duration,
     pub(crate) bundle_age: Duration,
     pub(crate) run_age: Duration,
+    /// Deployments that somebody says should be looked at now.
+    pub(crate) nudges: nudges::Nudges,
+    /// What it was built from: every seam, to be asked again how it is.
+    pub(crate) built_from: PlatformBuilder,
     /// When it was tidied up last, on the monotonic clock.
     pub(crate) tidied: Mutex<Option<Duration>>,
 }
@@ -71,6 +77,8 @@ impl Parts {
 
 /// How many deployments one round of [`Platform::work`] drives.
 const DEPLOYMENTS_A_ROUND: NonZeroU32 = NonZeroU32::new(16).expect("not zero");
+/// How many that were nudged are driven at the same time.
+const NUDGED_AT_ONCE: usize = 16;
 
 impl Platform {
     /// Begins to put a platform together.
@@ -81,6 +89,32 @@ impl Platform {
     /// Where grants are made.
     pub fn gate(&self) -> &TenantGate {
         &self.0.gate
+    }
+
+    /// Where time comes from: for hosts that measure or wait on behalf of this platform.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
+    /// Asks every seam again whether it can be used: what is not ready now, although it was when the platform was built.
+    pub async fn report(&self) -> PlatformReport {
+        self.0.built_from.report().await
+    }
+
+    /// Says that a deployment may be driven on now, for something it waits for has happened: [`run`](Self::run) looks at it
+    /// at once and not in its next round. Hosts call it when a provider or a job tells them so.
+    ///
+    /// It changes nothing by itself: what has ended stays ended, a question stays a question, and what somebody drives is
+    /// left to them. Where `run` runs in another process, that one comes to it in its own time.
+    ///
+    /// `NotFound` when there is no such deployment.
+    pub async fn nudge(&self, id: DeploymentId) -> Result<()> {
+        let record = self.0.deployments.record(id).await?;
+        let record = record.ok_or_else(|| Error::not_found("no such deployment").with("deployment", id))?;
+        if record.end().is_none() {
+            self.0.nudges.add(id);
+        }
+        Ok(())
     }
 
     /// An app, for whoever `token` speaks for; or an audited refusal.
@@ -130,24 +164,37 @@ impl Platform {
         RunWorker::new(self.0.clone(), grant)
     }
 
-    /// Does what nobody waits for, until `shutdown` ends: drives deployments that nobody drives, and now and then removes
-    /// artifacts that nobody holds and runs that were over long ago. The host spawns it; overskill never does.
+    /// Does what nobody waits for, until `shutdown` ends: drives deployments that nobody drives, at once those that were
+    /// answered or [nudged](Self::nudge), and now and then removes artifacts that nobody holds and runs that were over long ago. The host spawns it; overskill never does.
     ///
     /// What fails is logged and tried again in the next round.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
-        let mut shutdown = std::pin::pin!(shutdown);
-        loop {
-            let round = async {
+        let rounds = async {
+            loop {
                 if let Err(e) = self.work().await {
                     tracing::warn!(error = %e, "a round of background work failed");
                 }
                 let pause = self.0.work_interval / 2 + self.0.ids.jitter(self.0.work_interval / 2);
                 self.0.clock.sleep(pause).await;
-            };
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shutdown => {}
+            () = rounds => {}
+            () = self.drive_nudged() => {}
+        }
+    }
+
+    /// Drives what was nudged, beside the rounds: one of those may take as long as an upload does.
+    async fn drive_nudged(&self) {
+        let mut drives = FuturesUnordered::new();
+        loop {
             tokio::select! {
-                biased;
-                () = &mut shutdown => return,
-                () = round => {}
+                id = self.0.nudges.next(), if drives.len() < NUDGED_AT_ONCE => {
+                    drives.push(async move { self.0.deployments.drive_now(id).await });
+                }
+                Some(_) = drives.next() => {}
             }
         }
     }

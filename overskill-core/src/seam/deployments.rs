@@ -1,10 +1,10 @@
 use crate::{
-    Actor, BackendName, DeploymentId, Digest, Effect, EnvRevision, ErrorKind, Fence, Handle, Limits, Page, Readiness,
-    Result, Scope, Staged, StrategyConfig, StreamPosition, SubjectId, Timestamp, WorkerName,
+    Actor, BackendName, DeploymentId, Digest, Effect, EnvRevision, ErrorKind, Fence, Handle, Limits, Page, ParseError,
+    Readiness, Result, Scope, Staged, StrategyConfig, StreamPosition, SubjectId, Timestamp, WorkerName,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use std::{fmt::Debug, num::NonZeroU32, time::Duration};
+use std::{fmt, fmt::Debug, num::NonZeroU32, str::FromStr, time::Duration};
 
 /// Something that happened in a deployment. Events are written before and after each side effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -242,6 +242,35 @@ pub enum OperatorChoice {
     Retry,
     /// End it as failed.
     Abort,
+}
+
+impl OperatorChoice {
+    /// Every answer there can be.
+    pub const ALL: [Self; 3] = [Self::Approve, Self::Retry, Self::Abort];
+
+    /// Its name: `approve`, `retry` or `abort`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Retry => "retry",
+            Self::Abort => "abort",
+        }
+    }
+}
+
+impl fmt::Display for OperatorChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for OperatorChoice {
+    type Err = ParseError;
+
+    fn from_str(s: &str) -> Result<Self, ParseError> {
+        let known = Self::ALL.into_iter().find(|choice| choice.as_str() == s);
+        known.ok_or_else(|| ParseError::new("choice", "must be approve, retry or abort", s))
+    }
 }
 
 /// How a deployment ended.

@@ -6,6 +6,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 /// What a build is for.
@@ -123,11 +124,13 @@ crate::seam::forward_seam!(HealthProbe as "health" [] {
     safe fn probe(&self, request: &ProbeRequest) -> Health;
 });
 
-/// Something a person should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Something a person should know. As data, it is an event of Standard Webhooks: `{"type": …, "data": {…}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data")]
 #[non_exhaustive]
 pub enum Notice {
     /// A deployment waits for an answer.
+    #[serde(rename = "deployment.awaiting_operator")]
     AwaitingOperator {
         /// Which one.
         deployment: DeploymentId,
@@ -141,6 +144,7 @@ pub enum Notice {
         deadline: Timestamp,
     },
     /// A deployment failed.
+    #[serde(rename = "deployment.failed")]
     DeploymentFailed {
         /// Which one.
         deployment: DeploymentId,
@@ -150,6 +154,7 @@ pub enum Notice {
         reason: String,
     },
     /// A deployment went to another target than the preferred one.
+    #[serde(rename = "deployment.fell_back")]
     FellBack {
         /// Which one.
         deployment: DeploymentId,
@@ -159,12 +164,25 @@ pub enum Notice {
         target: BackendName,
     },
     /// A backend is in trouble, or well again.
+    #[serde(rename = "backend.changed")]
     Backend {
         /// Which one.
         name: String,
         /// What about it.
         message: String,
     },
+}
+
+impl Notice {
+    /// The deployment it is about, if it is about one.
+    pub fn about(&self) -> Option<(DeploymentId, &Scope)> {
+        match self {
+            Self::AwaitingOperator { deployment, scope, .. }
+            | Self::DeploymentFailed { deployment, scope, .. }
+            | Self::FellBack { deployment, scope, .. } => Some((*deployment, scope)),
+            Self::Backend { .. } => None,
+        }
+    }
 }
 
 /// Whom to tell. That it fails never changes what it tells of.

@@ -20,7 +20,16 @@ pub struct TenantCall {
     client: TenantUrlClient,
     request: Result<Request>,
     deadline: Duration,
+    limits: Limits,
+}
+
+/// What a call takes of its answers.
+#[derive(Clone, Copy)]
+struct Limits {
+    max_redirects: u32,
     max_body_bytes: usize,
+    /// Whether what is too long is cut, not refused.
+    cut: bool,
 }
 
 impl TenantCall {
@@ -31,7 +40,9 @@ impl TenantCall {
             request.headers.set("user-agent", agent)?;
             Ok(request)
         });
-        Self { request, deadline: client.0.deadline, max_body_bytes: client.0.max_body_bytes, client }
+        let gate = &*client.0;
+        let limits = Limits { max_redirects: gate.max_redirects, max_body_bytes: gate.max_body_bytes, cut: false };
+        Self { request, deadline: gate.deadline, limits, client }
     }
 
     /// Sets a header field. Those of the connection (`host`, `content-length`, `proxy-…`) are refused.
@@ -67,7 +78,19 @@ impl TenantCall {
 
     /// How large the response body may be.
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
-        self.max_body_bytes = bytes;
+        self.limits.max_body_bytes = bytes;
+        self
+    }
+
+    /// Takes the first `bytes` of the response body and leaves the rest unread: a longer one is no error.
+    pub fn first_body_bytes(mut self, bytes: usize) -> Self {
+        self.limits = Limits { max_body_bytes: bytes, cut: true, ..self.limits };
+        self
+    }
+
+    /// How many redirects are followed. With 0 a redirect is an answer like any other.
+    pub fn max_redirects(mut self, redirects: u32) -> Self {
+        self.limits.max_redirects = redirects;
         self
     }
 
@@ -79,8 +102,7 @@ impl TenantCall {
         let gate = Arc::clone(&self.client.0);
         let began = gate.clock.monotonic();
         let repeat = request.repeat;
-        let mut journey =
-            Journey { client: self.client, request, max_body_bytes: self.max_body_bytes, sent: 0, answered: false };
+        let mut journey = Journey { client: self.client, request, limits: self.limits, sent: 0, answered: false };
         let outcome = overskill_core::timeout(&*gate.clock, self.deadline, Box::pin(journey.travel()))
             .instrument(span.clone())
             .await;
@@ -129,7 +151,7 @@ impl fmt::Debug for TenantCall {
 struct Journey {
     client: TenantUrlClient,
     request: Request,
-    max_body_bytes: usize,
+    limits: Limits,
     /// How many requests left.
     sent: u32,
     /// Whether any of them was answered.
@@ -154,14 +176,19 @@ impl Journey {
                 )));
             }
             let location = match response.status {
-                301 | 302 | 303 | 307 | 308 if gate.max_redirects > 0 => response.header("location"),
+                301 | 302 | 303 | 307 | 308 if self.limits.max_redirects > 0 => response.header("location"),
                 _ => None,
             };
             let Some(location) = location else {
-                return response.collect(self.max_body_bytes).await;
+                let Limits { max_body_bytes, cut, .. } = self.limits;
+                if !cut {
+                    return response.collect(max_body_bytes).await;
+                }
+                let Response { status, headers, body, tries } = response;
+                return Ok(Response { status, headers, body: body.collect_first(max_body_bytes).await?, tries });
             };
-            if self.sent > gate.max_redirects {
-                return Err(too_much(format!("URL must lead on at most {} times", gate.max_redirects)));
+            if self.sent > self.limits.max_redirects {
+                return Err(too_much(format!("URL must lead on at most {} times", self.limits.max_redirects)));
             }
             let next = self.request.url.join(location).map_err(|e| {
                 refuse(format!("redirect refused: {e}"), "The URL redirects to something that is no URL.", "redirect")

@@ -5,7 +5,7 @@ use crate::{Method, Url, not_sent};
 use overskill_core::{Clock, Error, Result, SystemClock};
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -52,8 +52,10 @@ pub(super) struct Gate {
     resolver: Arc<dyn Resolver>,
     pub(super) transport: Option<Arc<dyn PinnedTransport>>,
     pub(super) clock: Arc<dyn Clock>,
-    ports: Vec<u16>,
+    /// Any, if none are named.
+    ports: Option<Vec<u16>>,
     plain_http: bool,
+    localhost: bool,
     pub(super) max_redirects: u32,
     pub(super) max_body_bytes: usize,
     pub(super) max_header_bytes: usize,
@@ -68,8 +70,9 @@ impl TenantUrlClient {
             resolver: Arc::new(SystemResolver),
             transport: None,
             clock: Arc::new(SystemClock),
-            ports: vec![443, 8443, 80, 8080],
+            ports: Some(vec![443, 8443, 80, 8080]),
             plain_http: false,
+            localhost: false,
             max_redirects: 3,
             max_body_bytes: 1024 * 1024,
             max_header_bytes: 32 * 1024,
@@ -92,6 +95,11 @@ impl TenantUrlClient {
         TenantCall::new(self.clone(), method, url)
     }
 
+    /// Where its time comes from.
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
     /// Whether the URL may be called right now, without calling it: for the form where a tenant enters it. It is checked
     /// again at each call.
     pub async fn check(&self, url: &str) -> Result<()> {
@@ -110,8 +118,8 @@ impl Gate {
         if !url.is_https() && !self.plain_http {
             return Err(refuse("URL must begin with https://", "The URL must begin with https://.", "scheme"));
         }
-        if !self.ports.contains(&url.port()) {
-            let message = format!("URL port must be one of {:?}, but was {}", self.ports, url.port());
+        if let Some(ports) = self.ports.as_ref().filter(|ports| !ports.contains(&url.port())) {
+            let message = format!("URL port must be one of {ports:?}, but was {}", url.port());
             return Err(refuse(message, "This port may not be used in the URL.", "port"));
         }
         let found = match url.ip() {
@@ -130,6 +138,10 @@ impl Gate {
 
     async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>> {
         let name = host.strip_suffix('.').unwrap_or(host);
+        if self.localhost && (name == "localhost" || name.ends_with(".localhost")) {
+            let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            return Ok(loopback.into_iter().filter(|ip| self.policy.check(*ip).is_ok()).collect());
+        }
         if !is_public_name(name) {
             let message = format!("URL must name a host of the public internet, but {name} is none");
             return Err(refuse(message, PUBLIC_MESSAGE, "name"));
@@ -182,7 +194,20 @@ impl TenantUrlClientBuilder {
 
     /// Which ports may be called; 443, 8443, 80 and 8080 unless set.
     pub fn ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
-        self.0.ports = ports.into_iter().collect();
+        self.0.ports = Some(ports.into_iter().collect());
+        self
+    }
+
+    /// Lets every port be called: for URLs of one's own services.
+    pub fn any_port(mut self) -> Self {
+        self.0.ports = None;
+        self
+    }
+
+    /// Takes `localhost` and names that end in `.localhost` for this machine (RFC 6761 § 6.3), without asking a resolver,
+    /// which may not know them. The [policy](Self::addresses) still has to allow `127.0.0.1` or `::1`.
+    pub fn allow_localhost(mut self) -> Self {
+        self.0.localhost = true;
         self
     }
 
