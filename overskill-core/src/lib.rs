@@ -9,6 +9,7 @@ mod ids;
 pub mod instruments;
 mod keys;
 pub mod memory;
+mod page;
 mod parse;
 mod platform;
 mod position;
@@ -33,6 +34,7 @@ pub use id::{
 };
 pub use ids::{Ids, IdsExt, SeededIds, SystemIds};
 pub use keys::{LocalKeyProvider, RootKey};
+pub use page::{PageEnv, PageHole};
 pub use parse::ParseError;
 pub use platform::{
     AppEnv, AppHandle, AppJobs, AppPreview, Deployment, Platform, PlatformBuilder, PlatformReport, Pushed, Records,

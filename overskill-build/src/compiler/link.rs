@@ -44,11 +44,11 @@ pub fn link_style(style: &Style, replace: &mut dyn FnMut(&StyleReference) -> Str
 }
 
 /// A string as a JavaScript literal.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-fn splice(code: &str, mut edits: Vec<Edit>) -> String {
+pub(crate) fn splice(code: &str, mut edits: Vec<Edit>) -> String {
     edits.sort_by_key(|(range, _)| range.start);
     let mut linked = String::with_capacity(code.len() + edits.iter().map(|(_, text)| text.len()).sum::<usize>());
     let mut done = 0;
@@ -62,7 +62,7 @@ fn splice(code: &str, mut edits: Vec<Edit>) -> String {
 }
 
 /// What takes a place.
-type Edit = (Range<usize>, String);
+pub(crate) type Edit = (Range<usize>, String);
 
 const NAMESPACE: &str = "((m) => m?.__esModule ? m : { \
     ...(typeof m === \"object\" && !Array.isArray(m)) || typeof m === \"function\" ? m : {}, default: m })";

@@ -142,7 +142,7 @@ impl DependencyResolver for NpmPackages {
             readiness =
                 readiness.lacks(format!("{path} cannot be written: {}", trouble.into_error()), "make it writable");
         }
-        if let Err(trouble) = super::esbuild::package() {
+        if let Err(trouble) = super::esbuild::tool() {
             readiness = readiness.lacks(trouble.into_error().to_string(), "set a dependency resolver of your own");
         }
         Ok(readiness)

@@ -6,30 +6,31 @@
 
 mod app;
 mod client;
-mod config;
+pub(crate) mod config;
 mod engine;
-mod env;
-mod files;
-mod glob;
-mod graph;
+pub(crate) mod env;
+pub(crate) mod files;
+pub(crate) mod glob;
+pub(crate) mod graph;
 mod history;
-mod html;
+pub(crate) mod html;
 mod messages;
 mod modules;
 mod path;
-mod resolve;
-mod scan;
+pub(crate) mod resolve;
+pub(crate) mod scan;
 mod serve;
-mod style;
+pub(crate) mod style;
 pub mod tailwind;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod turn;
 mod types;
 mod update;
-mod view;
+pub(crate) mod view;
 
 pub use app::AppPreview;
 pub use client::{ClientFile, REFRESH_PREAMBLE, client_file};
 pub use engine::PreviewEngine;
+pub(crate) use path::content_type;
 pub use types::{CatchUp, HotMessage, PageRequest, PageResponse};

@@ -112,7 +112,7 @@ impl View {
     }
 }
 
-pub(super) fn tailwind_major(files: &Files) -> Option<u32> {
+pub(crate) fn tailwind_major(files: &Files) -> Option<u32> {
     let contents = |name| files.get(name).map(|(_, file)| file.contents().as_ref());
     tailwind::app_major(contents("package.json").unwrap_or_default(), contents("package-lock.json"))
 }

@@ -80,6 +80,10 @@ impl LocalTarget {
             let site = inner.read(scope)?;
             let Some((_, version)) = site.live() else { return Ok(None) };
             let Some((path, asset, missing)) = find(version, &path, page) else { return Ok(None) };
+            if let Some(text) = version.filled.get(&path) {
+                let contents = Bytes::from(text.clone());
+                return Ok(Some(Served { digest: Digest::of(&contents), contents, path, missing }));
+            }
             let contents = match inner.asset(scope, version, asset) {
                 // Removed between the two reads: what is live now is another version, or none.
                 Err(e) if e.kind() == overskill_core::ErrorKind::NotFound => return Ok(None),

@@ -27,6 +27,9 @@ pub(super) struct Version {
     previous: bool,
     pub(super) single_page: bool,
     pub(super) assets: BTreeMap<FilePath, Asset>,
+    /// What is served in place of assets: texts with the values of the variables in them, which the pack has not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) filled: BTreeMap<FilePath, String>,
 }
 
 /// Where an asset is in its pack.
@@ -134,7 +137,10 @@ impl Version {
             Asset { digest: file.digest(), offset, size_bytes: file.size_bytes() }
         };
         let assets = artifact.assets().iter().map(|(path, file)| (path.clone(), place(file))).collect();
+        let filled = artifact.page_assets(request.scope().environment, request.env());
+        let text = |file: &overskill_core::AppFile| String::from_utf8_lossy(file.contents()).into_owned();
         let version = Self {
+            filled: filled.iter().map(|(path, file)| (path.clone(), text(file))).collect(),
             digest: request.digest(),
             env: request.env_revision(),
             fence: None,

@@ -5,6 +5,7 @@ mod facts;
 mod literals;
 mod marks;
 
+pub(crate) use facts::PAGE_ENV;
 pub(super) use oxc::syntax::identifier::is_identifier_name;
 
 use super::{CompilerOptions, Mode, Module, lines::Lines};

@@ -1,0 +1,8 @@
+//! Apps built for production, with packages as they are published, from the registry that npm uses here.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "production/apps.rs"]
+mod apps;
+#[path = "production/support.rs"]
+mod support;
