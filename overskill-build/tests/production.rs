@@ -4,5 +4,9 @@
 
 #[path = "production/apps.rs"]
 mod apps;
+#[path = "production/forms.rs"]
+mod forms;
 #[path = "production/support.rs"]
 mod support;
+#[path = "production/tailwind.rs"]
+mod tailwind;

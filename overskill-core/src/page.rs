@@ -61,7 +61,7 @@ impl PageEnv {
     /// The module that pages import, in an environment.
     pub fn module_code(&self, environment: Environment, env: &EnvSnapshot) -> String {
         let mut values = Map::new();
-        let set = env.values.keys().map(|key| key.as_str());
+        let set = env.values.keys().map(crate::EnvKey::as_str);
         for name in self.defaults.keys().map(String::as_str).chain(set).chain(["BASE_URL", "MODE"]) {
             if let Some(value) = self.value(name, environment, env) {
                 values.insert(name.to_owned(), value.into());
@@ -158,12 +158,12 @@ mod tests {
         let page = "<title>own</title><script>x = \"own\"</script>";
         let hole = |at, name: &str, raw| PageHole { at, length: 3, name: name.to_owned(), raw };
         let (markup, script) = (page.find("own").unwrap(), page.rfind("own").unwrap());
-        let mut config = ArtifactConfig::default();
-        config.page_env = Some(PageEnv {
+        let page_env = PageEnv {
             module: Some(path("env.js")),
             defaults: [("VITE_A".into(), "default".into()), ("VITE_S".into(), "default".into())].into(),
             pages: [(path("index.html"), vec![hole(markup, "VITE_A", false), hole(script, "VITE_B", true)])].into(),
-        });
+        };
+        let config = ArtifactConfig { page_env: Some(page_env), ..ArtifactConfig::default() };
         let assets = [(path("index.html"), page.into()), (path("env.js"), "export default {};\n".into())].into();
         Artifact::new(assets, None, config).unwrap()
     }

@@ -26,8 +26,8 @@ mod script;
 mod style;
 
 pub use kinds::address;
-pub use link::{Linked, link, link_style};
 pub(crate) use link::{Edit, quote, splice};
+pub use link::{Linked, link, link_style};
 pub use module::{Binding, Glob, Hot, Import, ImportKind, Module, Style, StyleReference, StyleReferenceKind};
 pub use options::{CompilerOptions, Mode, Query};
 pub(crate) use script::PAGE_ENV;

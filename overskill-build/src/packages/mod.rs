@@ -26,7 +26,7 @@ pub(crate) mod tree;
 pub(crate) mod trouble;
 mod unpack;
 
-pub(crate) use install::Installed;
 pub use builder::NpmPackagesBuilder;
+pub(crate) use install::Installed;
 pub use npm::{NpmPackages, PinnedPackage};
 pub use prepared::{DependencyResolver, PackageEntry, PackageFile, PackageRequest, Prepared};

@@ -148,6 +148,10 @@ impl DependencyResolver for NpmPackages {
         Ok(readiness)
     }
 
+    fn npm(&self) -> Option<NpmPackages> {
+        Some(self.clone())
+    }
+
     async fn prepare(&self, request: &PackageRequest) -> Result<Arc<Prepared>> {
         let entries = request.entries.iter().map(String::as_bytes);
         let lock = request.lock.as_deref();

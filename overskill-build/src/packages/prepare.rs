@@ -177,7 +177,11 @@ impl Inner {
     }
 
     /// Old locks, and those of some registries, state no integrity: the registry does.
-    pub(super) async fn with_integrities(&self, tree: Arc<Tree>, entries: &BTreeSet<String>) -> Result<Arc<Tree>, Trouble> {
+    pub(super) async fn with_integrities(
+        &self,
+        tree: Arc<Tree>,
+        entries: &BTreeSet<String>,
+    ) -> Result<Arc<Tree>, Trouble> {
         let needed = tree.needed(starts(&tree, entries), true);
         let unknown = needed.iter().filter(|it| {
             let node = &tree.nodes[**it];

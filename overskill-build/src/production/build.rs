@@ -142,12 +142,11 @@ impl<'a> Build<'a> {
         Ok(installed)
     }
 
-    async fn bundle(
-        &self,
-        taken: &Taken,
-        prepared: &Arc<Prepared>,
-        mut installed: Installed,
-    ) -> Result<Outs, Failure> {
+    async fn bundle(&self, taken: &Taken, prepared: &Arc<Prepared>, mut installed: Installed) -> Result<Outs, Failure> {
+        let orders = orders(taken, prepared);
+        if orders.is_empty() {
+            return Ok(Outs::default());
+        }
         let program = self.packages.bundler().await?;
         let turn = self.packages.bundling_turn().await;
         let work = self.packages.workspace().await?;
@@ -156,11 +155,12 @@ impl<'a> Build<'a> {
         let message = format!("Bundling {bytes} bytes of modules");
         self.tell(50, &message, json!({ "bytes": bytes }));
         let limit = self.packages.bundling_limit();
-        let job = Job { packages: self.packages, program: &program, folder: work.path(), limit, mode: self.request.mode };
+        let job =
+            Job { packages: self.packages, program: &program, folder: work.path(), limit, mode: self.request.mode };
         let mut absent = BTreeSet::new();
         job.lay_out(&installed, &absent).await?;
         let mut outs = Outs::default();
-        for order in orders(taken, prepared) {
+        for order in orders {
             let (app, emitted) = match (&taken.server, &prepared.server) {
                 (Some((app, _)), Some(emitted)) if order.whose == bundle::For::Server => (app, emitted),
                 _ => (&taken.app, &prepared.page),
@@ -168,7 +168,13 @@ impl<'a> Build<'a> {
             match job.run(&order, &mut installed, &mut absent).await? {
                 Bundled::Well(meta) => {
                     none_of(absent_ones(&meta, &installed))?;
-                    let stems: Vec<String> = app.units.iter().map(|unit| stem_of(&unit.path)).collect();
+                    let mut stems: Vec<String> = app.units.iter().map(|unit| stem_of(&unit.path)).collect();
+                    // A page's script is called after the page, as Vite has it.
+                    for page in taken.pages.iter().filter(|_| order.whose == bundle::For::Page) {
+                        for unit in page.scripts() {
+                            stem_and_extension(page.path.as_str()).0.clone_into(&mut stems[unit]);
+                        }
+                    }
                     let (folder, most) = (work.path().to_owned(), self.limits.output_bytes);
                     let stem = move |unit: usize| stems.get(unit).cloned();
                     outs = off_thread(move || {
@@ -206,11 +212,8 @@ fn take(snapshot: &Snapshot, compiler: &Compiler) -> Result<Taken, Failure> {
     app.problems.extend(ground.config.problems.iter().cloned());
     let entry = SERVERS.iter().find_map(|name| ground.files.get(name)).map(|(path, _)| path.clone());
     // An app may be a server side alone.
-    let pages = if entry.is_some() && !ground.files.has("index.html") {
-        Vec::new()
-    } else {
-        page::read(&ground, &mut app)
-    };
+    let pages =
+        if entry.is_some() && !ground.files.has("index.html") { Vec::new() } else { page::read(&ground, &mut app) };
     let server = entry.map(|path| {
         let mut app = App::new(Side::Server);
         let unit = app.take(&ground, &path, Ask::Plain);
@@ -267,7 +270,8 @@ fn prepare(taken: &Taken, installed: &Installed) -> Result<Prepared, Failure> {
 }
 
 fn uses_tailwind(app: &App) -> bool {
-    let is_tailwind = |made: &Made| matches!(made, Made::Style { module, .. } if module.style.as_ref().is_some_and(|it| it.tailwind));
+    let is_tailwind =
+        |made: &Made| matches!(made, Made::Style { module, .. } if module.style.as_ref().is_some_and(|it| it.tailwind));
     app.units.iter().any(|unit| is_tailwind(&unit.made))
 }
 
@@ -416,10 +420,8 @@ fn unique(all: impl Iterator<Item = String>) -> Vec<String> {
 
 /// What a unit's file is called after: its own name, or that of its folder.
 fn stem_of(path: &FilePath) -> String {
-    // The script of `index.html` is the page's, as Vite has it.
     let (stem, _) = stem_and_extension(path.as_str());
     match stem {
-        "main" => "index".to_owned(),
         "index" => path.as_str().rsplit('/').nth(1).unwrap_or(stem).to_owned(),
         stem => stem.split('?').next().unwrap_or(stem).to_owned(),
     }
@@ -439,10 +441,15 @@ fn stem_of_group(taken: &Taken, groups: &Groups, number: usize) -> String {
 fn absent_ones(meta: &Metafile, installed: &Installed) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (name, importer) in bundle::needed_stand_ins(meta) {
-        let Some((place, node)) = installed.tree.nodes.iter().rev().find(|(place, _)| importer.starts_with(&format!("{place}/"))) else {
+        let Some((place, node)) =
+            installed.tree.nodes.iter().rev().find(|(place, _)| importer.starts_with(&format!("{place}/")))
+        else {
             continue;
         };
-        if node.optional_peers.contains(&name) || node.optional_dependencies.contains_key(&name) || is_node_builtin(&name) {
+        if node.optional_peers.contains(&name)
+            || node.optional_dependencies.contains_key(&name)
+            || is_node_builtin(&name)
+        {
             continue;
         }
         let who = place.trim_start_matches("node_modules/");

@@ -4,7 +4,7 @@ use super::{build::Build, trouble::failed};
 use crate::{
     Result,
     compiler::{Compiler, CompilerOptions},
-    packages::{DependencyResolver as _, NpmPackages},
+    packages::NpmPackages,
 };
 use async_trait::async_trait;
 use overskill_core::{Artifact, BuildRequest, Builder, Effect, Error, ErrorKind, Readiness, timeout};
@@ -60,7 +60,7 @@ impl ModuleBuilder {
             time: Duration::from_mins(5),
             output_bytes: 256 << 20,
             tailwind_time: Duration::from_secs(30),
-            tailwind_bytes: 1 << 30,
+            tailwind_bytes: 512 << 20,
         };
         Self { compiler: Compiler::new(CompilerOptions::production()), packages, limits }
     }
@@ -83,7 +83,8 @@ impl ModuleBuilder {
         self
     }
 
-    /// What the child that runs Tailwind may take: time, and memory in bytes. 30 s and 1 GiB unless set.
+    /// What the child that runs Tailwind may take: time, and memory in bytes beyond what its runtime takes itself. 30 s and
+    /// 512 MiB unless set.
     pub fn tailwind_limits(mut self, time: Duration, memory_bytes: u64) -> Self {
         (self.limits.tailwind_time, self.limits.tailwind_bytes) = (time, memory_bytes);
         self
@@ -93,17 +94,28 @@ impl ModuleBuilder {
 #[async_trait]
 impl Builder for ModuleBuilder {
     async fn check(&self) -> Result<Readiness> {
-        self.packages.check().await
+        // A registry may be missing: what is cached can be built without.
+        let readiness = Readiness::ready("build");
+        Ok(match self.packages.workspace().await {
+            Ok(_) => readiness,
+            Err(trouble) => {
+                let what = format!("the folder of packages cannot be written: {}", trouble.into_error().message());
+                readiness.lacks(what, "make it writable, or free some space")
+            }
+        })
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<Artifact> {
-        let build = Build::new(&self.compiler, &self.packages, self.limits, request);
+        let work = Build::new(&self.compiler, &self.packages, self.limits, request);
         let clock = self.packages.clock().clone();
         let limit = self.limits.time;
-        let built = timeout(&*clock, limit, async { build.run().await.map_err(failed) }).await;
+        let built = timeout(&*clock, limit, async { work.run().await.map_err(failed) }).await;
         built.map_err(|e| {
             let e = if e.kind() == ErrorKind::Timeout {
-                let why = format!("the build took longer than {} s and was stopped: import less, or smaller packages", limit.as_secs());
+                let why = format!(
+                    "the build took longer than {} s and was stopped: import less, or smaller packages",
+                    limit.as_secs()
+                );
                 Error::invalid(why.clone()).public(why)
             } else {
                 e

@@ -211,10 +211,7 @@ const BANNER: &str = "--banner:js=import { createRequire as __overskillRequire }
 const FOLDER: &str = "--define:__dirname=\"__overskill_folder__\"";
 
 /// What the bundler says is wrong, said of the app's own files. `file` gives a module's path, and its line in the source.
-pub(super) fn problems(
-    complaints: &[Complaint],
-    file: impl Fn(&str, Option<u32>) -> Option<Problem>,
-) -> Vec<Problem> {
+pub(super) fn problems(complaints: &[Complaint], file: impl Fn(&str, Option<u32>) -> Option<Problem>) -> Vec<Problem> {
     let problem = |complaint: &Complaint| {
         let mut message = complaint.message.clone();
         // Modules go by other names there.
@@ -224,9 +221,13 @@ pub(super) fn problems(
                 message = message.replace(&format!("./{name}"), path.as_str());
             }
         }
-        let own = complaint.file.as_deref().and_then(|it| file(it.strip_prefix(MODULES_OF_APP)?.trim_start_matches('/'), complaint.line));
+        let own = complaint
+            .file
+            .as_deref()
+            .and_then(|it| file(it.strip_prefix(MODULES_OF_APP)?.trim_start_matches('/'), complaint.line));
         let mut problem = own.unwrap_or_else(|| {
-            let place = complaint.file.as_deref().and_then(place_of).map(|it| it.trim_start_matches(MODULES).to_owned());
+            let place =
+                complaint.file.as_deref().and_then(place_of).map(|it| it.trim_start_matches(MODULES).to_owned());
             let message = place.map(|it| format!("`{it}`: ")).unwrap_or_default();
             Problem::new(ProblemKind::Package, message)
         });

@@ -10,10 +10,7 @@ use crate::{
     Problem, ProblemKind, Result,
     compiler::{Compiler, Edit, ImportKind, Module, PAGE_ENV, Query, quote, splice},
     packages::Installed,
-    preview::{
-        resolve::Ask,
-        scan::Sort,
-    },
+    preview::{resolve::Ask, scan::Sort},
 };
 use overskill_core::{AppFile, FilePath};
 use std::{collections::BTreeMap, fmt::Write as _};

@@ -6,10 +6,7 @@ use super::{
     names::{hashed_path, stem_and_extension},
     tokens::{Token, replace, tokens},
 };
-use crate::{
-    Error, Result,
-    packages::esbuild::Metafile,
-};
+use crate::{Error, Result, packages::esbuild::Metafile};
 use overskill_core::{AppFile, Digest, ErrorKind, FilePath};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -66,7 +63,9 @@ impl Outs {
             let bytes = fs::read(folder.join(path)).map_err(failed)?;
             self.bytes += bytes.len() as u64;
             if self.bytes > most_bytes {
-                let why = format!("the built app has more than {most_bytes} bytes; that is the limit: use fewer packages, or smaller ones");
+                let why = format!(
+                    "the built app has more than {most_bytes} bytes; that is the limit: use fewer packages, or smaller ones"
+                );
                 return Err(Error::invalid(why.clone()).public(why));
             }
             let called = output.entry_point.as_deref().and_then(unit_of).and_then(&stem);

@@ -19,7 +19,8 @@ pub(super) struct Assets {
 impl Assets {
     /// The address of an asset, which is part of the artifact from here on: a `data:` URL if it is small.
     pub(super) fn address(&mut self, name: &str, file: &AppFile) -> Result<String> {
-        let inlined = file.size_bytes() < INLINE_BELOW_BYTES && !name.ends_with(".html") && !is_git_lfs(file);
+        let inlined =
+            file.size_bytes() < INLINE_BELOW_BYTES && stem_and_extension(name).1 != "html" && !is_git_lfs(file);
         if inlined {
             return Ok(data_url(name, file));
         }
@@ -101,7 +102,10 @@ mod tests {
     fn no_hash_looks_like_a_word() {
         for n in 0..2_000_u32 {
             let hash = short(Digest::of(&n.to_le_bytes()));
-            assert!(hash.bytes().any(|b| b.is_ascii_digit()) && hash.bytes().any(|b| b.is_ascii_alphabetic()), "{hash}");
+            assert!(
+                hash.bytes().any(|b| b.is_ascii_digit()) && hash.bytes().any(|b| b.is_ascii_alphabetic()),
+                "{hash}"
+            );
         }
     }
 

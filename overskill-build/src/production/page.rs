@@ -90,7 +90,8 @@ impl PageRoot {
                 let decoded = percent_encoding::percent_decode_str(plain).decode_utf8_lossy();
                 let inside = decoded.trim_start_matches("./").trim_start_matches('/');
                 let Some((path, file)) = ground.files.get(inside) else { continue };
-                if Sort::of(inside) == Sort::Asset && !inside.ends_with(".html") && !inside.starts_with("public/") {
+                if Sort::of(inside) == Sort::Asset && path.extension() != Some("html") && !inside.starts_with("public/")
+                {
                     found.insert(path.clone(), (**file).clone());
                 }
             }
@@ -187,11 +188,7 @@ fn variables(html: &str) -> BTreeSet<String> {
 }
 
 /// The page with its own values, and where they stand.
-fn holes(
-    html: &str,
-    by_mark: &BTreeMap<&str, &str>,
-    defaults: &BTreeMap<String, String>,
-) -> (String, Vec<PageHole>) {
+fn holes(html: &str, by_mark: &BTreeMap<&str, &str>, defaults: &BTreeMap<String, String>) -> (String, Vec<PageHole>) {
     let raw = Page::read(html).raw;
     let (mut page, mut holes, mut done) = (String::with_capacity(html.len()), Vec::new(), 0);
     while let Some((at, mark, name)) = by_mark

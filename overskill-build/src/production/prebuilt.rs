@@ -58,13 +58,15 @@ impl Builder for Prebuilt {
             }
         }
         let artifact = of_files(assets).map_err(|_| {
-            let why = format!("the app must have its built files in `{prefix}`, but has none: build it, or choose another builder");
+            let why = format!(
+                "the app must have its built files in `{prefix}`, but has none: build it, or choose another builder"
+            );
             Error::invalid(why.clone()).public(why).at("prebuilt", "build").with("scope", &request.scope)
         })?;
         request.progress.event(
             overskill_core::ProgressKind::Progress,
             "building",
-            &format!("Took {} files as they are", artifact.files()),
+            format!("Took {} files as they are", artifact.files()),
             serde_json::json!({ "files": artifact.files(), "bytes": artifact.size_bytes() }),
         );
         Ok(artifact)

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 use overskill_core::{AppFile, FilePath};
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 /// How deep sheets may take in sheets.
 const DEEPEST: usize = 64;
@@ -178,31 +178,31 @@ impl Sheets<'_> {
         }
         let specifier = reference.specifier.as_str();
         let elsewhere = |within: &mut Within, address: &str| {
-            within.outside.push_str(&format!("@import url({}) {};\n", quoted(address), conditions.trim()));
+            let _ = writeln!(within.outside, "@import url({}) {};", quoted(address), conditions.trim());
             Ok(String::new())
         };
         if specifier.contains("://") || specifier.starts_with("//") {
             return elsewhere(within, specifier);
         }
         let next = match sheet {
-            Sheet::Of(file) => match self.of_package(file, specifier) {
-                Some(next) => Sheet::Of(next),
-                None => {
+            Sheet::Of(file) => {
+                let Some(next) = self.of_package(file, specifier) else {
                     self.missing(sheet, reference);
                     return Ok(String::new());
-                }
-            },
+                };
+                Sheet::Of(next)
+            }
             Sheet::Own(path) => match style_target(self.ground.sources(), path, reference, tailwind) {
                 // Of Tailwind's own.
                 None => return Ok(written.to_owned()),
                 Some(Ok(Target::File(to, _))) => Sheet::Own(to),
-                Some(Ok(Target::Package(name, _))) => match modules::find(self.installed, "", &name, For::Style) {
-                    Some(file) => Sheet::Of(file),
-                    None => {
+                Some(Ok(Target::Package(name, _))) => {
+                    let Some(file) = modules::find(self.installed, "", &name, For::Style) else {
                         self.missing(sheet, reference);
                         return Ok(String::new());
-                    }
-                },
+                    };
+                    Sheet::Of(file)
+                }
                 Some(Ok(Target::Public(to, _))) => return elsewhere(within, &to.as_str()["public".len()..]),
                 Some(Ok(Target::Address(address))) => return elsewhere(within, &address),
                 // Looking at the app's files told it.

@@ -158,6 +158,6 @@ fn step(app: &App, emitted: &Emitted, unit: usize, next: usize) -> Step {
             _ => Step::Nothing,
         };
     }
-    let eager = module.globs.iter().zip(globs).filter(|(call, _)| call.eager).flat_map(|(_, found)| found);
-    eager.skip(next - imports.len()).next().map_or(Step::End, |(_, to)| Step::Unit(*to))
+    let mut eager = module.globs.iter().zip(globs).filter(|(call, _)| call.eager).flat_map(|(_, found)| found);
+    eager.nth(next - imports.len()).map_or(Step::End, |(_, to)| Step::Unit(*to))
 }

@@ -42,7 +42,9 @@ pub(super) fn tokens(text: &str) -> impl Iterator<Item = (usize, usize, &str)> {
         let rest = &text[at + BEFORE.len()..];
         let length = rest.find(|c: char| !c.is_ascii_alphanumeric())?;
         let legal = length > 1 && rest[length..].starts_with(AFTER);
-        legal.then(|| (at, at + BEFORE.len() + length + AFTER.len(), &text[at..at + BEFORE.len() + length + AFTER.len()]))
+        legal.then(|| {
+            (at, at + BEFORE.len() + length + AFTER.len(), &text[at..at + BEFORE.len() + length + AFTER.len()])
+        })
     })
 }
 

@@ -208,7 +208,9 @@ impl App {
             return To::Address(specifier.to_owned());
         }
         match scan::import_target(ground.sources(), path, import) {
-            Ok(Target::File(to, Ask::Plain)) if import.kind == ImportKind::Url => To::Worker(self.unit(&to, Ask::Plain)),
+            Ok(Target::File(to, Ask::Plain)) if import.kind == ImportKind::Url => {
+                To::Worker(self.unit(&to, Ask::Plain))
+            }
             Ok(Target::File(to, _)) if import.kind == ImportKind::Url => To::File(to),
             Ok(Target::File(to, Ask::Plain)) if self.side == Side::Server && to.extension() == Some("wasm") => {
                 To::Wasm(to)

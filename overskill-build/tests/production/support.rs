@@ -82,7 +82,8 @@ pub(crate) async fn built(sources: Arc<Snapshot>) -> Result<Artifact, Error> {
 
 /// What the one asset holds whose path begins and ends so.
 pub(crate) fn asset<'a>(artifact: &'a Artifact, begin: &str, end: &str) -> (&'a FilePath, &'a str) {
-    let mut found = artifact.assets().iter().filter(|(at, _)| at.as_str().starts_with(begin) && at.as_str().ends_with(end));
+    let mut found =
+        artifact.assets().iter().filter(|(at, _)| at.as_str().starts_with(begin) && at.as_str().ends_with(end));
     let (at, file) = found.next().unwrap_or_else(|| panic!("{begin}…{end} in {:?}", names(artifact)));
     assert_eq!(found.next().map(|(at, _)| at), None, "only one is {begin}…{end}");
     (at, std::str::from_utf8(file.contents()).unwrap())

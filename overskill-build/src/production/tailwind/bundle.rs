@@ -9,7 +9,7 @@ use crate::{
     },
     preview::scan::{Sort, tailwind_config},
     production::{
-        bundle::{self, Bundled, Job, MODULES_OF_APP, Order, For},
+        bundle::{self, Bundled, For, Job, MODULES_OF_APP, Order},
         trouble::Failure,
         walk::Ground,
     },
@@ -46,7 +46,8 @@ pub(super) async fn three(
     packages.install_more(&mut installed, &place, "postcss").await?;
     let folder = installed.places[&place].clone();
     let preflight = folder.join("lib/css/preflight.css");
-    let preflight = blocking(move || fs::read(preflight).map(Bytes::from).map_err(local("read Tailwind's files"))).await?;
+    let preflight =
+        blocking(move || fs::read(preflight).map(Bytes::from).map_err(local("read Tailwind's files"))).await?;
     let given = config.map_or_else(|| "data:text/javascript,export default {}".to_owned(), |it| format!("./{it}"));
     let driver = include_str!("driver-3.js")
         .replace("\"overskill:postcss\"", &format!("\"../{postcss}\""))

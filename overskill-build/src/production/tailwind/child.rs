@@ -1,6 +1,9 @@
 //! The child in which configurations run.
 
-use super::{bundle::{Bundle, FOLDER, write_sources}, problem};
+use super::{
+    bundle::{Bundle, FOLDER, write_sources},
+    problem,
+};
 use crate::{
     Error, Problem, ProblemKind,
     packages::{
@@ -19,6 +22,8 @@ use tokio::{
     process::{Child, Command},
 };
 
+/// What the child takes before it runs anything, in bytes.
+const RUNTIME_BYTES: u64 = 704 << 20;
 /// How much of what it says is read, in bytes.
 const MAX_SAID_BYTES: u64 = 32 << 20;
 /// How much of its complaints.
@@ -54,7 +59,8 @@ pub(super) async fn run(
     let work = packages.workspace().await?;
     // Real files and no links: one that leads out of the folder would be followed.
     let folder = work.path().to_owned();
-    let texts = ground.files.iter().filter(|(path, file)| is_content(path) && std::str::from_utf8(file.contents()).is_ok());
+    let texts =
+        ground.files.iter().filter(|(path, file)| is_content(path) && std::str::from_utf8(file.contents()).is_ok());
     let sources: Vec<(FilePath, Bytes)> = texts.map(|(path, file)| (path.clone(), file.contents().clone())).collect();
     let (code, files) = (bundle.code.clone(), bundle.files.clone());
     let at = folder.clone();
@@ -74,7 +80,7 @@ pub(super) async fn run(
     })
     .await?;
     let mut child = start(&program, &folder, limits).await?;
-    bound_memory(&child, limits.tailwind_bytes)?;
+    bound_memory(&child, limits.tailwind_bytes.saturating_add(RUNTIME_BYTES))?;
     let input = serde_json::to_vec(job).unwrap_or_default();
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let talk = async {
@@ -83,7 +89,8 @@ pub(super) async fn run(
                 let _ = stdin.write_all(&input).await; // it may have ended: its exit tells
             }
         };
-        let (_, said, complaints) = tokio::join!(give, read(stdout, MAX_SAID_BYTES), read(stderr, MAX_COMPLAINTS_BYTES));
+        let ((), said, complaints) =
+            tokio::join!(give, read(stdout, MAX_SAID_BYTES), read(stderr, MAX_COMPLAINTS_BYTES));
         let status = child.wait().await.map_err(local("wait for Tailwind"))?;
         Ok::<_, Trouble>((status, said, complaints))
     };
@@ -127,7 +134,16 @@ async fn start(program: &Path, folder: &Path, limits: Limits) -> Result<Child, F
     const TRIES: u32 = 50;
     let app = folder.join("app");
     let mut command = Command::new(program);
-    command.args(["run", "--quiet", "--no-prompt", "--no-remote", "--no-npm", "--no-config", "--no-lock", "--cached-only"]);
+    command.args([
+        "run",
+        "--quiet",
+        "--no-prompt",
+        "--no-remote",
+        "--no-npm",
+        "--no-config",
+        "--no-lock",
+        "--cached-only",
+    ]);
     command.args(["--node-modules-dir=none", "--no-code-cache", "--allow-sys=cpus", VARIABLES]);
     command.arg(format!("--v8-flags=--max-old-space-size={}", (limits.tailwind_bytes >> 20).max(64)));
     let mut readable = std::ffi::OsString::from("--allow-read=");

@@ -88,8 +88,8 @@ impl Styling {
         }
     }
 
-    /// Adds a sheet to what is made for `whose`.
-    pub(super) fn add(&mut self, whose: For, sheets: &mut Sheets<'_>, sheet: &Sheet) -> Result<()> {
+    /// Adds a sheet to what is made for `to`.
+    pub(super) fn add(&mut self, to: For, sheets: &mut Sheets<'_>, sheet: &Sheet) -> Result<()> {
         let whole = sheets.whole(sheet)?;
         let piece = if !whole.tailwind {
             Piece::Ready(whole.css)
@@ -103,9 +103,9 @@ impl Styling {
             Piece::Four(self.four.len() - 1)
         };
         if !whole.outside.is_empty() {
-            self.outside.entry(whose.clone()).or_default().push_str(&whole.outside);
+            self.outside.entry(to.clone()).or_default().push_str(&whole.outside);
         }
-        self.pieces.push((whose, piece));
+        self.pieces.push((to, piece));
         Ok(())
     }
 
@@ -176,7 +176,8 @@ pub(super) async fn run(
         whole.push_str(css.map_or("", String::as_str));
         whole.push('\n');
     }
-    let minified = tokio::task::spawn_blocking(move || all.into_iter().map(|(whose, css)| (whose, minified(&css))).collect());
+    let minified =
+        tokio::task::spawn_blocking(move || all.into_iter().map(|(whose, css)| (whose, minified(&css))).collect());
     let minified = minified.await.map_err(|e| crate::Error::unexpected("minifying style sheets was broken off", e))?;
     Ok(minified)
 }
@@ -187,15 +188,15 @@ fn given(sheets: &[Given]) -> Vec<Value> {
 
 /// A sheet without what it does not need, for the browsers that Vite builds for. What cannot be understood stays as it is.
 fn minified(css: &str) -> String {
-    const fn version(major: u32, minor: u32) -> Option<u32> {
-        Some(major << 16 | minor << 8)
+    const fn version(major: u32, minor: u32) -> u32 {
+        major << 16 | minor << 8
     }
     let browsers = Browsers {
-        chrome: version(111, 0),
-        edge: version(111, 0),
-        firefox: version(114, 0),
-        safari: version(16, 4),
-        ios_saf: version(16, 4),
+        chrome: Some(version(111, 0)),
+        edge: Some(version(111, 0)),
+        firefox: Some(version(114, 0)),
+        safari: Some(version(16, 4)),
+        ios_saf: Some(version(16, 4)),
         ..Browsers::default()
     };
     let targets = Targets::from(browsers);
