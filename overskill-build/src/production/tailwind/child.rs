@@ -113,8 +113,8 @@ pub(super) async fn run(
     let last = said.trim_end().rsplit('\n').next().unwrap_or_default();
     match serde_json::from_str::<Outcome>(last) {
         Ok(Outcome { css: Some(css), error: None }) => Ok(css),
-        Ok(Outcome { error: Some(said), .. }) => Err(refused(&said, bundle)),
-        _ if out_of_memory(&complaints) || killed(status) => {
+        Ok(Outcome { error: Some(said), .. }) if !out_of_memory(&said.message) => Err(refused(&said, bundle)),
+        outcome if outcome.is_ok() || out_of_memory(&complaints) || killed(status) => {
             let why = format!("Tailwind took more than {} MiB of memory and was stopped", limits.tailwind_bytes >> 20);
             Err(told(Problem::new(ProblemKind::Limit, why).help("simplify its configuration and plugins"), bundle))
         }
