@@ -152,6 +152,12 @@ impl Bench {
         if self.quick { quick } else { full }
     }
 
+    /// Whether to measure a part: `OVERSKILL_STORE_PARTS=queue,sqlite` leaves out the others of the benchmark `store`.
+    pub fn wants(&self, part: &str) -> bool {
+        let setting = format!("OVERSKILL_{}_PARTS", self.name.to_uppercase());
+        std::env::var(setting).map_or(true, |parts| parts.split(',').any(|it| it.trim() == part))
+    }
+
     /// Says what a figure came to.
     ///
     /// # Panics

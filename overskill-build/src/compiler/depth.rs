@@ -12,21 +12,37 @@ const MAX_ANGLES: usize = 250;
 /// Most stack that a script is given.
 const MAX_STACK_BYTES: usize = 512 << 20;
 
+/// The stack of a script without levels.
+const BASE_BYTES: usize = 1 << 20;
+
+/// Bytes of stack that a statement or an operator may take that is a word.
+const WORD_BYTES: usize = 3 << 10;
+
 /// The stack that parsing `source` may need at most, or what is too deep.
 ///
 /// The stack is counted over all bytes, whether or not they stand in strings, so no source can need more. The other limits
 /// are there to refuse sensibly.
 pub(super) fn stack_bytes(source: &str, jsx: bool) -> Result<usize, Problem> {
-    let mut counts = [0_usize; 256];
-    source.bytes().for_each(|byte| counts[usize::from(byte)] += 1);
-    let keywords = words(source.as_bytes()).filter(|(_, word)| is_opening(word)).count();
-    let costs: usize = (0..=u8::MAX).map(|byte| counts[usize::from(byte)] * cost(byte)).sum();
-    let needed = (1 << 20) + costs + keywords * (3 << 10);
-    // Most sources do not hold as many levels as are too many, in whatever order.
-    let angles = counts[usize::from(b'<')];
-    let levels = b"([{:!~".iter().map(|byte| counts[usize::from(*byte)]).sum::<usize>() + 2 * angles + keywords;
-    let may_be_too_deep = levels > MAX_LEVELS || angles > MAX_ANGLES;
-    if may_be_too_deep && let Some(problem) = too_deep(source, jsx) {
+    let bytes = source.as_bytes();
+    let (costs, levels) = weigh(bytes);
+    let needed_with = |words: usize| BASE_BYTES + costs + words * WORD_BYTES;
+    // Of levels each `<` is two.
+    let many_angles = || levels > 2 * MAX_ANGLES && count(bytes, |_, byte| byte == b'<') > MAX_ANGLES;
+    let may_be_too_deep = |words: usize| levels + words > MAX_LEVELS || many_angles();
+    // Most sources do not hold as many levels as are too many, in whatever order, even if each of their words were one that
+    // opens a level. Which do matters only where the stack that is there may or may not do.
+    let words_at_most = count(bytes, |before, byte| !before.is_ascii_lowercase() & byte.is_ascii_lowercase());
+    let needed_at_most = needed_with(words_at_most);
+    let there = stacker::remaining_stack().unwrap_or_default();
+    let words_decide = (needed_with(0)..needed_at_most).contains(&there) || needed_at_most > MAX_STACK_BYTES;
+    if !words_decide && !may_be_too_deep(words_at_most) {
+        return Ok(needed_at_most);
+    }
+    let opening = words(bytes).filter(|(_, word)| is_opening(word)).count();
+    let needed = needed_with(opening);
+    if may_be_too_deep(opening)
+        && let Some(problem) = too_deep(source, jsx)
+    {
         return Err(problem);
     }
     if needed > MAX_STACK_BYTES {
@@ -36,15 +52,48 @@ pub(super) fn stack_bytes(source: &str, jsx: bool) -> Result<usize, Problem> {
     Ok(needed)
 }
 
-/// Bytes of stack that a level may take that begins with this byte: about twice what was measured without optimisation.
-fn cost(byte: u8) -> usize {
+/// The stack that all bytes together may take, and how many levels they may open.
+fn weigh(bytes: &[u8]) -> (usize, usize) {
+    /// The KiB of stack of each byte, and from bit 32 on the levels.
+    static WEIGHTS: [u64; 256] = {
+        let mut weights = [0; 256];
+        let mut byte = 0_u8;
+        while byte < 0x80 {
+            let levels = match byte {
+                b'(' | b'[' | b'{' | b':' | b'!' | b'~' => 1,
+                b'<' => 2,
+                _ => 0,
+            };
+            weights[byte as usize] = kib(byte) | levels << 32;
+            byte += 1;
+        }
+        weights
+    };
+    let weigh = |bytes: &[u8]| bytes.iter().map(|byte| WEIGHTS[usize::from(*byte)]).sum::<u64>();
+    let (blocks, rest) = bytes.as_chunks::<16>();
+    let weights = blocks.iter().map(|block| weigh(block)).sum::<u64>() + weigh(rest);
+    let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX >> 16);
+    (number(weights & u64::from(u32::MAX)) << 10, number(weights >> 32))
+}
+
+/// KiB of stack that a level may take that begins with this byte: about twice what was measured without optimisation.
+const fn kib(byte: u8) -> u64 {
     match byte {
-        b'{' => 10 << 10,
-        b'(' | b'[' | b'<' => 6 << 10,
-        b'=' | b'*' | b'`' => 3 << 10,
-        b'!' | b'~' | b'+' | b'-' | b'/' | b'%' | b'&' | b'|' | b'^' | b'?' | b':' | b'.' | b'>' | b'@' => 1 << 10,
+        b'{' => 10,
+        b'(' | b'[' | b'<' => 6,
+        b'=' | b'*' | b'`' => 3,
+        b'!' | b'~' | b'+' | b'-' | b'/' | b'%' | b'&' | b'|' | b'^' | b'?' | b':' | b'.' | b'>' | b'@' => 1,
         _ => 0,
     }
+}
+
+/// How many bytes are so after the byte before them. Counted in blocks whose counts fit a byte: then many are looked at at once.
+fn count(bytes: &[u8], is: impl Fn(u8, u8) -> bool) -> usize {
+    let Some(first) = bytes.first() else { return 0 };
+    let block = |(before, here): (&[u8], &[u8])| -> usize {
+        usize::from(before.iter().zip(here).map(|(before, here)| u8::from(is(*before, *here))).sum::<u8>())
+    };
+    usize::from(is(0, *first)) + bytes.chunks(255).zip(bytes[1..].chunks(255)).map(block).sum::<usize>()
 }
 
 fn words(source: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
@@ -211,6 +260,7 @@ mod tests {
     use super::*;
     use crate::compiler::{Compiler, Query};
     use overskill_core::{AppFile, FilePath};
+    use proptest::prelude::*;
 
     fn nested(open: &str, close: &str, levels: usize) -> String {
         format!("x = {}1{};\n", open.repeat(levels), close.repeat(levels))
@@ -287,5 +337,35 @@ mod tests {
             stack_bytes(&flat.repeat(5_000), false).unwrap();
         }
         stack_bytes(&format!("const x = '{}';", "a+/=".repeat(60_000)), false).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_are_counted_like_bytes(source in "([a-z]{1,3}|[A-Z0-9_ ]|[({<=!~:.`]|\n|é){0,400}") {
+            let bytes = source.as_bytes();
+            let levels_of = |byte: u8| match byte {
+                b'<' => 2,
+                _ => usize::from(b"([{:!~".contains(&byte)),
+            };
+            let costs = bytes.iter().map(|byte| kib(*byte)).sum::<u64>();
+            let levels = bytes.iter().map(|byte| levels_of(*byte)).sum::<usize>();
+            prop_assert_eq!(weigh(bytes), (usize::try_from(costs).unwrap() << 10, levels));
+            let begin = |before: u8, byte: u8| !before.is_ascii_lowercase() && byte.is_ascii_lowercase();
+            prop_assert_eq!(count(bytes, begin), words(bytes).count());
+            prop_assert_eq!(count(bytes, |_, byte| byte == b'<'), source.matches('<').count());
+        }
+    }
+
+    #[test]
+    fn no_source_gets_less_than_its_bytes_may_take() {
+        for words in [10, 300, 3_000] {
+            // Where the stack that is there leaves no doubt, and where it does.
+            for there in [256 << 10, 2 << 20, 16 << 20, 64 << 20] {
+                let source = "if (a) b(c, d);\n".repeat(words);
+                let least = BASE_BYTES + weigh(source.as_bytes()).0 + words * WORD_BYTES;
+                let given = stacker::grow(there, || stack_bytes(&source, false).unwrap());
+                assert!((least..=least + 4 * words * WORD_BYTES).contains(&given), "{words} words, {there}: {given}");
+            }
+        }
     }
 }

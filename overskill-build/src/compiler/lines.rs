@@ -1,28 +1,35 @@
 //! Places in a source.
 
 use crate::Location;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
-/// Where the lines of a source begin, so that places are found without counting from its start.
+/// Where the lines of a source begin, as far as places were asked for, so that none is found by counting from its start.
 pub(super) struct Lines<'s> {
     source: &'s str,
-    starts: Vec<usize>,
+    /// Of every line that begins before `seen` or there.
+    starts: RefCell<Vec<usize>>,
+    seen: Cell<usize>,
     /// The last place that was asked for: line, offset, units before it. A long line is counted through only once.
     last: Cell<(usize, usize, usize)>,
 }
 
 impl<'s> Lines<'s> {
     pub(super) fn of(source: &'s str) -> Self {
-        let newlines = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(index, _)| index + 1);
-        Self { source, starts: std::iter::once(0).chain(newlines).collect(), last: Cell::default() }
+        Self { source, starts: RefCell::new(vec![0]), seen: Cell::default(), last: Cell::default() }
     }
 
     pub(super) fn at(&self, offset: usize) -> Location {
         let offset = self.source.floor_char_boundary(offset);
-        let line = self.starts.partition_point(|start| *start <= offset);
+        let mut starts = self.starts.borrow_mut();
+        let seen = self.seen.get();
+        if let Some(unseen) = self.source.get(seen..offset) {
+            starts.extend(unseen.match_indices('\n').map(|(index, _)| seen + index + 1));
+            self.seen.set(offset);
+        }
+        let line = starts.partition_point(|start| *start <= offset);
         let (from, counted) = match self.last.get() {
             (last, from, counted) if last == line && from <= offset => (from, counted),
-            _ => (self.starts[line - 1], 0),
+            _ => (starts[line - 1], 0),
         };
         let before = counted + self.source[from..offset].encode_utf16().count();
         self.last.set((line, offset, before));

@@ -45,7 +45,20 @@ pub fn link_style(style: &Style, replace: &mut dyn FnMut(&StyleReference) -> Str
 
 /// A string as a JavaScript literal.
 pub(crate) fn quote(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let mut quoted = String::with_capacity(text.len() + 2);
+    push_quoted(&mut quoted, text);
+    quoted
+}
+
+/// The same, added to what is there.
+pub(super) fn push_quoted(to: &mut String, text: &str) {
+    if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        to.push_str(&serde_json::Value::from(text).to_string());
+    } else {
+        to.push('"');
+        to.push_str(text);
+        to.push('"');
+    }
 }
 
 pub(crate) fn splice(code: &str, mut edits: Vec<Edit>) -> String {

@@ -18,8 +18,7 @@ pub(super) struct Claim<'a> {
     pub(super) given_up: &'static str,
 }
 
-/// The claim around a choice of rows. The clock is only a hint, so whoever finds it locked leaves it alone. `OFFSET 0`
-/// keeps the planner from reading all jobs for the sake of some.
+/// The claim around a choice of rows. The clock is only a hint, so whoever finds it locked leaves it alone.
 macro_rules! claim {
     ($picked:literal) => {
         concat!(
@@ -31,7 +30,7 @@ macro_rules! claim {
              taken AS (
                  UPDATE runs SET attempt = attempt + 1, lease_ms = (SELECT now FROM moment) + $2, worker = $3
                  FROM picked WHERE runs.ctid = place AND alive
-                 RETURNING turn, run, job, due_ms, attempt, lease_ms),
+                 RETURNING turn, run, app, environment, name, payload, due_ms, attempt, lease_ms),
              dead AS (
                  DELETE FROM runs USING picked WHERE runs.ctid = place AND NOT alive
                  RETURNING job, run, due_ms, attempt),
@@ -44,8 +43,7 @@ macro_rules! claim {
                              FOR UPDATE SKIP LOCKED))
              SELECT array_agg(turn), array_agg(run), array_agg(app), array_agg(environment), array_agg(name),
                     array_agg(payload), array_agg(due_ms), array_agg(attempt), array_agg(lease_ms)
-             FROM taken, LATERAL (
-                 SELECT app, environment, name, payload FROM run_jobs WHERE run_jobs.id = job OFFSET 0) AS whose"
+             FROM taken"
         )
     };
 }
@@ -153,12 +151,13 @@ pub(super) async fn end(tx: &mut Connection, ends: &Ends, now_ms: i64) -> Result
 }
 
 async fn over(on: &mut Connection, ends: &Ends, now_ms: i64) -> sqlx::Result<Vec<(RunId, i64)>> {
-    // What comes back is what was not ended: as a rule, nothing.
+    // What comes back is what was not ended: as a rule, nothing. `coalesce` keeps the planner from believing a sample in
+    // which nothing was leased: it would look for the few that are in the whole table, once for each end.
     let sql = "WITH moment AS MATERIALIZED (
                    SELECT greatest($5, (extract(epoch FROM statement_timestamp()) * 1000)::bigint) AS now),
                gone AS (
                    DELETE FROM runs USING unnest($1, $2, $3, $4) AS ends (named, fence, state, why)
-                   WHERE run = named AND attempt = fence AND lease_ms IS NOT NULL
+                   WHERE run = named AND attempt = fence AND coalesce(lease_ms, 0) > 0
                    RETURNING job, run, due_ms, state, attempt, coalesce(why, failure) AS failure),
                history AS (
                    INSERT INTO run_history (job, run, due_ms, state, attempts, failure, ended_ms)

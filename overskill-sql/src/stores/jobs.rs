@@ -95,8 +95,9 @@ impl Scheduler for Jobs {
                        SET schedule = excluded.schedule, payload = excluded.payload,
                            max_attempts = excluded.max_attempts, backoff_first_ms = excluded.backoff_first_ms,
                            backoff_max_ms = excluded.backoff_max_ms, overlap = excluded.overlap,
-                           paused = excluded.paused, removed = excluded.removed, next_run_ms = excluded.next_run_ms";
-            let put = query(sql)
+                           paused = excluded.paused, removed = excluded.removed, next_run_ms = excluded.next_run_ms
+                       RETURNING id";
+            let put = query_scalar(sql)
                 .bind(job.scope.app.as_str())
                 .bind(job.scope.environment.as_str())
                 .bind(job.name.as_str())
@@ -109,7 +110,15 @@ impl Scheduler for Jobs {
                 .bind(job.paused)
                 .bind(false)
                 .bind(next);
-            put.execute(&mut *tx).await?;
+            let id: i64 = put.fetch_one(&mut *tx).await?;
+            // Postgres keeps a copy on each run.
+            let copies = sql!(
+                sqlite: None::<&str>,
+                postgres: Some("UPDATE runs SET payload = $2 WHERE job = $1 AND payload <> $2"),
+            );
+            if let Some(sql) = copies {
+                query(sql).bind(id).bind(&job.payload[..]).execute(&mut *tx).await?;
+            }
             tx.commit().await
         })
         .await

@@ -33,28 +33,23 @@ fn main() {
         if let Some(version) = ground.vite_version() {
             bench.note(format!("Vite is {version}"));
         }
-        if wanted("compiling") {
+        if bench.wants("compiling") {
             let alone = tokio::runtime::Builder::new_current_thread().build().expect("a runtime starts");
             let outcome = alone.block_on(transform::measure(&mut bench, &ground));
             bench.attempt("compiling", outcome);
         }
-        if wanted("starts") {
+        if bench.wants("starts") {
             let outcome = browser::starts(&mut bench, &ground);
             bench.attempt("starts", outcome);
         }
-        if wanted("many") {
+        if bench.wants("many") {
             let outcome = runtime.block_on(many::measure(&mut bench, &ground));
             bench.attempt("many", outcome);
         }
-        if wanted("edits") {
+        if bench.wants("edits") {
             let outcome = browser::edits(&mut bench, &ground);
             bench.attempt("edits", outcome);
         }
     }
     bench.finish();
-}
-
-/// Whether to measure a part: `OVERSKILL_PREVIEW_PARTS=edits,starts` leaves out the others.
-fn wanted(part: &str) -> bool {
-    std::env::var("OVERSKILL_PREVIEW_PARTS").map_or(true, |parts| parts.split(',').any(|it| it.trim() == part))
 }

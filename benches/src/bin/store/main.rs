@@ -38,16 +38,22 @@ fn main() {
     // One call after the other on one core, servers and all, so that it waits for nothing but its store.
     let one_core = OneCore::keep();
     let alone = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
-    let outcome = alone.block_on(heats(&bench, async || sqlite(&bench).await));
-    let outcome = outcome.map(|seen| SQLITE.show(&mut bench, &seen));
-    bench.attempt("SQLite", outcome);
-    let outcome = alone.block_on(heats(&bench, async || postgres(&bench).await));
-    let outcome = outcome.map(|seen| POSTGRES.show(&mut bench, &seen));
-    bench.attempt("Postgres", outcome);
+    if bench.wants("sqlite") {
+        let outcome = alone.block_on(heats(&bench, async || sqlite(&bench).await));
+        let outcome = outcome.map(|seen| SQLITE.show(&mut bench, &seen));
+        bench.attempt("SQLite", outcome);
+    }
+    if bench.wants("postgres") {
+        let outcome = alone.block_on(heats(&bench, async || postgres(&bench).await));
+        let outcome = outcome.map(|seen| POSTGRES.show(&mut bench, &seen));
+        bench.attempt("Postgres", outcome);
+    }
     drop((alone, one_core));
-    let together = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
-    let outcome = together.block_on(queue::measure(&mut bench));
-    bench.attempt("queue", outcome);
+    if bench.wants("queue") {
+        let together = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
+        let outcome = together.block_on(queue::measure(&mut bench));
+        bench.attempt("queue", outcome);
+    }
     bench.finish();
 }
 

@@ -109,15 +109,16 @@ impl<Q: Scheduler + RunQueue> Ours<Q> {
     }
 
     async fn work_off(&self, runs: u32) -> Outcome<Worked> {
-        // As triggers leave them, spread over the apps.
+        // As triggers leave them, spread over the apps; in the order in which they came, as the peer's.
         const FILL: &str = concat!(
-            "INSERT INTO overskill.runs (run, job, app, due_ms, turn, attempt, max_attempts)
+            "INSERT INTO overskill.runs (run, job, app, environment, name, payload, due_ms, turn, attempt, max_attempts)
              SELECT ",
             uuid_v7!(),
-            ", job.id, job.app, 0, n, 0, 5
+            ", job.id, job.app, job.environment, job.name, job.payload, 0, n, 0, 5
              FROM generate_series(1, $1) AS n
-             JOIN (SELECT id, app, row_number() OVER (ORDER BY id) - 1 AS place FROM overskill.run_jobs) AS job
-               ON job.place = n % $2"
+             JOIN (SELECT id, app, environment, name, payload, row_number() OVER (ORDER BY id) - 1 AS place FROM overskill.run_jobs) AS job
+               ON job.place = n % $2
+             ORDER BY n"
         );
         let clear = "TRUNCATE overskill.runs, overskill.run_history; UPDATE overskill.run_clock SET turn = 0";
         sqlx::raw_sql(clear).execute(&self.by_hand).await?;

@@ -4,6 +4,7 @@
 use super::{
     literals::{glob_option, helper, is_classic_worker, is_glob_path, is_meta, literal, pairs, pattern},
     marks::{Mark, Marks},
+    skim::REFRESH,
 };
 use crate::{
     Location, Problem, ProblemKind,
@@ -13,9 +14,9 @@ use oxc::{
     allocator::{Allocator, TakeIn},
     ast::{
         ast::{
-            Argument, BindingPattern, CallExpression, ChainElement, Class, Declaration, Decorator, Expression,
-            IdentifierReference, ImportDeclaration, ImportDeclarationSpecifier, ImportExpression, NewExpression,
-            Program, Statement, VariableDeclarator,
+            Argument, BindingIdentifier, BindingPattern, CallExpression, ChainElement, Class, Declaration, Decorator,
+            Expression, IdentifierReference, ImportDeclaration, ImportDeclarationSpecifier, ImportExpression,
+            NewExpression, Program, Statement, VariableDeclarator,
         },
         builder::AstBuilder,
     },
@@ -77,11 +78,15 @@ impl<'a, 's> Facts<'a, 's> {
         Self { builder: AstBuilder::new(allocator), scoping, lines, mode, collected, problem: None }
     }
 
-    pub(super) fn collect(&mut self, program: &mut Program<'a>) {
+    /// `registers` says what the walk would find out if that is all that it would.
+    pub(super) fn collect(&mut self, program: &mut Program<'a>, registers: Option<bool>) {
         for statement in &mut program.body {
             self.statement(statement);
         }
-        self.visit_program(program);
+        match registers {
+            Some(registers) => self.collected.refresh = registers,
+            None => self.visit_program(program),
+        }
     }
 
     /// The first problem, if there was one.
@@ -115,7 +120,7 @@ impl<'a, 's> Facts<'a, 's> {
 
     fn mark(&mut self, span: Span, mark: Mark) -> Expression<'a> {
         let name = self.collected.marks.add(mark);
-        Expression::new_identifier(span, Ident::from_str_in(&name, &self.builder), &self.builder)
+        Expression::new_identifier(span, Ident::from_str_in(name, &self.builder), &self.builder)
     }
 
     fn export(&mut self, name: &str) {
@@ -127,23 +132,22 @@ impl<'a, 's> Facts<'a, 's> {
     /// Top-level statements: imports and exports.
     fn statement(&mut self, statement: &mut Statement<'a>) {
         let span = statement.span();
-        let at = self.at(span);
         let mark = match statement {
-            Statement::ImportDeclaration(import) => self.import(import, at),
+            Statement::ImportDeclaration(import) => self.import(import),
             Statement::ExportFromDeclaration(export) => {
                 let names = pairs(&export.specifiers);
                 for (_, here) in &names {
                     self.export(here);
                 }
-                Mark::re_export(&export.source.value, names, at)
+                Mark::re_export(&export.source.value, names, self.at(span))
             }
             Statement::ExportAllDeclaration(export) => {
-                let name = export.exported.as_ref().map(|name| name.name().to_string());
+                let name = export.exported.as_ref().map(|name| name.name().as_str().to_owned());
                 match &name {
                     Some(name) => self.export(name),
                     None => self.collected.exports = None,
                 }
-                Mark::re_export_all(&export.source.value, name, at)
+                Mark::re_export_all(&export.source.value, name, self.at(span))
             }
             Statement::ExportDefaultDeclaration(_) => return self.export("default"),
             Statement::ExportNamedDeclaration(export) => {
@@ -171,27 +175,26 @@ impl<'a, 's> Facts<'a, 's> {
         }
     }
 
-    fn import(&mut self, import: &ImportDeclaration<'a>, at: Location) -> Mark {
+    fn import(&mut self, import: &ImportDeclaration<'a>) -> Mark {
         if import.phase.is_some() {
             self.refuse(import.span, "`import defer` and `import source` are not supported", "use a plain `import`");
         }
+        let name = |local: &BindingIdentifier<'a>| local.name.as_str().to_owned();
         let bindings: Vec<Binding> = import
             .specifiers
             .iter()
             .flatten()
             .map(|specifier| match specifier {
-                ImportDeclarationSpecifier::ImportDefaultSpecifier(it) => Binding::Default(it.local.name.to_string()),
-                ImportDeclarationSpecifier::ImportNamespaceSpecifier(it) => {
-                    Binding::Namespace(it.local.name.to_string())
-                }
+                ImportDeclarationSpecifier::ImportDefaultSpecifier(it) => Binding::Default(name(&it.local)),
+                ImportDeclarationSpecifier::ImportNamespaceSpecifier(it) => Binding::Namespace(name(&it.local)),
                 ImportDeclarationSpecifier::ImportSpecifier(it) => {
-                    Binding::Named { imported: it.imported.name().to_string(), local: it.local.name.to_string() }
+                    Binding::Named { imported: it.imported.name().as_str().to_owned(), local: name(&it.local) }
                 }
             })
             .collect();
         match (import.source.value.strip_prefix(HELPERS).and_then(helper), &bindings[..]) {
             (Some(helper), [Binding::Default(local)]) => Mark::plain(format!("const {local} = {helper}")),
-            _ => Mark::static_import(&import.source.value, bindings, at),
+            _ => Mark::static_import(&import.source.value, bindings, self.at(import.span)),
         }
     }
 
@@ -493,7 +496,7 @@ impl<'a> VisitMut<'a> for Facts<'a, '_> {
     }
 
     fn visit_identifier_reference(&mut self, it: &mut IdentifierReference<'a>) {
-        self.collected.refresh |= it.name == "$RefreshReg$" || it.name == "$RefreshSig$";
+        self.collected.refresh |= REFRESH.contains(&it.name.as_str());
     }
 
     fn visit_class(&mut self, it: &mut Class<'a>) {

@@ -9,7 +9,7 @@ use oxc::{
 };
 
 pub(super) fn pairs(specifiers: &[ExportSpecifier<'_>]) -> Vec<(String, String)> {
-    specifiers.iter().map(|it| (it.local.name().to_string(), it.exported.name().to_string())).collect()
+    specifiers.iter().map(|it| (it.local.name().as_str().to_owned(), it.exported.name().as_str().to_owned())).collect()
 }
 
 /// Whether it is `import.meta.name`.
@@ -38,9 +38,9 @@ pub(super) fn is_classic_worker(new: &NewExpression<'_>) -> bool {
 /// A string that is written out.
 pub(super) fn literal(expression: &Expression<'_>) -> Option<String> {
     match expression {
-        Expression::StringLiteral(text) => Some(text.value.to_string()),
+        Expression::StringLiteral(text) => Some(text.value.as_str().to_owned()),
         Expression::TemplateLiteral(template) if template.expressions.is_empty() => {
-            template.quasis.first()?.value.cooked.as_ref().map(ToString::to_string)
+            template.quasis.first()?.value.cooked.as_ref().map(|text| text.as_str().to_owned())
         }
         _ => None,
     }

@@ -5,10 +5,10 @@ use crate::{
     Location,
     compiler::{
         Binding, Glob, Import, ImportKind,
-        link::{export_name, quote},
+        link::{export_name, push_quoted, quote},
     },
 };
-use std::ops::Range;
+use std::{fmt::Write as _, ops::Range};
 
 /// What every mark begins with.
 pub(super) const STEM: &str = "__overskill_mark";
@@ -16,7 +16,9 @@ pub(super) const STEM: &str = "__overskill_mark";
 /// All marks of one module.
 pub(super) struct Marks {
     pub(super) prefix: String,
-    pub(super) marks: Vec<Mark>,
+    pub(super) taken: Vec<Mark>,
+    /// The name of the last one.
+    name: String,
 }
 
 /// What a mark stands for; ranges are within `text`.
@@ -38,13 +40,16 @@ impl Marks {
             }
             prefix = format!("{STEM}{n}_");
         }
-        Self { prefix, marks: Vec::new() }
+        let name = prefix.clone();
+        Self { prefix, taken: Vec::new(), name }
     }
 
     /// Takes a mark and gives the name that stands for it.
-    pub(super) fn add(&mut self, mark: Mark) -> String {
-        self.marks.push(mark);
-        format!("{}{}$", self.prefix, self.marks.len() - 1)
+    pub(super) fn add(&mut self, mark: Mark) -> &str {
+        self.name.truncate(self.prefix.len());
+        write!(self.name, "{}$", self.taken.len()).expect("a string takes all");
+        self.taken.push(mark);
+        &self.name
     }
 }
 
@@ -55,30 +60,55 @@ impl Mark {
     }
 
     /// `before 'specifier' after`.
-    fn import(before: &str, specifier: &str, after: &str, kind: ImportKind, at: Location, statement: bool) -> Self {
-        let text = format!("{before}{}{after}", quote(specifier));
-        let literal = before.len()..text.len() - after.len();
+    fn import(
+        before: impl Into<String>,
+        specifier: &str,
+        after: &str,
+        kind: ImportKind,
+        at: Location,
+        statement: bool,
+    ) -> Self {
+        let mut text = before.into();
+        text.reserve_exact(specifier.len() + 2 + after.len());
+        let start = text.len();
+        push_quoted(&mut text, specifier);
+        let literal = start..text.len();
+        text.push_str(after);
         let import = Import { specifier: specifier.to_owned(), kind, literal, whole: 0..text.len(), at };
         Self { text, import: Some(import), glob: None, statement }
     }
 
     pub(super) fn static_import(specifier: &str, bindings: Vec<Binding>, at: Location) -> Self {
-        let mut clauses = Vec::new();
-        let mut named = Vec::new();
+        let mut before = String::with_capacity(32 + 16 * bindings.len() + specifier.len());
+        before.push_str("import ");
+        let mut separator = "";
         for binding in &bindings {
-            match binding {
-                Binding::Default(local) => clauses.push(local.clone()),
-                Binding::Namespace(local) => clauses.push(format!("* as {local}")),
-                Binding::Named { imported, local } if imported == local => named.push(local.clone()),
-                Binding::Named { imported, local } => named.push(format!("{} as {local}", export_name(imported))),
+            let (clause, local) = match binding {
+                Binding::Default(local) => ("", local),
+                Binding::Namespace(local) => ("* as ", local),
+                Binding::Named { .. } => continue,
+            };
+            before.extend([separator, clause, local]);
+            separator = ", ";
+        }
+        let mut brace = "{ ";
+        for binding in &bindings {
+            let Binding::Named { imported, local } = binding else { continue };
+            before.extend([separator, brace]);
+            if imported == local {
+                before.push_str(local);
+            } else {
+                before.extend([&*export_name(imported), " as ", local]);
             }
+            (separator, brace) = (", ", "");
         }
-        if !named.is_empty() {
-            clauses.push(format!("{{ {} }}", named.join(", ")));
+        if brace.is_empty() {
+            before.push_str(" }");
         }
-        let before =
-            if clauses.is_empty() { "import ".to_owned() } else { format!("import {} from ", clauses.join(", ")) };
-        Self::import(&before, specifier, "", ImportKind::Static(bindings), at, true)
+        if !bindings.is_empty() {
+            before.push_str(" from ");
+        }
+        Self::import(before, specifier, "", ImportKind::Static(bindings), at, true)
     }
 
     pub(super) fn re_export(specifier: &str, names: Vec<(String, String)>, at: Location) -> Self {
@@ -92,7 +122,7 @@ impl Mark {
             })
             .collect();
         let before = format!("export {{ {} }} from ", pairs.join(", "));
-        Self::import(&before, specifier, "", ImportKind::ReExport(names), at, true)
+        Self::import(before, specifier, "", ImportKind::ReExport(names), at, true)
     }
 
     pub(super) fn re_export_all(specifier: &str, name: Option<String>, at: Location) -> Self {
@@ -100,7 +130,7 @@ impl Mark {
             Some(name) => format!("export * as {} from ", export_name(name)),
             None => "export * from ".to_owned(),
         };
-        Self::import(&before, specifier, "", ImportKind::ReExportAll(name), at, true)
+        Self::import(before, specifier, "", ImportKind::ReExportAll(name), at, true)
     }
 
     pub(super) fn dynamic(specifier: &str, at: Location) -> Self {

@@ -4,6 +4,7 @@ mod emit;
 mod facts;
 mod literals;
 mod marks;
+mod skim;
 
 pub(crate) use facts::PAGE_ENV;
 pub(super) use oxc::syntax::identifier::is_identifier_name;
@@ -62,6 +63,7 @@ pub(super) fn compile(
     if let Some(problem) = first_problem(source, &semantic.diagnostics) {
         return Err(problem);
     }
+    let classes = semantic.semantic.classes().len() > 0;
     let transform = transform_options(source, dialect, options);
     let transformed = Transformer::new(&allocator, Path::new(path), &transform)
         .build_with_scoping(semantic.semantic.into_scoping(), &mut program);
@@ -70,7 +72,8 @@ pub(super) fn compile(
     }
     let lines = Lines::of(source);
     let mut facts = Facts::new(&allocator, &transformed.scoping, &lines, options.mode);
-    facts.collect(&mut program);
+    let registers = skim::registers_components(source, &parsed.module_record, classes, &transformed.scoping);
+    facts.collect(&mut program, registers);
     let facts = facts.finish()?;
 
     let name = path.rsplit('/').next().unwrap_or(path);

@@ -312,6 +312,25 @@ fn jsx_of_other_libraries() {
     );
 }
 
+#[test]
+fn what_is_not_walked_through_says_what_the_walk_would() {
+    let hook = "import { useState } from 'react';\nexport function useX() { return useState(1); }\nexport const A = () => <p>{useX()}</p>;\n";
+    for (path, source) in [
+        ("src/App.tsx", APP),
+        ("src/hook.tsx", hook),
+        ("src/hook.ts", "import { useState } from 'react';\nexport const useX = () => useState(1);\n"),
+        ("src/a.ts", "import { b } from './b';\nexport * as c from './c';\nexport enum D { E = b }\n"),
+        ("src/a.js", "export const a = () => $RefreshReg$(1);\n"),
+        ("src/b.js", "export const a = ($RefreshReg$) => $RefreshReg$(1);\n"),
+        ("src/empty.tsx", ""),
+    ] {
+        let skimmed = compiled(path, source);
+        let walked = compiled(path, &format!("{source}import.meta;\n"));
+        let said = |it: &Module| (it.refresh, it.imports.clone(), it.exports.clone(), it.env.clone(), it.hot.clone());
+        assert_eq!(said(&skimmed), said(&walked), "{path}");
+    }
+}
+
 /// For every identifier that stands once in source and code: the map leads from its place in the code to that in the source.
 fn assert_map(source: &str, code: &str, map: &str, names: &[&str]) {
     let map = oxc_sourcemap::SourceMap::from_json_string(map).unwrap();

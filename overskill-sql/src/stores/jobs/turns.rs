@@ -37,10 +37,11 @@ pub(super) async fn add(tx: &mut Connection, mut new: Vec<NewRun>) -> Result<u64
                  SELECT value ->> 'run', value ->> 'job', value ->> 'app', value ->> 'tick_ms', value ->> 'due_ms',
                         value ->> 'turn', 0, value ->> 'max_attempts'
                  FROM json_each($1) WHERE true ON CONFLICT DO NOTHING",
-        postgres: "INSERT INTO runs (run, job, app, tick_ms, due_ms, turn, attempt, max_attempts)
-                   SELECT run, job, app, tick_ms, due_ms, turn, 0, max_attempts
-                   FROM json_to_recordset($1::json) AS new (run uuid, job bigint, app text, tick_ms bigint,
-                                                            due_ms bigint, turn bigint, max_attempts bigint)
+        postgres: "INSERT INTO runs (run, job, app, environment, name, payload, tick_ms, due_ms, turn, attempt, max_attempts)
+                   SELECT run, id, job.app, environment, name, payload, tick_ms, due_ms, turn, 0, new.max_attempts
+                   FROM json_to_recordset($1::json) AS new (run uuid, job bigint, tick_ms bigint, due_ms bigint,
+                                                            turn bigint, max_attempts bigint)
+                   JOIN run_jobs AS job ON id = job
                    ON CONFLICT DO NOTHING",
     );
     Ok(query(sql).bind(json(&new)?).execute(tx).await?.rows_affected())

@@ -68,12 +68,17 @@ pub(super) async fn jobs_are_listed_by_name(f: &F) -> Verdict {
 pub(super) async fn a_job_is_replaced(f: &F) -> Verdict {
     let (scope, now) = (scope(f), base(f.names()));
     scheduler(f).put(&on_demand(&scope, "job").payload("old"), now).await?;
-    let new = on_demand(&scope, "job").payload("new").max_attempts(limit(2));
+    let new = on_demand(&scope, "job").payload("new").max_attempts(limit(2)).overlap(Overlap::Allow);
     scheduler(f).put(&new, now).await?;
     ensure_eq!(listed(f, &scope).await?, vec![new.clone()], "the jobs after one was put again");
     trigger(f, &new, now).await?;
     let lease = claim_one(f, now, "after the trigger").await?;
     ensure_eq!(lease.payload, new.payload, "the payload after the job was put again");
+    let newest = on_demand(&scope, "job").payload("newest");
+    trigger(f, &newest, now).await?;
+    scheduler(f).put(&newest, now).await?;
+    let lease = claim_one(f, now, "after the job was put while a run waited").await?;
+    ensure_eq!(lease.payload, newest.payload, "the payload of a run that waited while the job was put again");
     Ok(())
 }
 
