@@ -6,6 +6,8 @@
 mod apps;
 #[path = "production/forms.rs"]
 mod forms;
+#[path = "production/npm_script.rs"]
+mod npm_script;
 #[path = "production/support.rs"]
 mod support;
 #[path = "production/tailwind.rs"]

@@ -7,6 +7,8 @@ mod emit;
 mod finish;
 mod modules;
 mod names;
+#[cfg(unix)]
+mod npm_script;
 mod page;
 mod prebuilt;
 mod sheets;
@@ -17,4 +19,6 @@ mod trouble;
 mod walk;
 
 pub use builder::ModuleBuilder;
+#[cfg(unix)]
+pub use npm_script::NpmScriptBuilder;
 pub use prebuilt::Prebuilt;
