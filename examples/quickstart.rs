@@ -118,10 +118,18 @@ async fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure> {
     let ready = started.elapsed();
     let page = first_page(&preview).await?;
     let first_page = started.elapsed();
+    if !arguments.json {
+        bar.0.suspend(|| println!("{files} files of {} are live at {}", app.id(), preview.url));
+    }
+    // What imports packages waits for them, in the browser; what is wrong with them is known then.
+    let scope = Scope::new(app.id().clone(), Environment::Preview);
+    if let Some(backends) = platform.backends() {
+        backends.previews().ready(&scope).await;
+    }
+    let packages = started.elapsed();
     bar.0.finish_and_clear();
     if !arguments.json {
-        println!("{files} files of {} are live at {}", app.id(), preview.url);
-        println!("ready after {ready:.0?}, first page after {first_page:.0?}");
+        println!("ready after {ready:.0?}, first page after {first_page:.0?}, packages after {packages:.0?}");
     }
     let wrong = problems(&platform, &app);
     if wrong > 0 && !arguments.serve {
@@ -135,7 +143,7 @@ async fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure> {
         let millis = |d: Duration| (d.as_secs_f64() * 1e5).round() / 1e2;
         let measured = serde_json::json!({
             "app": app.id(), "files": files, "preview_url": preview.url, "ready_ms": millis(ready),
-            "first_page_ms": millis(first_page), "edit_to_push_ms": pushed.map(millis),
+            "first_page_ms": millis(first_page), "packages_ms": millis(packages), "edit_to_push_ms": pushed.map(millis),
         });
         println!("{measured}");
     } else {

@@ -127,14 +127,12 @@ pub(crate) async fn run(platform: &Overskill, local: &LocalBackends, shutdown: i
             tracing::error!(error = %e, "the local server does not run");
         }
     };
-    let refill = async {
-        loop {
-            let scope = local.previews().next_empty().await;
-            if let Err(e) = refill(platform, &scope).await {
-                tracing::warn!(%scope, error = %e, "a preview that somebody looks at could not be filled again");
-            }
+    let previews = local.previews();
+    let refill = previews.refill_each(|scope| async move {
+        if let Err(e) = refill(platform, &scope).await {
+            tracing::warn!(%scope, error = %e, "a preview that somebody looks at could not be filled again");
         }
-    };
+    });
     tokio::select! {
         ((), ()) = async { tokio::join!(work, serve) } => {}
         () = refill => {}

@@ -8,7 +8,7 @@ import { WebSocketServer } from "ws";
 const CLIENT = new URL("../overskill-build/client/", import.meta.url);
 
 /**
- * @typedef {{ type?: string, body: string, status?: number, delayMs?: number }} Served
+ * @typedef {{ type?: string, body: string, status?: number, delayMs?: number, held?: Promise<void> }} Served
  * @typedef {Record<string, unknown>} Message
  */
 
@@ -22,6 +22,8 @@ export class TestServer {
   said = [];
   /** The positions at which sockets were opened. @type {(number | undefined)[]} */
   opened = [];
+  /** The epochs that were said then. @type {(string | null)[]} */
+  epochs = [];
   /** Whether anything is answered at all. */
   up = true;
   seq = 0;
@@ -119,6 +121,7 @@ export class TestServer {
   /** @param {import("ws").WebSocket} socket @param {URL} url */
   #welcome(socket, url) {
     const seq = url.searchParams.get("seq");
+    this.epochs.push(url.searchParams.get("epoch"));
     this.opened.push(seq === null ? undefined : Number(seq));
     socket.on("message", (data) => {
       const message = JSON.parse(String(data));
@@ -139,6 +142,7 @@ export class TestServer {
       const body = await readFile(new URL(pathname.slice("/@overskill/".length), CLIENT), "utf8").catch(() => undefined);
       if (body) file = { type: "text/javascript", body };
     }
+    await file?.held;
     if (file?.delayMs) await new Promise((resolve) => setTimeout(resolve, file.delayMs));
     response.writeHead(file?.status ?? (file ? 200 : 404), {
       "content-type": `${file?.type ?? "text/plain"}; charset=utf-8`,

@@ -15,8 +15,10 @@ import { openSocket } from "./socket.js";
  * @typedef {Record<string, unknown>} Namespace
  * @typedef {(data: any) => unknown} Listener
  * @typedef {{ deps: string[], call: (modules: (Namespace | undefined)[]) => unknown }} Acceptance
- * @typedef {{ position?: string | Position, token?: string, inspectOrigins?: string[], postErrors?: boolean }} Config
+ * @typedef {{ position?: string | Position, epoch?: number, token?: string, inspectOrigins?: string[], postErrors?: boolean }} Config
  */
+
+const ACCEPTS_WITHIN_MS = 500;
 
 /** What the server wrote into the page. @type {Config} */
 export const config = JSON.parse(document.getElementById("overskill-preview")?.textContent || "{}");
@@ -25,6 +27,8 @@ export const config = JSON.parse(document.getElementById("overskill-preview")?.t
 
 /** By module: what it accepts. A module without an entry never ran in this page. @type {Map<string, Acceptance[]>} */
 const acceptances = new Map();
+/** Who waits for a module to accept something. @type {Map<string, (value?: undefined) => void>} */
+const awaited = new Map();
 /** @type {Map<string, Listener>} */
 const disposers = new Map();
 /** @type {Map<string, Listener>} */
@@ -54,6 +58,7 @@ export function createHotContext(path) {
   /** @param {string[]} deps @param {Acceptance["call"]} call */
   const accept = (deps, call) => {
     acceptances.get(path)?.push({ deps, call });
+    awaited.get(path)?.();
   };
 
   return {
@@ -141,6 +146,17 @@ let firstSocket = 0;
 let reloading = false;
 /** Whether some of the page's own modules could not start. */
 let startFailed = false;
+/** Whether the page's own modules are still on their way: they may wait for their packages. */
+let starting = document.readyState !== "complete";
+/** Whether something changed meanwhile that may have been fetched before. */
+let startsOld = false;
+
+if (starting) {
+  addEventListener("DOMContentLoaded", () => {
+    starting = false;
+    if (startsOld) reload();
+  });
+}
 
 /** @param {string | Position | undefined} given @returns {Position | undefined} */
 function parsePosition(given) {
@@ -197,12 +213,27 @@ async function handle(message) {
 async function update(message) {
   const updates = message.updates ?? [];
   await notify("vite:beforeUpdate", message);
-  // What never ran to its end cannot take an update: now it may.
-  if (startFailed && updates.some((it) => it.type === "js-update" && !acceptances.get(it.path)?.length)) return reload();
+  if (!startFailed) await Promise.all(updates.map(({ path }) => accepting(path)));
+  if ((starting || startFailed) && updates.some((it) => it.type === "js-update" && !acceptances.get(it.path)?.length)) {
+    // What never ran to its end cannot take an update: now it may. What did not begin to run may be the old version.
+    if (startFailed) return reload();
+    startsOld = true;
+  }
   overlay?.clear();
   const ready = await Promise.all(updates.map((it) => (it.type === "js-update" ? fetchModule(it) : swapLinks(it))));
   for (const apply of ready) apply?.();
   await notify("vite:afterUpdate", message);
+}
+
+/** Waits a while for a module that began to run and accepts nothing yet: React's components do so only after they ran, and
+ * two edits may come faster than that. @param {string} path */
+async function accepting(path) {
+  if (acceptances.get(path)?.length !== 0) return;
+  await new Promise((resolve) => {
+    awaited.set(path, resolve);
+    setTimeout(resolve, ACCEPTS_WITHIN_MS);
+  });
+  awaited.delete(path);
 }
 
 /** @param {Update} update @returns {Promise<(() => void) | undefined>} */
@@ -405,4 +436,4 @@ addEventListener("message", async ({ data, origin, source }) => {
   else if (data?.type === "disable-inspection") (await import("./inspect.js")).disable();
 });
 
-const socket = openSocket({ token: config.token, position: () => position, receive, notify });
+const socket = openSocket({ token: config.token, epoch: config.epoch, position: () => position, receive, notify });

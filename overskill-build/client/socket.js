@@ -14,11 +14,12 @@ const MOST_UNSENT = 100;
  *
  * @param {object} page
  * @param {string} [page.token] what the server asks for
+ * @param {number} [page.epoch] tells the server whether the page was loaded before it had to be loaded anew
  * @param {() => Position | undefined} page.position where the page stands now
  * @param {(message: Message, socket: number) => void} page.receive takes a message of the `socket`th socket
  * @param {(event: string, data: unknown) => void} page.notify
  */
-export function openSocket({ token, position, receive, notify }) {
+export function openSocket({ token, epoch, position, receive, notify }) {
   /** @type {WebSocket | undefined} */
   let socket;
   let count = 0;
@@ -82,6 +83,7 @@ export function openSocket({ token, position, receive, notify }) {
     if (at) {
       url.searchParams.set("incarnation", at.incarnation);
       url.searchParams.set("seq", String(at.seq));
+      if (epoch !== undefined) url.searchParams.set("epoch", String(epoch));
     }
     return url;
   }

@@ -5,6 +5,8 @@
 mod app;
 #[path = "preview/equal.rs"]
 mod equal;
+#[path = "preview/preparing.rs"]
+mod preparing;
 #[path = "preview/serving.rs"]
 mod serving;
 #[path = "preview/updates.rs"]

@@ -3,7 +3,9 @@
 
 mod support;
 
-use overskill_core::{Artifact, ArtifactConfig, DeploymentTarget as _, ErrorKind, Fence, ObservedState, TargetStatus};
+use overskill_core::{
+    Artifact, ArtifactConfig, DeploymentTarget as _, ErrorKind, Fence, FilePath, ObservedState, PageEnv, TargetStatus,
+};
 use overskill_local::{LocalBackends, LocalOptions};
 use std::{io::Read as _, sync::Arc, time::Duration};
 use support::{Running, deployment, engine, scope};
@@ -34,6 +36,41 @@ async fn caching_follows_names_and_tags() {
     assert_eq!((head.status, head.body.len(), head.header("content-length")), (200, 0, Some("14")));
     let posted = server.ask("POST", "todo42", "/", &[], "x").await;
     assert_eq!((posted.status, posted.header("allow")), (405, Some("GET, HEAD")));
+}
+
+#[tokio::test]
+async fn parts_of_a_file_are_answered_and_large_files_are_streamed() {
+    let server = Running::start().await;
+    let film = (0..60_000).fold(String::new(), |film, n| film + &format!("{n:05};"));
+    let text = "words ".repeat(1000);
+    let files = [PAGE, ("film.mp4", film.as_str()), ("a.txt", text.as_str())];
+    server.deploy("todo42/production", 1, &files, ArtifactConfig::single_page()).await;
+    let whole = server.get("todo42", "/film.mp4").await;
+    assert!(whole.status == 200 && whole.text() == film, "{} bytes", whole.body.len());
+    assert_eq!((whole.header("content-length"), whole.header("accept-ranges")), (Some("360000"), Some("bytes")));
+    let get = async |path: &str, headers: &[(&str, &str)]| server.ask("GET", "todo42", path, headers, "").await;
+
+    for (range, at) in
+        [("bytes=0-", 0..360_000), ("bytes=100000-299999", 100_000..300_000), ("bytes=-6", 359_994..360_000)]
+    {
+        let part = get("/film.mp4", &[("range", range), ("accept-encoding", "gzip, br")]).await;
+        assert!(part.status == 206 && part.text() == &film[at.clone()], "{range}: {} bytes", part.body.len());
+        let told = format!("bytes {}-{}/360000", at.start, at.end - 1);
+        assert_eq!((part.header("content-range"), part.header("content-encoding")), (Some(told.as_str()), None));
+        assert_eq!(part.header("content-length"), Some((at.end - at.start).to_string().as_str()));
+        assert_eq!((part.header("etag"), part.header("content-type")), (whole.header("etag"), Some("video/mp4")));
+    }
+    let small = get("/a.txt", &[("range", "bytes=6-10"), ("accept-encoding", "gzip")]).await;
+    assert_eq!((small.status, small.text(), small.header("content-encoding")), (206, "words", None));
+    let beyond = get("/a.txt", &[("range", "bytes=6000-")]).await;
+    assert_eq!((beyond.status, beyond.header("content-range")), (416, Some("bytes */6000")));
+    let several = get("/a.txt", &[("range", "bytes=0-1,4-5")]).await;
+    assert_eq!((several.status, several.body.len()), (200, 6000));
+    let tag = whole.header("etag").unwrap();
+    assert_eq!(get("/film.mp4", &[("range", "bytes=0-1"), ("if-range", tag)]).await.status, 200);
+    assert_eq!(get("/film.mp4", &[("range", "bytes=0-1"), ("if-none-match", tag)]).await.status, 304);
+    let head = server.ask("HEAD", "todo42", "/film.mp4", &[("range", "bytes=0-1")], "").await;
+    assert_eq!((head.status, head.body.len(), head.header("content-length")), (200, 0, Some("360000")));
 }
 
 #[tokio::test]
@@ -188,4 +225,25 @@ async fn what_cannot_start_says_why() {
     std::fs::write(folder.path().join("signing.key"), "nonsense").unwrap();
     let e = start(LocalOptions::new().port(0)).await;
     assert!(e.public_message().contains("signing.key") && !format!("{e:?}").contains("nonsense"), "{e:?}");
+}
+
+#[tokio::test]
+async fn one_artifact_has_the_values_of_each_environment() {
+    let server = Running::start().await;
+    let module = FilePath::parse("overskill-env.js").unwrap();
+    let page_env = PageEnv { module: Some(module), ..PageEnv::default() };
+    let mut config = ArtifactConfig::single_page();
+    config.page_env = Some(page_env);
+    let files = [PAGE, ("overskill-env.js", "export default {};\n")];
+    for scope in ["todo42/production", "todo42/staging"] {
+        server.deploy(scope, 1, &files, config.clone()).await;
+    }
+    let (production, staging) =
+        (server.get("todo42", "/overskill-env.js").await, server.get("staging-todo42", "/overskill-env.js").await);
+    assert!(production.text().contains("\"MODE\":\"production\""), "{}", production.text());
+    assert!(staging.text().contains("\"MODE\":\"staging\""), "{}", staging.text());
+    let tag = production.header("etag").unwrap();
+    assert_ne!(staging.header("etag"), Some(tag));
+    let again = server.ask("GET", "todo42", "/overskill-env.js", &[("if-none-match", tag)], "").await;
+    assert_eq!((again.status, again.header("cache-control")), (304, Some("no-cache")));
 }

@@ -4,22 +4,14 @@
 mod support;
 
 use futures::{SinkExt as _, StreamExt as _};
-use overskill_build::packages::{DependencyResolver, PackageRequest, Prepared};
 use overskill_core::{
-    AppFile, Changes, Error, ErrorKind, FilePath, Incarnation, PreviewHost as _, PreviewStatus, Readiness, Snapshot,
+    AppFile, Changes, EnvKey, EnvValue, FilePath, Incarnation, PreviewHost as _, PreviewStatus, Snapshot,
     StreamPosition, Update,
 };
 use overskill_local::LocalOptions;
 use serde_json::Value;
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
-use support::{Running, engine_with, env, scope};
+use std::{collections::BTreeMap, time::Duration};
+use support::{Running, env, scope};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream, client_async,
@@ -286,54 +278,26 @@ async fn a_server_that_is_dropped_takes_its_sockets_along() {
     assert!(!matches!(goodbye, Some(Ok(Message::Text(_)))), "{goodbye:?}");
 }
 
-/// Packages of a registry that does not answer at first.
-#[derive(Debug, Default)]
-struct Late {
-    asked: AtomicUsize,
-    answers: AtomicBool,
-}
-
-#[async_trait::async_trait]
-impl DependencyResolver for Late {
-    async fn check(&self) -> Result<Readiness, Error> {
-        Ok(Readiness::ready("late"))
-    }
-
-    async fn prepare(&self, _: &PackageRequest) -> Result<Arc<Prepared>, Error> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        if !self.answers.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
-        }
-        Err(Error::new(ErrorKind::Unavailable, "the registry cannot be reached"))
-    }
-}
-
-fn with_packages() -> Snapshot {
-    let mut snapshot = sources(at(1));
-    snapshot.files.insert(path("package.json"), AppFile::new("{\"dependencies\":{\"left-pad\":\"1.3.0\"}}"));
-    snapshot.files.insert(path("src/main.ts"), AppFile::new("import pad from 'left-pad';\nconsole.log(pad);\n"));
-    snapshot
-}
-
 #[tokio::test]
-async fn an_opening_that_was_given_up_leaves_no_preview() {
-    let late = Arc::new(Late::default());
-    let server = Running::with_engine(LocalOptions::new(), engine_with(late.clone())).await;
-    let previews = server.backends.previews();
-    let (todo, snapshot, env) = (scope(TODO), with_packages(), env(1));
-    let (first, second) = (previews.clone(), previews.clone());
-    let opening = async { first.open(&todo, &snapshot, &env).await };
-    let given_up = tokio::time::timeout(Duration::from_millis(300), opening).await;
-    assert!(given_up.is_err() && late.asked.load(Ordering::SeqCst) == 1, "{given_up:?}");
-    assert_eq!(server.page("preview-todo42", "/").await.status, 404, "it is not being prepared any more");
-    let json = [("content-type", "application/json")];
-    assert_eq!(server.ask("POST", "preview-todo42", "/api/entities/Todo", &json, "{}").await.status, 404);
-    assert_eq!(previews.status(&todo).await.unwrap(), PreviewStatus::Closed);
-    // Who asks next begins anew; and again where the registry did not answer.
-    late.answers.store(true, Ordering::SeqCst);
-    second.open(&todo, &snapshot, &env).await.unwrap();
-    assert_eq!(late.asked.load(Ordering::SeqCst), 2);
-    assert_eq!(server.page("preview-todo42", "/").await.status, 200);
-    second.open(&todo, &snapshot, &env).await.unwrap();
-    assert_eq!(late.asked.load(Ordering::SeqCst), 3, "packages that could not be had are tried again");
+async fn a_page_that_missed_a_reload_without_a_new_position_is_told_when_it_comes_back() {
+    let server = Running::start().await;
+    opened(&server).await;
+    let before = config(&server).await;
+    let (token, standing) = (token(&server).await, "incarnation=f1&seq=1");
+    let mut there = joined(&server, &token).await;
+    let mut other = env(2);
+    other.values.insert(EnvKey::parse("VITE_TITLE").unwrap(), EnvValue::plain("Other"));
+    server.backends.previews().open(&scope(TODO), &sources(at(1)), &other).await.unwrap();
+    let told = next(&mut there).await;
+    assert_eq!((&told["type"], seq(&told)), (&"full-reload".into(), None), "{told}");
+    let after = config(&server).await;
+    assert_eq!(before["position"], after["position"]);
+
+    let mut cut = joined(&server, &format!("{token}&{standing}&epoch={}", before["epoch"])).await;
+    let told = next(&mut cut).await;
+    assert_eq!((&told["type"], seq(&told)), (&"full-reload".into(), None), "{told}");
+    let mut loaded = joined(&server, &format!("{token}&{standing}&epoch={}", after["epoch"])).await;
+    loaded.send(Message::text("{\"type\":\"ping\"}")).await.unwrap();
+    assert_eq!(next(&mut loaded).await["type"], "pong", "nothing before");
+    assert_eq!(connect(&server, &format!("{token}&{standing}&epoch=x"), &[]).await.err(), Some(400));
 }

@@ -2,27 +2,34 @@
 
 use super::{
     CatchUp, HotMessage, PageRequest, PageResponse,
-    config::{Config, VITE_CONFIGS},
+    draft::{Draft, Next},
     engine::Shared,
-    env::{FILES as ENV_FILES, PageEnv, Variables},
+    env::{PageEnv, Variables},
     files::Files,
-    graph::{Before, Graph, Sources},
+    graph::Sources,
     history::History,
     messages,
+    packages::{Coming, Packages, findings},
     resolve::Ask,
     scan, serve,
     turn::{Turn, turn},
     update::Ways,
-    view::{Packages, View, findings},
+    view::View,
 };
 use crate::{Problem, Result};
+use futures::{
+    FutureExt as _,
+    future::{Either, select},
+};
 use overskill_core::{Changes, EnvSnapshot, FilePath, Progress, Scope, Snapshot, StreamPosition};
 use serde_json::Value;
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    fmt,
+    fmt, mem,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard},
 };
+use tokio::sync::Notify;
 
 /// One app's preview: answers requests for its pages, modules and packages, and says what to tell its viewers when its
 /// sources change.
@@ -34,6 +41,8 @@ pub struct AppPreview {
     /// Changes happen one after the other.
     changing: tokio::sync::Mutex<()>,
     state: Mutex<State>,
+    /// Other packages are on their way, or none any more.
+    came: Notify,
 }
 
 pub(super) struct State {
@@ -47,16 +56,8 @@ pub(super) struct State {
     invalidated: HashSet<FilePath>,
     /// A page was told that a module is broken: it may have no instance of it that could take an update.
     pub(super) served_broken: bool,
-}
-
-/// What the next state is made of.
-struct Next {
-    position: StreamPosition,
-    files: Files,
-    came_or_went: bool,
-    variables: Arc<Variables>,
-    /// It follows from the present one; else every page has to be loaded anew.
-    follows: bool,
+    /// What came about by itself, for viewers who are there.
+    untold: Vec<HotMessage>,
 }
 
 impl AppPreview {
@@ -68,31 +69,20 @@ impl AppPreview {
         progress: &Progress,
     ) -> Result<Self> {
         progress.at(0, "scanning", "Reading the app's files");
-        let files = Files::of(snapshot, &shared.pool);
-        let config = shared.pool.config(Config::read(&files));
-        let compiler = shared.compiler.with_options(config.compiler.clone());
-        let sources = Sources { files: &files, config: &config, compiler: &compiler, pool: &shared.pool };
-        let graph = Graph::build(sources, None);
-        progress.at(10, "packages", format!("Preparing {} packages", graph.packages.len()));
-        let packages = Packages::prepare(&shared, sources, &graph, None, true, progress).await;
-        let variables = Arc::new(Variables::of(env));
-        let page_env = PageEnv::of(&files, &variables);
-        let findings = findings(sources, &graph, &packages);
-        let problems = problems(sources, &page_env);
-        let view = View {
-            shared: shared.clone(),
+        let next = Next {
             position: snapshot.position,
-            config,
-            compiler,
-            graph: Arc::new(graph),
-            packages,
-            variables,
-            env: Arc::new(page_env),
-            stamps: Arc::default(),
-            findings: findings.into(),
-            problems: problems.into(),
-            files,
+            files: Files::of(snapshot, &shared.pool),
+            came_or_went: true,
+            variables: Arc::new(Variables::of(env)),
+            follows: false,
         };
+        let Draft { mut view, wanted, .. } = Draft::first(shared, next).await;
+        progress.at(10, "packages", format!("Preparing {} packages", view.graph.packages.len()));
+        if let Some(wanted) = wanted {
+            let wanted = wanted.progress_to(progress.clone());
+            view.packages = wanted.asked();
+            view.coming = Some(Coming::of(wanted));
+        }
         let state = State {
             history: History::new(view.position),
             view: Arc::new(view),
@@ -100,8 +90,46 @@ impl AppPreview {
             leaving: BTreeSet::new(),
             invalidated: HashSet::new(),
             served_broken: false,
+            untold: Vec::new(),
         };
-        Ok(Self { scope: scope.clone(), changing: tokio::sync::Mutex::new(()), state: Mutex::new(state) })
+        let app = Self {
+            scope: scope.clone(),
+            changing: tokio::sync::Mutex::new(()),
+            state: Mutex::new(state),
+            came: Notify::new(),
+        };
+        // It begins; and what others have had prepared is there at once.
+        let _ = app.ready().now_or_never();
+        // Whoever looks now is told by its page.
+        app.state().untold.clear();
+        Ok(app)
+    }
+
+    /// Waits until its packages are there, or known not to be had: until requests are answered without waiting and
+    /// [`problems`](Self::problems) are complete. A request that waits for them does the same.
+    ///
+    /// It is here that the work is done, and in requests that wait for it: whoever serves the preview should wait once for
+    /// each that is opened, and then send on what is [`untold`](Self::untold).
+    pub async fn ready(&self) {
+        loop {
+            let came = pin!(self.came.notified()); // before the look, so that nothing is missed
+            let Some(coming) = self.view().coming.clone() else { return };
+            if let Either::Left((packages, _)) = select(pin!(coming.packages()), came).await {
+                self.settle(&coming, packages).await;
+            }
+        }
+    }
+
+    /// Whether its packages are still on their way.
+    pub fn is_preparing(&self) -> bool {
+        self.state().view.coming.is_some()
+    }
+
+    /// What came about by itself and was told nobody yet: that packages which were on their way cannot be had. To be sent to
+    /// every viewer, in its order with what [`apply`](Self::apply) and [`replace`](Self::replace) return, which have it
+    /// before their own if it was not taken.
+    pub fn untold(&self) -> Vec<HotMessage> {
+        mem::take(&mut self.state().untold)
     }
 
     /// The position of the sources that it shows.
@@ -118,6 +146,8 @@ impl AppPreview {
 
     /// Shows other sources or other variables, and returns what to send to every viewer: nothing if they are those that it
     /// shows, one update if the sources are newer ones of the same incarnation. Older ones leave those shown.
+    ///
+    /// It waits for packages that the change needs, but not while those of before are still on their way.
     pub async fn replace(&self, snapshot: &Snapshot, env: &EnvSnapshot) -> Result<Vec<HotMessage>> {
         let _turn = self.changing.lock().await;
         let view = self.view();
@@ -141,6 +171,9 @@ impl AppPreview {
 
     /// Brings the sources from `base` to `next` and returns what to send to every viewer; `None` if it does not stand at
     /// `base`. All changes are one update.
+    ///
+    /// It waits for packages that the change needs, but not while those of before are still on their way: then what the
+    /// change does not need any more is dropped, and pages go on waiting for what it needs.
     pub async fn apply(
         &self,
         base: StreamPosition,
@@ -158,20 +191,31 @@ impl AppPreview {
         Ok(Some(self.advance(&view, next).await))
     }
 
-    /// Answers a request. Quick: nothing is waited for.
-    pub fn respond(&self, request: &PageRequest) -> PageResponse {
-        let view = self.view();
-        let (response, broken) = serve::respond(&view, request);
-        if broken {
-            self.state().served_broken = true;
+    /// Answers a request. At once, but for modules that import packages which are still on their way: those wait for them.
+    pub async fn respond(&self, request: &PageRequest) -> PageResponse {
+        loop {
+            let mut view = self.view();
+            if view.coming.is_some() {
+                view = Arc::new(View::clone(&view)); // nobody else looks at this one
+            }
+            let (response, broken) = serve::respond(&view, request);
+            if view.has_to_wait() {
+                drop(view);
+                self.ready().await;
+                continue;
+            }
+            if broken {
+                self.state().served_broken = true;
+            }
+            return response;
         }
-        response
     }
 
     /// What a viewer has missed who stands at `from` (`None`: it has just come and holds nothing), and what is wrong now.
-    pub fn catch_up(&self, from: Option<StreamPosition>) -> CatchUp {
+    /// `epoch` is the one that its page was given, if it says so.
+    pub fn catch_up(&self, from: Option<StreamPosition>, epoch: Option<u64>) -> CatchUp {
         let state = self.state();
-        let mut missed = match from.map(|from| state.history.since(from)) {
+        let mut missed = match from.map(|from| state.history.since(from, epoch)) {
             Some(CatchUp::Reload(message)) => return CatchUp::Reload(message),
             Some(CatchUp::Messages(messages)) => messages,
             None => Vec::new(),
@@ -201,7 +245,8 @@ impl AppPreview {
         }
     }
 
-    /// What is wrong with the app now: first what keeps parts of it from running.
+    /// What is wrong with the app now: first what keeps parts of it from running. What is wrong with packages is known once
+    /// it is [`ready`](Self::ready).
     pub fn problems(&self) -> Vec<Problem> {
         let view = self.view();
         let (blocking, other): (Vec<_>, Vec<_>) = view.findings.iter().partition(|finding| finding.blocking);
@@ -216,58 +261,31 @@ impl AppPreview {
     }
 
     async fn advance(&self, old: &Arc<View>, next: Next) -> Vec<HotMessage> {
-        let shared = &old.shared;
-        let differing = next.files.differing(&old.files);
-        let differs = |is: &dyn Fn(&str) -> bool| differing.iter().any(|path| is(path.as_str()));
-        let manifest = differs(&|path| matches!(path, "package.json" | "package-lock.json"));
-        let reads = |path: &str| {
-            let name = path.rsplit('/').next().unwrap_or(path);
-            let is_config = name.starts_with("tsconfig") || name.starts_with("jsconfig");
-            let by_name = is_config && name.rsplit_once('.').is_some_and(|(_, ext)| ext == "json");
-            by_name || path == "package.json" || VITE_CONFIGS.contains(&path)
-        };
-        let read_before = differing.iter().any(|path| old.config.read.contains(path));
-        let config = if read_before || differs(&reads) {
-            shared.pool.config(Config::read(&next.files))
-        } else {
-            old.config.clone()
-        };
-        let same_compiler = config.compiler == old.config.compiler;
-        let compiler =
-            if same_compiler { old.compiler.clone() } else { shared.compiler.with_options(config.compiler.clone()) };
-        let env = if next.variables != old.variables || differs(&|path| ENV_FILES.contains(&path)) {
-            Arc::new(PageEnv::of(&next.files, &next.variables))
-        } else {
-            old.env.clone()
-        };
-        let sources = Sources { files: &next.files, config: &config, compiler: &compiler, pool: &shared.pool };
-        let resolves_alike = !next.came_or_went && same_compiler && config.resolves_like(&old.config);
-        let before = Before { graph: &old.graph, files: &old.files, resolves_alike };
-        let graph = Graph::build(sources, Some(before));
-        let packages =
-            Packages::prepare(shared, sources, &graph, Some(&old.packages), manifest, &Progress::discard()).await;
-        let findings = findings(sources, &graph, &packages);
-        let problems = problems(sources, &env);
-        let new = View {
-            shared: shared.clone(),
-            position: next.position,
-            graph: Arc::new(graph),
-            packages,
-            variables: next.variables,
-            env,
-            stamps: old.stamps.clone(),
-            findings: findings.into(),
-            problems: problems.into(),
-            compiler,
-            config,
-            files: next.files,
-        };
+        let follows = next.follows;
+        let Draft { view: mut new, wanted, differing } = Draft::after(old, next).await;
+        match (wanted, &old.coming) {
+            // Who waits goes on with these; what nobody waits for any more is dropped.
+            (Some(wanted), Some(coming)) => {
+                new.packages = wanted.asked();
+                new.coming = Some(coming.instead(wanted));
+            }
+            (Some(wanted), None) => new.packages = wanted.prepare().await,
+            (None, _) => {}
+        }
+        if new.coming.is_none() {
+            new.findings = findings(new.sources(), &new.graph, &new.packages).into();
+        }
         let mut state = self.state();
+        let old = state.view.clone(); // with the stamps of updates that were refused meanwhile
+        new.stamps.clone_from(&old.stamps);
+        new.epoch = state.history.epoch();
         let moved = new.position != old.position;
-        match turn(&mut state, old, new, &differing, next.follows) {
-            Turn::Reload(view, message) => {
+        let untold = mem::take(&mut state.untold);
+        let sent = match turn(&mut state, &old, new, &differing, follows) {
+            Turn::Reload(mut view, message) => {
                 // Stamps begin anew with the pages.
                 state.history.restart(view.position);
+                view.epoch = state.history.epoch();
                 state.view = Arc::new(view);
                 state.pending.clear();
                 state.leaving.clear();
@@ -287,9 +305,34 @@ impl AppPreview {
                     state.history.told(&sent);
                 }
                 state.view = Arc::new(view);
-                sent
+                untold.into_iter().chain(sent).collect()
             }
+        };
+        drop(state);
+        if old.coming.is_some() {
+            self.came.notify_waiters();
         }
+        sent
+    }
+
+    /// The packages that were on their way are there.
+    async fn settle(&self, coming: &Coming, packages: Packages) {
+        let _turn = self.changing.lock().await;
+        let view = self.view();
+        if !view.coming.as_ref().is_some_and(|it| it.is(coming)) {
+            return; // somebody else did it, or others are on their way by now
+        }
+        let findings: Arc<[_]> = findings(view.sources(), &view.graph, &packages).into();
+        let mut state = self.state();
+        let view = View { packages, coming: None, findings, ..(*state.view).clone() };
+        let wrong = view.blocking();
+        if let Some(first) = wrong.first().filter(|_| wrong != state.view.blocking()) {
+            let told = messages::together(vec![messages::error(first, wrong.len() - 1)], None);
+            state.untold.extend(told);
+        }
+        state.view = Arc::new(view);
+        drop(state);
+        self.came.notify_waiters();
     }
 
     fn invalidated(&self, path: &FilePath, first: &str) -> Vec<HotMessage> {
@@ -307,7 +350,8 @@ impl AppPreview {
         let circular = reaches.iter().flat_map(|reach| &reach.acceptors).any(|it| it.accepted == first);
         if reaches.is_empty() || circular || reaches.iter().any(|reach| reach.dead_end) {
             state.history.restart(view.position);
-            state.view = Arc::new(View { stamps: Arc::default(), ..(*view).clone() });
+            let epoch = state.history.epoch();
+            state.view = Arc::new(View { stamps: Arc::default(), epoch, ..(*view).clone() });
             state.invalidated.clear();
             return messages::together(vec![messages::full_reload("*", Some(path.as_str()))], None);
         }
@@ -344,7 +388,7 @@ impl fmt::Debug for AppPreview {
     }
 }
 
-fn problems(sources: Sources<'_>, env: &PageEnv) -> Vec<Problem> {
+pub(super) fn problems(sources: Sources<'_>, env: &PageEnv) -> Vec<Problem> {
     let mut problems = scan::page_problems(sources);
     problems.extend(sources.config.problems.iter().chain(&env.problems).cloned());
     problems

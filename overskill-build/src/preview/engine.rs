@@ -43,10 +43,13 @@ impl PreviewEngine {
         }))
     }
 
-    /// Opens an app's preview: scans what its pages import and gets its packages ready.
+    /// Opens an app's preview: scans what its pages import. Its packages may still be on their way then: pages and what
+    /// imports no package are answered at once, the rest waits, and so does [`AppPreview::ready`].
     ///
     /// What is wrong with the app, or with its packages, is no error: it is in [`AppPreview::problems`], the page shows it,
     /// and the rest works.
+    ///
+    /// Within a runtime of tokio, the scan runs on a thread for what blocks.
     pub async fn open(
         &self,
         scope: &Scope,

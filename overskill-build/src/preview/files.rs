@@ -7,9 +7,9 @@ use std::{
     sync::{Arc, Mutex, Weak},
 };
 
-/// Files in path order. Paths and contents are shared with every app that has the same.
+/// Files in path order; cheap to clone. Paths and contents are shared with every app that has the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Files(Box<[(FilePath, Arc<AppFile>)]>);
+pub(crate) struct Files(Arc<[(FilePath, Arc<AppFile>)]>);
 
 impl Files {
     pub(crate) fn of(snapshot: &Snapshot, pool: &Pool) -> Self {
@@ -68,7 +68,7 @@ impl Files {
 
     /// Whether both have the same paths.
     pub(super) fn same_paths(&self, other: &Self) -> bool {
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| a.0 == b.0)
+        self.0.len() == other.0.len() && self.0.iter().zip(other.0.iter()).all(|(a, b)| a.0 == b.0)
     }
 
     /// What the list itself takes, and the contents that nobody else holds.

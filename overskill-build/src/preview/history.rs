@@ -11,6 +11,8 @@ pub(super) struct History {
     /// Whoever stands before this has missed what is gone.
     since: u64,
     head: StreamPosition,
+    /// How often it was restarted without a new position.
+    epoch: u64,
     entries: VecDeque<Entry>,
     messages: usize,
     bytes: usize,
@@ -29,11 +31,16 @@ impl History {
     const MOST_BYTES: usize = 1 << 20;
 
     pub(super) fn new(head: StreamPosition) -> Self {
-        Self { since: head.seq, head, entries: VecDeque::new(), messages: 0, bytes: 0 }
+        Self { since: head.seq, head, epoch: 0, entries: VecDeque::new(), messages: 0, bytes: 0 }
     }
 
     pub(super) fn head(&self) -> StreamPosition {
         self.head
+    }
+
+    /// Counts what loads pages anew without a new position: a page is told by it that it was loaded before.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// What brought viewers to `head`; nothing, if it concerns none of them.
@@ -49,13 +56,15 @@ impl History {
 
     /// From here on, nothing of before helps: who was not there has to load the page.
     pub(super) fn restart(&mut self, head: StreamPosition) {
-        *self = Self::new(head);
+        let epoch = self.epoch + u64::from(head == self.head);
+        *self = Self { epoch, ..Self::new(head) };
     }
 
-    /// What a viewer has missed who stands at `from`.
-    pub(super) fn since(&self, from: StreamPosition) -> CatchUp {
-        if from.behind(self.head).is_none() || from.seq < self.since {
-            return CatchUp::Reload(reload_to(self.head));
+    /// What a viewer has missed who stands at `from` and was loaded in `epoch`, if it says so.
+    pub(super) fn since(&self, from: StreamPosition, epoch: Option<u64>) -> CatchUp {
+        let is_older = epoch.is_some_and(|epoch| epoch != self.epoch);
+        if is_older || from.behind(self.head).is_none() || from.seq < self.since {
+            return CatchUp::Reload(reload(from, self.head));
         }
         let missed = self.entries.iter().filter(|e| e.seq > from.seq || e.repeat && e.seq == from.seq);
         CatchUp::Messages(missed.flat_map(|entry| entry.messages.iter().cloned()).collect())
@@ -90,9 +99,14 @@ fn bytes(entry: &Entry) -> usize {
     entry.messages.iter().map(|message| message.text.len() + size_of::<HotMessage>()).sum()
 }
 
-fn reload_to(head: StreamPosition) -> HotMessage {
-    let text = json!({ "type": "full-reload", "path": "*", "position": super::messages::position(head) }).to_string();
-    HotMessage { position: Some(head), text }
+fn reload(from: StreamPosition, head: StreamPosition) -> HotMessage {
+    let mut message = json!({ "type": "full-reload", "path": "*" });
+    // Who is there already, or farther, would take a message with this position for one that it has seen.
+    let to = head.behind(from).is_none().then_some(head);
+    if let Some(to) = to {
+        message["position"] = super::messages::position(to);
+    }
+    HotMessage { position: to, text: message.to_string() }
 }
 
 #[cfg(test)]
@@ -109,7 +123,7 @@ mod tests {
     }
 
     fn missed(history: &History, seq: u64) -> Option<Vec<String>> {
-        match history.since(at(seq)) {
+        match history.since(at(seq), None) {
             CatchUp::Messages(messages) => Some(messages.into_iter().map(|m| m.text).collect()),
             CatchUp::Reload(_) => None,
         }
@@ -129,7 +143,7 @@ mod tests {
         assert_eq!((missed(&history, 4), missed(&history, 10)), (None, None));
         let other = StreamPosition::new(Incarnation::from_u64(2), 9);
         assert!(
-            matches!(history.since(other), CatchUp::Reload(m) if m.position == Some(at(9)) && m.text.contains("full-reload"))
+            matches!(history.since(other, None), CatchUp::Reload(m) if m.position == Some(at(9)) && m.text.contains("full-reload"))
         );
     }
 
@@ -153,5 +167,25 @@ mod tests {
         history.moved(at(2), &[message("a")]);
         history.restart(at(3));
         assert_eq!((missed(&history, 2), missed(&history, 3)), (None, Some(vec![])));
+    }
+
+    #[test]
+    fn who_was_loaded_before_a_reload_without_a_new_position_is_told_so() {
+        let mut history = History::new(at(5));
+        let told = |history: &History, seq: u64, epoch| match history.since(at(seq), Some(epoch)) {
+            CatchUp::Messages(messages) => Ok(messages.len()),
+            CatchUp::Reload(message) => Err((message.position, message.text.contains("position"))),
+        };
+        assert_eq!((history.epoch(), told(&history, 5, 0)), (0, Ok(0)));
+        history.restart(at(5));
+        assert_eq!(history.epoch(), 1);
+        assert_eq!(told(&history, 5, 0), Err((None, false)), "with a position it would be taken for an old one");
+        assert_eq!(told(&history, 5, 1), Ok(0), "who was loaded since goes on");
+        history.moved(at(6), &[message("a")]);
+        assert_eq!(told(&history, 5, 1), Ok(1));
+        assert_eq!(told(&history, 5, 0), Err((Some(at(6)), true)), "who missed it is still told of it later");
+        history.restart(at(7));
+        assert_eq!((history.epoch(), told(&history, 7, 1)), (1, Ok(0)), "the position tells them apart");
+        assert_eq!(told(&history, 9, 1), Err((None, false)), "from ahead");
     }
 }

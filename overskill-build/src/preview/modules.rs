@@ -66,11 +66,12 @@ pub(super) fn package_address(digest: overskill_core::Digest, file: &str) -> Str
 
 /// What a specifier of a package leads to, as an address or what is wrong.
 pub(super) fn package(view: &View, name: &str, ask: Ask, as_file: bool) -> Linked {
-    if let Some(problem) = view.packages.problem(name) {
+    let packages = view.packages();
+    if let Some(problem) = packages.problem(name) {
         return Linked::Failed(told(&problem));
     }
     let Some((prepared, entry)) =
-        view.packages.prepared.as_ref().and_then(|prepared| Some((prepared, prepared.entries.get(name)?)))
+        packages.prepared.as_ref().and_then(|prepared| Some((prepared, prepared.entries.get(name)?)))
     else {
         return Linked::Failed(format!("`{name}` is not prepared"));
     };

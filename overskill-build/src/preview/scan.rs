@@ -5,9 +5,9 @@ use super::{
     glob,
     graph::{How, Sources},
     html::{LoadKind, Page},
+    packages::tailwind_major,
     resolve::{Ask, Target, Unresolved, resolve, resolve_in_style},
     tailwind::{self, TailwindForm, TailwindNeedKind, TailwindStyle},
-    view::tailwind_major,
 };
 use crate::{
     Location, Problem, ProblemKind,

@@ -136,7 +136,7 @@ fn own(view: &View, name: &str) -> Result<Found, Refusal> {
         "env.js" => script(view.env.module()),
         CANDIDATES_FILE => script(view.shared.words.module(view.files.iter().map(|(path, file)| (path, &**file)))),
         CORE_FILE => {
-            let packages = &view.packages;
+            let packages = view.packages();
             let own = packages.prepared.as_ref().filter(|it| it.entries.contains_key("tailwindcss/index.css"));
             let Some(prepared) = own.or(packages.tailwind.as_ref()) else {
                 let why =
@@ -258,7 +258,7 @@ fn page(view: &View, path: &str, request: &PageRequest) -> Result<Found, Refusal
 
 /// What stands first in every page: where it is, the client, and what has to be there before React.
 fn head(view: &View, request: &PageRequest) -> String {
-    let mut config = json!({ "position": messages::position(view.position) });
+    let mut config = json!({ "position": messages::position(view.position), "epoch": view.epoch });
     if let Some(token) = &request.socket_token {
         config["token"] = token.as_str().into();
     }

@@ -188,7 +188,7 @@ fn rule(address: &str, conditions: &str) -> String {
 
 /// A style sheet of a package.
 fn of_entry(view: &View, name: &str) -> Option<(Digest, String, AppFile)> {
-    let prepared = view.packages.prepared.as_ref()?;
+    let prepared = view.packages().prepared.as_ref()?;
     let (PackageEntry::Style { file } | PackageEntry::Asset { file }) = prepared.entries.get(name)? else {
         return None;
     };
@@ -279,7 +279,7 @@ fn call<'a>(text: &'a str, name: &str) -> Option<(&'a str, &'a str)> {
 
 /// The form in which Tailwind takes a sheet.
 pub(super) fn tailwind_form(view: &View, css: &str) -> TailwindForm {
-    if !TailwindForm::is_three(css, super::view::tailwind_major(&view.files)) {
+    if !TailwindForm::is_three(css, super::packages::tailwind_major(&view.files)) {
         return TailwindForm::Four;
     }
     TailwindForm::Three { config: scan::tailwind_config(&view.files).map(|path| view.address(path, Ask::Plain, false)) }

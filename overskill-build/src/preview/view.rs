@@ -5,20 +5,19 @@ use super::{
     engine::Shared,
     env::{PageEnv, Variables},
     files::Files,
-    graph::{Finding, Graph, How, Sources},
-    resolve::{Ask, Target},
-    scan::{self, Sort},
-    tailwind,
+    graph::{Finding, Graph, Sources},
+    packages::{Coming, Packages, uses_tailwind},
+    resolve::Ask,
+    scan,
 };
-use crate::{
-    Problem, ProblemKind,
-    compiler::{Compiler, Query},
-    packages::{PackageFile, PackageRequest, Prepared},
-};
-use overskill_core::{FilePath, Progress, StreamPosition};
+use crate::{Problem, compiler::Compiler, packages::PackageFile};
+use overskill_core::{FilePath, StreamPosition};
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// One state of an app; it never changes.
@@ -31,34 +30,50 @@ pub(super) struct View {
     /// The engine's compiler, with the options that the app's config asks for.
     pub(super) compiler: Compiler,
     pub(super) graph: Arc<Graph>,
+    /// What is there of them; answers read it through [`packages`](Self::packages).
     pub(super) packages: Packages,
+    /// The others.
+    pub(super) coming: Option<Coming>,
     pub(super) variables: Arc<Variables>,
     pub(super) env: Arc<PageEnv>,
     /// Which update last renewed a module: part of its address, so that each version has one instance in a page.
     pub(super) stamps: Arc<HashMap<FilePath, u64>>,
+    /// How often pages had to be loaded anew without a new position.
+    pub(super) epoch: u64,
     /// What is wrong with modules, packages among them.
     pub(super) findings: Arc<[Finding]>,
     /// What is wrong with the app otherwise.
     pub(super) problems: Arc<[Problem]>,
+    pub(super) looked: Looked,
 }
 
-/// The packages of one state.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Packages {
-    pub(super) prepared: Option<Arc<Prepared>>,
-    /// For pages that were loaded before the last change.
-    pub(super) previous: Option<Arc<Prepared>>,
-    /// What runs Tailwind in the page, if it is not among the app's own.
-    pub(super) tailwind: Option<Arc<Prepared>>,
-    /// What was asked for.
-    pub(super) entries: Arc<BTreeSet<String>>,
-    /// Why nothing is there.
-    pub(super) failure: Option<Arc<Problem>>,
+/// Whether somebody looked at packages that are on their way.
+#[derive(Debug, Default)]
+pub(super) struct Looked(AtomicBool);
+
+/// Who has another copy has not looked.
+impl Clone for Looked {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 impl View {
     pub(super) fn sources(&self) -> Sources<'_> {
         Sources { files: &self.files, config: &self.config, compiler: &self.compiler, pool: &self.shared.pool }
+    }
+
+    /// The packages, for an answer that depends on them.
+    pub(super) fn packages(&self) -> &Packages {
+        if self.coming.is_some() {
+            self.looked.0.store(true, Ordering::Relaxed);
+        }
+        &self.packages
+    }
+
+    /// Whether what was made of it since it was copied depends on packages that are on their way.
+    pub(super) fn has_to_wait(&self) -> bool {
+        self.looked.0.load(Ordering::Relaxed)
     }
 
     /// Whether Tailwind runs in the page.
@@ -84,7 +99,8 @@ impl View {
 
     /// A file of a package, of this state or of the one before.
     pub(super) fn package_file(&self, digest: &str, name: &str) -> Option<&PackageFile> {
-        let all = [&self.packages.prepared, &self.packages.previous, &self.packages.tailwind];
+        let packages = self.packages();
+        let all = [&packages.prepared, &packages.previous, &packages.tailwind];
         let of = all.into_iter().flatten().find(|prepared| prepared.digest.to_string() == digest)?;
         of.files.get(name)
     }
@@ -109,135 +125,5 @@ impl View {
             + self.stamps.len() * 48
             + findings
             + entries
-    }
-}
-
-pub(crate) fn tailwind_major(files: &Files) -> Option<u32> {
-    let contents = |name| files.get(name).map(|(_, file)| file.contents().as_ref());
-    tailwind::app_major(contents("package.json").unwrap_or_default(), contents("package-lock.json"))
-}
-
-pub(super) fn uses_tailwind(sources: Sources<'_>, graph: &Graph) -> bool {
-    let mut sheets = graph.nodes.iter().filter(|node| node.style && node.ask == Ask::Plain);
-    sheets.any(|node| scan::is_tailwind(sources, &node.path))
-}
-
-impl Packages {
-    /// The packages for `graph`, taken over from `before` where that has them.
-    ///
-    /// `forget`: the manifest or the lock changed, so that nothing that was asked for before has to stay.
-    pub(super) async fn prepare(
-        shared: &Shared,
-        sources: Sources<'_>,
-        graph: &Graph,
-        before: Option<&Self>,
-        forget: bool,
-        progress: &Progress,
-    ) -> Self {
-        let mut entries = graph.entries();
-        let tailwind = uses_tailwind(sources, graph);
-        let own_tailwind = tailwind && tailwind_major(sources.files) == Some(4);
-        if own_tailwind {
-            entries.extend(tailwind::CORE_ENTRIES.map(str::to_owned));
-        }
-        if let Some(before) = before.filter(|_| !forget) {
-            let enough = entries.is_subset(&before.entries) && before.failure.is_none();
-            if enough && (!tailwind || own_tailwind || before.tailwind.is_some()) {
-                return before.clone();
-            }
-            entries.extend(before.entries.iter().cloned());
-        }
-        let mut packages = Self {
-            previous: before.and_then(|before| before.prepared.clone()),
-            tailwind: before.and_then(|before| before.tailwind.clone()),
-            ..Self::default()
-        };
-        if !entries.is_empty() {
-            let contents = |name| sources.files.get(name).map(|(_, file)| file.contents().clone());
-            let made = before.filter(|_| !forget).and_then(|before| before.prepared.as_ref()?.lock.clone());
-            let manifest = contents("package.json").unwrap_or_else(|| "{}".into());
-            let lock = contents("package-lock.json").or(made);
-            let request = PackageRequest::new(manifest, lock, entries.clone()).progress_to(progress.clone());
-            match shared.dependencies.prepare(&request).await {
-                Ok(prepared) => packages.prepared = Some(prepared),
-                Err(error) => {
-                    packages.failure = Some(Arc::new(unprepared(&error)));
-                    packages.prepared.clone_from(&packages.previous);
-                }
-            }
-        }
-        if tailwind && !own_tailwind && packages.tailwind.is_none() {
-            match shared.dependencies.prepare(&tailwind::core_request()).await {
-                Ok(prepared) => packages.tailwind = Some(prepared),
-                Err(error) => packages.failure = Some(Arc::new(unprepared(&error))),
-            }
-        }
-        packages.entries = shared.pool.entries(entries);
-        packages
-    }
-
-    /// What tells these from others in a page.
-    pub(super) fn digests(&self) -> (Option<overskill_core::Digest>, Option<overskill_core::Digest>) {
-        (self.prepared.as_ref().map(|it| it.digest), self.tailwind.as_ref().map(|it| it.digest))
-    }
-
-    /// Why `name` cannot be had, if so.
-    pub(super) fn problem(&self, name: &str) -> Option<Problem> {
-        let known = self.prepared.as_ref().filter(|prepared| prepared.entries.contains_key(name));
-        if known.is_some() {
-            return None;
-        }
-        let failed = self.prepared.as_ref().and_then(|prepared| prepared.failed.get(name));
-        Some(match (failed, &self.failure) {
-            (Some(problem), _) => problem.clone(),
-            (None, Some(failure)) => (**failure).clone(),
-            (None, None) => Problem::new(ProblemKind::Package, format!("the package for `{name}` is not there"))
-                .help("add it to `dependencies` in package.json"),
-        })
-    }
-}
-
-fn unprepared(error: &crate::Error) -> Problem {
-    Problem::new(ProblemKind::Package, format!("the app's packages could not be prepared: {}", error.message()))
-        .help("the next change of the app tries again")
-}
-
-/// How many packages that cannot be had are told of one module: to find the place of each, all its imports are resolved.
-const MOST_TOLD: usize = 20;
-
-/// What is wrong with the modules of `graph`: what it found itself, and packages that cannot be had.
-pub(super) fn findings(sources: Sources<'_>, graph: &Graph, packages: &Packages) -> Vec<Finding> {
-    let mut findings = graph.findings.clone();
-    let failed: HashMap<u32, Problem> =
-        (0..).zip(&graph.packages).filter_map(|(index, name)| Some((index, packages.problem(name)?))).collect();
-    for node in graph.nodes.iter().filter(|_| !failed.is_empty()) {
-        let mut of_node: Vec<_> = node.deps.iter().filter(|edge| edge.how == How::Package).collect();
-        of_node.sort_by_key(|edge| edge.to);
-        of_node.dedup_by_key(|edge| edge.to);
-        let of_node = of_node.into_iter().filter_map(|edge| Some((edge, failed.get(&edge.to)?)));
-        for (edge, problem) in of_node.take(MOST_TOLD) {
-            let name = &graph.packages[edge.to as usize];
-            let problem = placed(sources, &node.path, node.ask, name, problem.clone());
-            findings.push(Finding { path: node.path.clone(), problem, blocking: true });
-        }
-    }
-    findings
-}
-
-/// Puts the place of the import of `name` into a problem.
-fn placed(sources: Sources<'_>, path: &FilePath, ask: Ask, name: &str, problem: Problem) -> Problem {
-    let problem = problem.in_file(path.clone());
-    let (Some(file), Sort::Script) = (scan::source(sources.files, path.as_str()), Sort::of(path.as_str())) else {
-        return problem;
-    };
-    let Ok(module) = sources.compiler.compile(path, &file, if ask == Ask::Raw { Query::Raw } else { Query::None })
-    else {
-        return problem;
-    };
-    let is_it = |target: Target| matches!(target, Target::Package(other, _) if other == name);
-    let import = module.imports.iter().find(|import| scan::import_target(sources, path, import).is_ok_and(is_it));
-    match (import, str::from_utf8(file.contents())) {
-        (Some(import), Ok(text)) => problem.at(text, import.at),
-        _ => problem,
     }
 }

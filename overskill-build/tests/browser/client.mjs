@@ -183,6 +183,78 @@ test("twenty updates during a cut of five seconds all arrive, in order and once"
   assert.equal(await page.locator("overskill-error").count(), 0);
 });
 
+test("a module that accepts a moment after it ran takes the update that came in between", async () => {
+  const code = (/** @type {string} */ version) =>
+    `log.push("run ${version}"); setTimeout(() => import.meta.hot.accept(() => log.push("accepted after ${version}")), 150);`;
+  server.hot("/a.js", code("one"));
+  await open(entry("/a.js"));
+  await logged(1);
+  server.hot("/a.js", code("two"));
+  server.update("/a.js");
+  await logged(3);
+  server.hot("/a.js", code("three"));
+  server.update("/a.js");
+  assert.deepEqual(await logged(5), ["run one", "run two", "accepted after one", "run three", "accepted after two"]);
+});
+
+test("it says in which epoch its page was loaded, each time it comes", async () => {
+  server.hot("/a.js", "import.meta.hot.accept();");
+  await open(entry("/a.js"), { epoch: 3 });
+  server.cut();
+  await until(() => server.opened.length >= 2, "another socket");
+  assert.deepEqual(server.epochs, ["3", "3"]);
+});
+
+/** A page with a module that is on its way until it is let go. @param {string} html */
+async function starting(html) {
+  /** @type {() => void} */
+  let go = () => {};
+  server.hot("/held.js", "log.push('held'); import.meta.hot.accept();");
+  const file = server.files.get("/held.js");
+  if (file) file.held = new Promise((resolve) => (go = resolve));
+  server.page("/", html, {}, "<script>window.log = [];</script>");
+  await page.goto(server.origin(), { waitUntil: "commit" });
+  await until(() => server.opened.length, "a socket");
+  await until(() => server.requests.includes("/a.js"), "the other module");
+  return go;
+}
+
+const loads = () => server.requests.filter((it) => it === "/").length;
+
+test("what changes while the page's modules are on their way loads it anew, once they ran", async () => {
+  server.hot("/a.js", "log.push('one'); import.meta.hot.accept();");
+  const go = await starting(entry("/held.js") + entry("/a.js"));
+  for (const version of ["two", "three"]) {
+    server.hot("/a.js", `log.push('${version}'); import.meta.hot.accept();`);
+    server.update("/a.js");
+  }
+  server.page("/", entry("/held.js") + entry("/a.js"), {}, "<script>window.log = [];</script>"); // at the newest position
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  assert.equal(loads(), 1, "not before it started: it would never start under many edits");
+  go();
+  await until(() => loads() === 2, "the page anew");
+  await until(async () => (await log().catch(() => []))?.includes("three"), "the newest version");
+  assert.deepEqual(await log(), ["held", "three"]);
+  server.hot("/a.js", "log.push('four'); import.meta.hot.accept();");
+  server.update("/a.js");
+  await logged(3);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  assert.equal(loads(), 2);
+});
+
+test("what runs already takes its update, whatever else is on its way", async () => {
+  server.hot("/a.js", "log.push('one'); import.meta.hot.accept();");
+  const go = await starting(entry("/a.js") + entry("/held.js"));
+  await logged(1);
+  server.hot("/a.js", "log.push('two'); import.meta.hot.accept();");
+  server.update("/a.js");
+  await logged(2);
+  go();
+  assert.deepEqual(await logged(3), ["one", "two", "held"]);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  assert.equal(loads(), 1);
+});
+
 test("what is old is not applied again, a reload neither", async () => {
   server.hot("/a.js", "log.push('run'); import.meta.hot.accept();");
   const { reloaded } = await open(entry("/a.js"));

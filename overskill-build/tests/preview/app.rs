@@ -1,6 +1,7 @@
 //! An app under test, with packages that are made up in memory.
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use overskill_build::{
     Problem, ProblemKind, Result,
     compiler::Compiler,
@@ -13,12 +14,13 @@ use overskill_core::{
 };
 use serde_json::Value;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
+use tokio::sync::oneshot;
 
 /// Knows every package but those whose names begin with `unknown`; `react` and the like are `CommonJS`, names ending in
 /// `css` are style sheets.
@@ -26,6 +28,8 @@ use std::{
 pub(crate) struct Packages {
     pub(crate) asked: Mutex<Vec<BTreeSet<String>>>,
     pub(crate) down: AtomicBool,
+    /// What the next requests wait for, each for one.
+    pub(crate) gates: Mutex<VecDeque<oneshot::Receiver<()>>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -39,6 +43,10 @@ impl DependencyResolver for SharedPackages {
 
     async fn prepare(&self, request: &PackageRequest) -> Result<Arc<Prepared>> {
         self.0.asked.lock().unwrap().push(request.entries.clone());
+        let gate = self.0.gates.lock().unwrap().pop_front();
+        if let Some(gate) = gate {
+            gate.await.unwrap();
+        }
         if self.0.down.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::Unavailable, "the registry does not answer"));
         }
@@ -61,6 +69,16 @@ impl DependencyResolver for SharedPackages {
             }
         }
         Ok(Arc::new(prepared))
+    }
+}
+
+impl SharedPackages {
+    /// Holds the next request back that no other call of this does, until the test lets it go. It is closed once nobody
+    /// waits for the request any more.
+    pub(crate) fn hold(&self) -> oneshot::Sender<()> {
+        let (open, gate) = oneshot::channel();
+        self.0.gates.lock().unwrap().push_back(gate);
+        open
     }
 }
 
@@ -129,17 +147,24 @@ pub(crate) fn todo() -> Vec<(&'static str, &'static str)> {
 
 impl App {
     pub(crate) async fn open(files: &[(&str, &str)]) -> Self {
-        let packages = SharedPackages::default();
+        Self::open_with(files, SharedPackages::default()).await
+    }
+
+    pub(crate) async fn open_with(files: &[(&str, &str)], packages: SharedPackages) -> Self {
         let engine = PreviewEngine::new(Compiler::default(), packages.clone());
         let preview = engine.open(&scope(), &snapshot(1, files), &env(1, &[]), &Progress::discard()).await.unwrap();
         Self { preview, packages, engine }
+    }
+
+    pub(crate) fn respond(&self, request: &PageRequest) -> PageResponse {
+        respond(&self.preview, request)
     }
 
     pub(crate) fn get(&self, address: &str) -> PageResponse {
         let (path, query) = address.split_once('?').map_or((address, None), |(path, query)| (path, Some(query)));
         let mut request = PageRequest::get(path);
         request.query = query.map(str::to_owned);
-        self.preview.respond(&request)
+        self.respond(&request)
     }
 
     pub(crate) fn text(&self, address: &str) -> String {
@@ -153,7 +178,7 @@ impl App {
         let mut request = PageRequest::get(path);
         request.query = query.map(str::to_owned);
         request.accept = Some("text/html,*/*".to_owned());
-        self.preview.respond(&request)
+        self.respond(&request)
     }
 
     /// Writes files together (`None` deletes), and shows the messages in a line each.
@@ -173,6 +198,11 @@ impl App {
     pub(crate) async fn edit(&self, file: &str, text: &str) -> Vec<String> {
         self.write(&[(file, Some(text))]).await
     }
+}
+
+/// An answer that nothing is waited for.
+pub(crate) fn respond(preview: &AppPreview, request: &PageRequest) -> PageResponse {
+    preview.respond(request).now_or_never().expect("an answer at once")
 }
 
 /// `update js:/src/App.tsx<-/src/dep.ts …`, `full-reload *`, `prune …`, `error message`.

@@ -1,6 +1,6 @@
 //! What requests get.
 
-use super::app::{App, INDEX, MANIFEST, scope, snapshot, todo};
+use super::app::{App, INDEX, MANIFEST, respond, scope, snapshot, todo};
 use overskill_build::{ProblemKind, preview::PageRequest};
 use overskill_core::{AppFile, EnvRevision, EnvSnapshot, Progress};
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ async fn a_page_has_the_client_first_and_no_markup_of_others() {
     let app = App::open(&todo()).await;
     let mut request = PageRequest::get("/");
     request.socket_token = Some("</script><b>\"".to_owned());
-    let html = String::from_utf8(app.preview.respond(&request).body.to_vec()).unwrap();
+    let html = String::from_utf8(app.respond(&request).body.to_vec()).unwrap();
     let head = html.split("<head>").nth(1).unwrap();
     assert!(head.starts_with("<script id=\"overskill-preview\" type=\"application/json\">{"), "{html}");
     assert!(html.contains(r#""position":{"incarnation":"7","seq":1}"#) && html.contains("\\u003c/script>"), "{html}");
@@ -71,7 +71,7 @@ async fn headers() {
         let mut request = PageRequest::get(address.split('?').next().unwrap());
         request.query = address.split_once('?').map(|(_, query)| query.to_owned());
         request.if_none_match = Some(format!("\"other\", W/{}", header(address, "etag")));
-        let response = app.preview.respond(&request);
+        let response = app.respond(&request);
         assert_eq!((response.status, response.body.len()), (304, 0), "{address}");
     }
     let main = app.text("/src/main.tsx");
@@ -192,8 +192,8 @@ async fn files_that_are_too_large_or_no_text_are_a_problem_and_the_rest_works() 
     assert_eq!(of("src/loud.ts").kind, ProblemKind::Limit);
     assert_eq!(of("src/index.css").kind, ProblemKind::Syntax);
     assert_eq!(problems.len(), 2);
-    assert_eq!(preview.respond(&PageRequest::get("/src/App.tsx")).status, 200);
-    assert_eq!(preview.respond(&PageRequest::get("/src/loud.ts")).status, 500);
+    assert_eq!(respond(&preview, &PageRequest::get("/src/App.tsx")).status, 200);
+    assert_eq!(respond(&preview, &PageRequest::get("/src/loud.ts")).status, 500);
 }
 
 #[tokio::test]
@@ -259,7 +259,7 @@ async fn the_example_apps_preview_unedited() {
                 address.split_once('?').map_or((address.as_str(), None), |(path, query)| (path, Some(query)));
             let mut request = PageRequest::get(path);
             request.query = query.map(|query| query.replace("&amp;", "&"));
-            let response = preview.respond(&request);
+            let response = respond(&preview, &request);
             assert_eq!(response.status, 200, "{address}: {}", String::from_utf8_lossy(&response.body));
             let text = String::from_utf8_lossy(&response.body).into_owned();
             let scripts = text.split("//# sourceMappingURL").next().unwrap_or_default().to_owned();

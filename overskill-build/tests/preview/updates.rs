@@ -82,12 +82,12 @@ async fn what_is_broken_is_told_and_mended_in_place() {
     assert_eq!(problem.file.as_ref().unwrap().as_str(), "src/Label.tsx");
     assert!(problem.at.is_some() && problem.frame.is_some());
     // Who comes now is told, too; and others' edits go on, with the overlay put back.
-    assert!(matches!(app.preview.catch_up(None), CatchUp::Messages(m) if shown(&m) == sent));
+    assert!(matches!(app.preview.catch_up(None, None), CatchUp::Messages(m) if shown(&m) == sent));
     let other = app.edit("src/index.css", "b {}").await;
     assert_eq!(other, ["update js:/src/index.css", sent[0].as_str()]);
     assert_eq!(app.edit("src/Label.tsx", LABEL).await, ["update js:/src/Label.tsx", "prune /src/loud.ts"]);
     assert_eq!(app.preview.problems(), []);
-    assert!(matches!(app.preview.catch_up(None), CatchUp::Messages(m) if m.is_empty()));
+    assert!(matches!(app.preview.catch_up(None, None), CatchUp::Messages(m) if m.is_empty()));
 }
 
 #[tokio::test]
@@ -199,6 +199,16 @@ async fn a_registry_that_is_down_is_a_problem_and_is_asked_again() {
     app.packages.0.down.store(false, Ordering::SeqCst);
     assert_eq!(app.edit("README.md", "again").await, ["full-reload *"]);
     assert_eq!(app.preview.problems(), []);
+
+    // Tried again without a change, they come without a position.
+    app.packages.0.down.store(true, Ordering::SeqCst);
+    app.edit("src/main.tsx", "import 'zustand'; import 'mitt';").await;
+    app.packages.0.down.store(false, Ordering::SeqCst);
+    let (here, same) = (app.preview.position(), app.preview.sources());
+    let sent = app.preview.replace(&same, &env(1, &[])).await.unwrap();
+    assert_eq!((shown(&sent), sent[0].position), (vec!["full-reload *".to_owned()], None));
+    assert!(matches!(app.preview.catch_up(Some(here), Some(0)), CatchUp::Reload(_)));
+    assert!(matches!(app.preview.catch_up(Some(here), Some(1)), CatchUp::Messages(m) if m.is_empty()));
 }
 
 #[tokio::test]
@@ -216,6 +226,11 @@ async fn variables_and_configuration_load_pages_anew() {
     assert_eq!(shown(&app.preview.replace(&now, &changed).await.unwrap()), ["full-reload *"]);
     assert!(app.text("/@overskill/env.js").contains("\"VITE_TITLE\":\"Set\""));
     assert!(app.text("/").contains("<title>Set</title>"));
+    // Who was cut at that moment stands where the others do, and is told when it comes back.
+    let page = app.text("/");
+    assert!(page.contains(r#""epoch":1"#), "{page}");
+    assert!(matches!(app.preview.catch_up(Some(at(2)), Some(0)), CatchUp::Reload(HotMessage { position: None, .. })));
+    assert!(matches!(app.preview.catch_up(Some(at(2)), Some(1)), CatchUp::Messages(m) if m.is_empty()));
     let sealed = env(3, &[("VITE_TITLE", EnvValue::sealed("hush"))]);
     app.preview.replace(&now, &sealed).await.unwrap();
     assert!(
@@ -292,9 +307,10 @@ async fn a_module_that_refuses_its_update_passes_it_on() {
     assert_eq!(refuse("/src/Label.tsx", "/src/Label.tsx"), Vec::<String>::new(), "one of many pages is enough");
     assert!(app.text("/src/main.tsx").contains("\"/src/App.tsx?t=2\""));
     assert!(
-        matches!(app.preview.catch_up(Some(at(2))), CatchUp::Messages(m) if shown(&m) == ["update js:/src/App.tsx"])
+        matches!(app.preview.catch_up(Some(at(2)), None), CatchUp::Messages(m) if shown(&m) == ["update js:/src/App.tsx"])
     );
     assert_eq!(refuse("/src/App.tsx", "/src/Label.tsx"), ["full-reload *"], "nobody takes App's");
+    assert!(matches!(app.preview.catch_up(Some(at(2)), Some(0)), CatchUp::Reload(_)), "for who was cut meanwhile");
     for junk in ["", "{", "null", "[]", r#"{"type":"custom","event":"vite:invalidate","data":{"path":"/../x"}}"#] {
         assert_eq!(app.preview.client_message(junk), []);
     }
@@ -308,16 +324,16 @@ async fn who_comes_back_gets_what_it_missed() {
         expected.extend(app.edit("src/index.css", &format!("b {{ top: {n}px }}")).await);
     }
     assert!(
-        matches!(app.preview.catch_up(Some(at(1))), CatchUp::Messages(m) if shown(&m) == expected && m.len() == 20)
+        matches!(app.preview.catch_up(Some(at(1)), None), CatchUp::Messages(m) if shown(&m) == expected && m.len() == 20)
     );
-    assert!(matches!(app.preview.catch_up(Some(at(21))), CatchUp::Messages(m) if m.is_empty()));
-    assert!(matches!(app.preview.catch_up(Some(at(99))), CatchUp::Reload(_)));
+    assert!(matches!(app.preview.catch_up(Some(at(21)), None), CatchUp::Messages(m) if m.is_empty()));
+    assert!(matches!(app.preview.catch_up(Some(at(99)), None), CatchUp::Reload(_)));
     let other = StreamPosition::new(Incarnation::from_u64(8), 5);
     assert!(
-        matches!(app.preview.catch_up(Some(other)), CatchUp::Reload(HotMessage { position: Some(to), .. }) if to == at(21))
+        matches!(app.preview.catch_up(Some(other), None), CatchUp::Reload(HotMessage { position: Some(to), .. }) if to == at(21))
     );
     app.edit("src/main.tsx", "import './App';").await;
-    assert!(matches!(app.preview.catch_up(Some(at(21))), CatchUp::Reload(_)));
+    assert!(matches!(app.preview.catch_up(Some(at(21)), None), CatchUp::Reload(_)));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use crate::{
     options::Addresses,
 };
 use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use overskill_build::preview::PreviewEngine;
 use overskill_core::{
@@ -19,8 +20,10 @@ use overskill_core::{
 use std::{
     collections::{BTreeSet, HashMap},
     fmt, fs,
+    num::NonZero,
     path::PathBuf,
     sync::{Arc, Mutex},
+    thread::available_parallelism,
 };
 use tokio::sync::Notify;
 
@@ -33,6 +36,10 @@ pub(crate) const SOCKET_PATH: &str = "/@overskill/socket";
 /// It holds sources in memory alone. After a restart it remembers which previews were open: whoever looks at one sees a page
 /// that tries again, its status is [`Empty`](PreviewStatus::Empty), and [`next_empty`](Self::next_empty) names it, until it is
 /// opened again. A page that was open all the time goes on where it was.
+///
+/// A preview is open as soon as its page can be loaded; its packages may still be on their way then. What imports some waits
+/// for them, and so does [`ready`](Self::ready); the progress of opening it is complete once they came. Opening it and
+/// changing it happens within a runtime of tokio.
 #[derive(Clone)]
 pub struct LocalPreviewHost(Arc<Inner>);
 
@@ -86,7 +93,7 @@ impl LocalPreviewHost {
     }
 
     /// Waits until somebody looks at a preview whose sources were lost, and names it. A host of the platform answers with
-    /// [`AppPreview::refill`](overskill_core::AppPreview::refill).
+    /// [`AppPreview::refill`](overskill_core::AppPreview::refill); see [`refill_each`](Self::refill_each).
     pub async fn next_empty(&self) -> Scope {
         loop {
             let notified = self.0.is_wanted.notified();
@@ -98,7 +105,42 @@ impl LocalPreviewHost {
         }
     }
 
-    /// What is wrong with an app that is shown; `None` if it is not open.
+    /// Calls `refill` for each preview whose sources were lost as soon as somebody looks at it: for as many at once as there are
+    /// processors, and for each of them once at a time. One that was in vain is called again when somebody looks again.
+    ///
+    /// It never ends. What is under way is dropped with it.
+    pub async fn refill_each<F: Future<Output = ()>>(&self, refill: impl Fn(Scope) -> F) {
+        let at_once = available_parallelism().map_or(2, NonZero::get).max(2);
+        let busy = Mutex::new(BTreeSet::new());
+        let busy = || busy.lock().expect("nobody panics with this lock");
+        let wanted = stream::unfold((), |()| async { Some((self.next_empty().await, ())) });
+        let refilled = wanted.for_each_concurrent(at_once, |scope| {
+            let filling = busy().insert(scope.clone()).then(|| refill(scope.clone()));
+            let busy = &busy;
+            async move {
+                if let Some(filling) = filling {
+                    filling.await;
+                    busy().remove(&scope);
+                }
+            }
+        });
+        refilled.await;
+    }
+
+    /// Waits until the packages of an app that is shown are there, or known not to be had: its page can be loaded before, but
+    /// what imports packages waits for them. False if it is not open, or closed meanwhile.
+    pub async fn ready(&self, scope: &Scope) -> bool {
+        let Some(room) = self.room(scope) else { return false };
+        let Some(app) = room.shown() else { return false };
+        tokio::select! {
+            biased;
+            () = app.ready() => true,
+            () = room.closed() => false,
+        }
+    }
+
+    /// What is wrong with an app that is shown; `None` if it is not open. What is wrong with its packages is known once it is
+    /// [`ready`](Self::ready).
     pub fn problems(&self, scope: &Scope) -> Option<Vec<overskill_build::Problem>> {
         Some(self.room(scope)?.shown()?.problems())
     }
@@ -226,17 +268,18 @@ impl PreviewHost for LocalPreviewHost {
             let turn = Opening { host: &self.0, scope, turn: Some(turn) };
             let is_new = room.shown().is_none();
             let progress = if is_new { self.0.progress_of(scope, snapshot) } else { Progress::discard() };
-            let position = turn.get().open(&self.0.engine, scope, snapshot, env, &progress).await;
-            let position = position.map_err(|e| {
+            let opened = turn.get().open(&self.0.engine, scope, snapshot, env, &progress).await;
+            let (position, waits) = opened.map_err(|e| {
                 progress.fail(&e);
                 self.failed(e, "open", scope)
             })?;
+            self.0.wanted.lock().expect("nobody panics with this lock").remove(scope);
             if !room.is_remembered() {
                 self.0.remember(scope).await?;
                 room.remembered();
             }
-            if is_new {
-                progress.complete("The preview is open.");
+            if is_new && !waits {
+                progress.complete(room::OPEN);
             }
             return Ok(self.preview(scope, position));
         }

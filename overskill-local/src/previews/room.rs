@@ -3,13 +3,19 @@
 use overskill_build::preview::{AppPreview, CatchUp, HotMessage, PreviewEngine};
 use overskill_core::{Changes, EnvSnapshot, Progress, Result, Scope, Secret, Snapshot, StreamPosition, Update};
 use std::sync::{
-    Arc, Mutex,
+    Arc, Mutex, Weak,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
-use tokio::sync::{MutexGuard, Notify, mpsc};
+use tokio::{
+    sync::{MutexGuard, Notify, mpsc},
+    task::JoinSet,
+};
 
 /// How many messages wait for a viewer before it is cut: it comes back by itself and gets what it missed, or loads anew.
 const QUEUE: usize = 256;
+
+/// What progress ends with.
+pub(super) const OPEN: &str = "The preview is open.";
 
 /// One preview. It is there before its sources are, and after they were lost.
 #[derive(Debug)]
@@ -17,12 +23,22 @@ pub(crate) struct Room {
     token: Secret,
     /// Whose turn it is to change what is shown; true once the room was closed.
     turn: tokio::sync::Mutex<bool>,
-    shown: Mutex<Option<Arc<AppPreview>>>,
+    /// The same, for those who wait for it.
+    closed: AtomicBool,
+    closing: Notify,
+    shown: Mutex<Option<Shown>>,
     wanted: AtomicBool,
     /// Whether it is known after a restart.
     remembered: AtomicBool,
     viewers: Mutex<Vec<Arc<Seat>>>,
     next_seat: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Shown {
+    app: Arc<AppPreview>,
+    /// What waits for its packages, while they are on their way. It ends with this.
+    waiting: Option<JoinSet<()>>,
 }
 
 /// A message on its way to viewers; its text is shared by all of them.
@@ -63,6 +79,8 @@ impl Room {
         Self {
             token,
             turn: tokio::sync::Mutex::new(false),
+            closed: AtomicBool::new(false),
+            closing: Notify::new(),
             shown: Mutex::default(),
             wanted: AtomicBool::new(false),
             remembered: AtomicBool::new(false),
@@ -73,7 +91,7 @@ impl Room {
 
     /// What it shows, if it has sources.
     pub(crate) fn shown(&self) -> Option<Arc<AppPreview>> {
-        self.shown.lock().expect("nobody panics with this lock").clone()
+        self.shown.lock().expect("nobody panics with this lock").as_ref().map(|shown| shown.app.clone())
     }
 
     /// What a page's socket has to show.
@@ -108,8 +126,21 @@ impl Room {
         (!*turn).then_some(Turn { room: self, closed: turn })
     }
 
-    /// Takes somebody in, and says what they missed since `from`. What is sent from now on waits in their queue.
-    pub(crate) fn join(self: &Arc<Self>, from: Option<StreamPosition>) -> Option<(Viewer, Vec<Hot>)> {
+    /// Ends once the room was closed.
+    pub(crate) async fn closed(&self) {
+        let told = self.closing.notified(); // before the look, so that nothing is missed
+        if !self.closed.load(Ordering::Acquire) {
+            told.await;
+        }
+    }
+
+    /// Takes somebody in, and says what they missed since `from`; `epoch` is their page's. What is sent from now on waits in
+    /// their queue.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        from: Option<StreamPosition>,
+        epoch: Option<u64>,
+    ) -> Option<(Viewer, Vec<Hot>)> {
         let (sender, queue) = mpsc::channel(QUEUE);
         let id = self.next_seat.fetch_add(1, Ordering::Relaxed);
         let seat = Arc::new(Seat { id, queue: sender, cut: Mutex::default(), is_cut: Notify::new() });
@@ -117,7 +148,7 @@ impl Room {
         self.viewers.lock().expect("nobody panics with this lock").push(seat.clone());
         metrics::gauge!(crate::instruments::VIEWERS).increment(1);
         let viewer = Viewer { room: self.clone(), seat, queue };
-        let missed = match self.shown()?.catch_up(from) {
+        let missed = match self.shown()?.catch_up(from, epoch) {
             CatchUp::Messages(messages) => messages,
             CatchUp::Reload(message) => vec![message],
         };
@@ -155,7 +186,8 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Shows a snapshot unless what is shown is as new, and says what is shown then.
+    /// Shows a snapshot unless what is shown is as new, and says what is shown then; and whether that still waits for its
+    /// packages: then `progress` is completed when they came.
     pub(super) async fn open(
         &self,
         engine: &PreviewEngine,
@@ -163,13 +195,19 @@ impl Turn<'_> {
         snapshot: &Snapshot,
         env: &EnvSnapshot,
         progress: &Progress,
-    ) -> Result<StreamPosition> {
+    ) -> Result<(StreamPosition, bool)> {
         let Some(app) = self.room.shown() else {
             let app = Arc::new(engine.open(scope, snapshot, env, progress).await?);
             let position = app.position();
-            *self.room.shown.lock().expect("nobody panics with this lock") = Some(app);
+            let waiting = app.is_preparing().then(|| {
+                let mut waiting = JoinSet::new();
+                waiting.spawn(packages_came(Arc::downgrade(self.room), app.clone(), progress.clone()));
+                waiting
+            });
+            let waits = waiting.is_some();
+            *self.room.shown.lock().expect("nobody panics with this lock") = Some(Shown { app, waiting });
             self.room.wanted.store(false, Ordering::Relaxed);
-            return Ok(position);
+            return Ok((position, waits));
         };
         let is_newer = snapshot.position.behind(app.position()).is_none();
         // Sources that are older than those shown leave those shown; only the variables are taken. Where nothing differs,
@@ -178,7 +216,7 @@ impl Turn<'_> {
             if is_newer { app.replace(snapshot, env).await? } else { app.replace(&app.sources(), env).await? };
         let position = app.position();
         self.room.tell(messages);
-        Ok(position)
+        Ok((position, false))
     }
 
     /// Brings what is shown from `base` to `next`.
@@ -206,11 +244,27 @@ impl Turn<'_> {
     /// Lets everybody go.
     pub(super) fn close(mut self) {
         *self.closed = true;
+        self.room.closed.store(true, Ordering::Release);
+        self.room.closing.notify_waiters();
         *self.room.shown.lock().expect("nobody panics with this lock") = None;
         for seat in self.room.viewers.lock().expect("nobody panics with this lock").drain(..) {
             seat.cut(Cut::Closed);
             metrics::gauge!(crate::instruments::VIEWERS).decrement(1);
         }
+    }
+}
+
+/// Waits until an app has its packages, and tells viewers if it cannot have them.
+async fn packages_came(room: Weak<Room>, app: Arc<AppPreview>, progress: Progress) {
+    app.ready().await;
+    let Some(room) = room.upgrade() else { return };
+    // Between two changes, so that nobody is told of them in another order.
+    let Some(turn) = room.turn().await else { return };
+    turn.room.tell(app.untold());
+    progress.complete(OPEN);
+    let mut shown = room.shown.lock().expect("nobody panics with this lock");
+    if let Some(shown) = shown.as_mut().filter(|shown| Arc::ptr_eq(&shown.app, &app)) {
+        shown.waiting = None; // nothing of this is kept
     }
 }
 

@@ -1,9 +1,12 @@
 //! Deployed apps: static files with their caching.
 
-use super::{Shared, guard, pages};
+use super::{
+    AsIs, Shared, guard, pages,
+    ranges::{Asked, asked},
+};
 use axum::{
     body::Body,
-    http::{HeaderValue, Method, Response, StatusCode, header, request::Parts},
+    http::{HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts},
 };
 use overskill_core::{Digest, FilePath, Result, Scope};
 
@@ -26,22 +29,51 @@ pub(super) async fn answer(shared: &Shared, scope: &Scope, parts: &Parts) -> Res
     let tag = etag(served.digest);
     let seen = headers.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok());
     let unchanged = !served.missing && seen.is_some_and(|seen| matches(seen, &tag));
-    let mut response = Response::new(if unchanged { Body::empty() } else { Body::from(served.contents) });
-    *response.status_mut() = match (served.missing, unchanged) {
-        (true, _) => StatusCode::NOT_FOUND,
-        (_, true) => StatusCode::NOT_MODIFIED,
-        _ => StatusCode::OK,
+    let size_bytes = served.contents.size_bytes();
+    let whole = served.missing || unchanged || *method != Method::GET;
+    let asked = if whole { Asked::Whole } else { asked(headers, size_bytes) };
+    let mut response = match asked {
+        _ if unchanged => with_status(StatusCode::NOT_MODIFIED, Body::empty()),
+        Asked::Beyond => {
+            let message = format!("The file has {size_bytes} bytes: ask for some of these.");
+            let mut beyond = pages::plain(StatusCode::RANGE_NOT_SATISFIABLE, &message);
+            set(&mut beyond, header::CONTENT_RANGE, &format!("bytes */{size_bytes}"));
+            return Ok(beyond);
+        }
+        Asked::Part(part) => {
+            let range = format!("bytes {}-{}/{size_bytes}", part.start, part.end - 1);
+            let length = part.end - part.start;
+            let mut response = with_status(StatusCode::PARTIAL_CONTENT, served.contents.into_body(part));
+            set(&mut response, header::CONTENT_RANGE, &range);
+            set(&mut response, header::CONTENT_LENGTH, &length.to_string());
+            response.extensions_mut().insert(AsIs); // a part of what is not compressed
+            response
+        }
+        Asked::Whole => {
+            let status = if served.missing { StatusCode::NOT_FOUND } else { StatusCode::OK };
+            let mut response = with_status(status, served.contents.into_body(0..size_bytes));
+            set(&mut response, header::CONTENT_LENGTH, &size_bytes.to_string());
+            response
+        }
     };
     let caching = if is_hashed(&served.path) { "public, max-age=31536000, immutable" } else { "no-cache" };
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(header::ETAG, tag);
-    }
-    if let Ok(media_type) = HeaderValue::from_str(&media_type(&served.path)) {
-        headers.insert(header::CONTENT_TYPE, media_type);
-    }
+    set(&mut response, header::CACHE_CONTROL, caching);
+    set(&mut response, header::ACCEPT_RANGES, "bytes");
+    set(&mut response, header::ETAG, &tag);
+    set(&mut response, header::CONTENT_TYPE, &media_type(&served.path));
     Ok(response)
+}
+
+fn with_status(status: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response
+}
+
+fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
 }
 
 async fn nothing(shared: &Shared, scope: &Scope, page: bool) -> Result<Response<Body>> {

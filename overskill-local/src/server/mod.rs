@@ -6,6 +6,7 @@ mod deployed;
 mod guard;
 mod pages;
 mod preview;
+mod ranges;
 mod socket;
 
 pub(crate) use connections::serve;

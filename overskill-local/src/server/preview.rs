@@ -33,7 +33,14 @@ pub(super) async fn answer(shared: &Shared, scope: &Scope, room: Arc<Room>, part
     page.accept = text(header::ACCEPT);
     page.if_none_match = text(header::IF_NONE_MATCH);
     page.socket_token = Some(room.token().expose().to_owned());
-    shown(app.respond(&page))
+    let mut closing = Closing::of(&shared.closing);
+    tokio::select! {
+        biased;
+        answer = app.respond(&page) => shown(answer),
+        // It waited for packages.
+        () = room.closed() => pages::plain(StatusCode::NOT_FOUND, "This preview was closed."),
+        () = closing.begun() => pages::plain(StatusCode::SERVICE_UNAVAILABLE, "The server shuts down: ask again soon."),
+    }
 }
 
 /// The sources are on their way, or were lost in a restart.
@@ -82,12 +89,22 @@ async fn upgrade(shared: &Shared, scope: &Scope, room: Arc<Room>, mut parts: Par
             Some(position)
         }
     };
+    let epoch = match get("epoch").map(str::parse) {
+        None => None,
+        Some(Ok(epoch)) => Some(epoch),
+        Some(Err(_)) => {
+            return pages::plain(
+                StatusCode::BAD_REQUEST,
+                "epoch must be the number that this preview's page was given.",
+            );
+        }
+    };
     if room.shown().is_none() {
         shared.previews.want(scope, &room);
         return pages::plain(StatusCode::SERVICE_UNAVAILABLE, "This preview is being prepared: connect again soon.");
     }
     match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        Ok(upgrade) => socket::accept(upgrade, room, from, Closing::of(&shared.closing), shared.clock.clone()),
+        Ok(upgrade) => socket::accept(upgrade, room, (from, epoch), Closing::of(&shared.closing), shared.clock.clone()),
         Err(_) => pages::plain(StatusCode::UPGRADE_REQUIRED, "This address is a WebSocket: connect to it as one."),
     }
 }

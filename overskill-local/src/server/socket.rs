@@ -20,11 +20,14 @@ const CONNECTED: Utf8Bytes = Utf8Bytes::from_static("{\"type\":\"connected\"}");
 const PING: &str = "{\"type\":\"ping\"}";
 const PONG: Utf8Bytes = Utf8Bytes::from_static("{\"type\":\"pong\"}");
 
+/// Where a viewer stands, and the epoch of its page.
+type Standing = (Option<StreamPosition>, Option<u64>);
+
 /// Connects a viewer who was let in.
 pub(super) fn accept(
     upgrade: WebSocketUpgrade,
     room: Arc<Room>,
-    from: Option<StreamPosition>,
+    from: Standing,
     closing: Closing,
     clock: Arc<dyn Clock>,
 ) -> Response<Body> {
@@ -40,12 +43,12 @@ pub(super) fn accept(
 async fn serve(
     mut socket: WebSocket,
     room: Arc<Room>,
-    from: Option<StreamPosition>,
+    (from, epoch): Standing,
     mut closing: Closing,
     clock: Arc<dyn Clock>,
 ) {
     let reason = {
-        let Some((mut viewer, missed)) = room.join(from) else {
+        let Some((mut viewer, missed)) = room.join(from, epoch) else {
             close(&mut socket, Reason::Cut(Cut::Closed), &*clock).await;
             return;
         };

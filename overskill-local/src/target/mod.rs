@@ -1,13 +1,15 @@
 //! The embedded target: static apps on this machine's disk.
 
+mod contents;
 mod record;
+
+pub(crate) use contents::Contents;
 
 use crate::{
     disk::{self, blocking},
     options::Addresses,
 };
 use async_trait::async_trait;
-use bytes::Bytes;
 use overskill_core::{
     BackendName, DeployRequest, DeploymentId, DeploymentTarget, Digest, Error, Fence, FilePath, Handle, Observed,
     Readiness, Removal, Result, Scope, Staged, TargetInfo, TargetStatus,
@@ -16,7 +18,6 @@ use record::{Asset, Site, Version};
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
-    io::{Read as _, Seek as _, SeekFrom},
     path::PathBuf,
     sync::{Arc, Mutex},
 };
@@ -43,9 +44,9 @@ struct Inner {
 type Slot = Arc<Mutex<Option<Arc<Site>>>>;
 
 /// What is served for a path.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Served {
-    pub(crate) contents: Bytes,
+    pub(crate) contents: Contents,
     pub(crate) digest: Digest,
     /// The path of the asset that was found, which may be another than the one asked for.
     pub(crate) path: FilePath,
@@ -80,10 +81,6 @@ impl LocalTarget {
             let site = inner.read(scope)?;
             let Some((_, version)) = site.live() else { return Ok(None) };
             let Some((path, asset, missing)) = find(version, &path, page) else { return Ok(None) };
-            if let Some(text) = version.filled.get(&path) {
-                let contents = Bytes::from(text.clone());
-                return Ok(Some(Served { digest: Digest::of(&contents), contents, path, missing }));
-            }
             let contents = match inner.asset(scope, version, asset) {
                 // Removed between the two reads: what is live now is another version, or none.
                 Err(e) if e.kind() == overskill_core::ErrorKind::NotFound => return Ok(None),
@@ -221,15 +218,12 @@ impl Inner {
         }
     }
 
-    fn asset(&self, scope: &Scope, version: &Version, asset: Asset) -> Result<Bytes> {
-        let read = || {
-            let mut file = fs::File::open(self.pack(scope, version.digest))?;
-            file.seek(SeekFrom::Start(asset.offset))?;
-            let mut bytes = vec![0; usize::try_from(asset.size_bytes).unwrap_or(usize::MAX)];
-            file.read_exact(&mut bytes)?;
-            Ok(Bytes::from(bytes))
-        };
-        read().map_err(|e: std::io::Error| match e.kind() {
+    fn asset(&self, scope: &Scope, version: &Version, asset: Asset) -> Result<Contents> {
+        if let Some(text) = version.filled.get(&asset.digest) {
+            return Ok(Contents::Small(text.clone().into()));
+        }
+        let pack = fs::File::open(self.pack(scope, version.digest));
+        pack.and_then(|pack| Contents::open(pack, asset.offset, asset.size_bytes)).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Error::not_found("the artifact was removed"),
             _ => disk::failed("an asset could not be read", e),
         })

@@ -27,9 +27,9 @@ pub(super) struct Version {
     previous: bool,
     pub(super) single_page: bool,
     pub(super) assets: BTreeMap<FilePath, Asset>,
-    /// What is served in place of assets: texts with the values of the variables in them, which the pack has not.
+    /// Assets with the values of variables in them, by their digests: the pack has them without.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) filled: BTreeMap<FilePath, String>,
+    pub(super) filled: BTreeMap<Digest, String>,
 }
 
 /// Where an asset is in its pack.
@@ -137,10 +137,16 @@ impl Version {
             Asset { digest: file.digest(), offset, size_bytes: file.size_bytes() }
         };
         let assets = artifact.assets().iter().map(|(path, file)| (path.clone(), place(file))).collect();
-        let filled = artifact.page_assets(request.scope().environment, request.env());
-        let text = |file: &overskill_core::AppFile| String::from_utf8_lossy(file.contents()).into_owned();
+        let mut assets: BTreeMap<FilePath, Asset> = assets;
+        let mut filled = BTreeMap::new();
+        for (path, file) in artifact.page_assets(request.scope().environment, request.env()) {
+            if let Some(asset) = assets.get_mut(&path) {
+                asset.digest = file.digest();
+                filled.insert(file.digest(), String::from_utf8_lossy(file.contents()).into_owned());
+            }
+        }
         let version = Self {
-            filled: filled.iter().map(|(path, file)| (path.clone(), text(file))).collect(),
+            filled,
             digest: request.digest(),
             env: request.env_revision(),
             fence: None,

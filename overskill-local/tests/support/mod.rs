@@ -55,7 +55,7 @@ pub fn engine_with(packages: impl DependencyResolver) -> PreviewEngine {
 pub struct Running {
     pub backends: LocalBackends,
     pub port: u16,
-    stop: Option<oneshot::Sender<()>>,
+    stop: std::sync::Mutex<Option<oneshot::Sender<()>>>,
     pub ended: JoinHandle<Result<()>>,
     folder: Option<tempfile::TempDir>,
 }
@@ -100,7 +100,7 @@ impl Running {
             server.serve(shutdown).await
         });
         let port = backends.address().port();
-        Self { backends, port, stop: Some(stop), ended, folder: None }
+        Self { backends, port, stop: std::sync::Mutex::new(Some(stop)), ended, folder: None }
     }
 
     pub fn path(&self) -> &Path {
@@ -108,8 +108,8 @@ impl Running {
     }
 
     /// Begins the shutdown.
-    pub fn stop(&mut self) {
-        drop(self.stop.take());
+    pub fn stop(&self) {
+        drop(self.stop.lock().unwrap().take());
     }
 
     /// Stops and waits, and gives back the folder.

@@ -13,10 +13,10 @@ use crate::{
     Problem, ProblemKind, Result,
     packages::{Installed, NpmPackages},
     preview::{
+        packages::tailwind_major,
         resolve::{Target, resolve},
         scan,
         tailwind::{TailwindForm, TailwindNeedKind, TailwindStyle, Words},
-        view::tailwind_major,
     },
 };
 use lightningcss::{
