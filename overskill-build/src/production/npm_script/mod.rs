@@ -31,7 +31,9 @@ use tokio::{
 /// what a [`ModuleBuilder`](super::ModuleBuilder) does not do: plugins of Vite, Sass, other frameworks. Needs Node and npm.
 ///
 /// The app's own code runs, so it runs in a jail: with bubblewrap or else `unshare`, it sees programs, its own folder, and
-/// nothing else of the machine; while it is built there is no network. Without either, building is refused, unless
+/// nothing else of the machine; while it is built there is no network. `npm ci` before that has the network, for the registry
+/// alone: no code of the app or of a package runs then, an `.npmrc` of the app is not read, and packages from git are refused.
+/// Without either, building is refused, unless
 /// [`trust_all_apps`](Self::trust_all_apps) was called. It never has our environment. Install scripts of packages are not run.
 ///
 /// Its log is told as progress. Values of `.env` files of the sources, and those given to [`mask`](Self::mask), are left out of
@@ -228,6 +230,9 @@ impl NpmScriptBuilder {
             ("NO_COLOR".into(), "1".into()),
             ("npm_config_cache".into(), tmp.join("cache").into()),
             ("npm_config_update_notifier".into(), "false".into()),
+            // Whatever addresses a lock names, packages come from the registry.
+            ("npm_config_replace_registry_host".into(), "always".into()),
+            ("npm_config_git".into(), "false".into()),
             ("npm_config_loglevel".into(), "warn".into()),
         ];
         if let Some((name, value)) = work.mark.split_once('=') {
@@ -407,7 +412,9 @@ impl Drop for Work {
 }
 
 fn write(app: &Path, snapshot: &Snapshot, lock: Option<&[u8]>) -> std::io::Result<()> {
-    for (path, file) in &snapshot.files {
+    // Where packages come from is the host's to say.
+    let sources = snapshot.files.iter().filter(|(path, _)| !path.as_str().ends_with(".npmrc"));
+    for (path, file) in sources {
         let to = app.join(path.as_str());
         if let Some(above) = to.parent() {
             fs::create_dir_all(above)?;
