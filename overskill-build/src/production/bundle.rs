@@ -183,11 +183,8 @@ impl Job<'_> {
             For::Tool => &["--platform=node", "--target=es2022", BANNER, FOLDER],
         };
         all.extend(more.iter().map(|it| (*it).to_owned()));
-        if order.whose != For::Tool {
-            // Addresses on the app's own host, and never a path of this machine.
-            all.push("--external:/*".to_owned());
-        }
         if order.whose == For::Page {
+            all.push(format!("--external:/{}", super::emit::ENV_MODULE));
             all.extend(NODE_BUILTINS.iter().map(|it| format!("--alias:node:{it}={it}")));
         }
         if order.whose != For::Tool {
