@@ -413,7 +413,7 @@ impl Drop for Work {
 
 fn write(app: &Path, snapshot: &Snapshot, lock: Option<&[u8]>) -> std::io::Result<()> {
     // Where packages come from is the host's to say.
-    let sources = snapshot.files.iter().filter(|(path, _)| !path.as_str().ends_with(".npmrc"));
+    let sources = snapshot.files.iter().filter(|(path, _)| path.as_str().rsplit('/').next() != Some(".npmrc"));
     for (path, file) in sources {
         let to = app.join(path.as_str());
         if let Some(above) = to.parent() {
