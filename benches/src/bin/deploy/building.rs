@@ -51,9 +51,9 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<()> {
     let turns = interleave::<2>(bench.size(15, 3), async |who| {
         let begun = Instant::now();
         if who == 0 {
-            ground.ours()?
+            ground.ours()?;
         } else {
-            ground.vite()?
+            ground.vite()?;
         }
         Ok(begun.elapsed().as_secs_f64())
     })
