@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo run --example quickstart                     # previews examples/apps/todo-studio until Ctrl-C
 //! cargo run --example quickstart -- --serve DIR      # previews any folder, and pushes what changes on disk
+//! cargo run --example quickstart -- --deploy         # builds it for production, too, and serves that beside the preview
 //! cargo run --example quickstart -- --json           # one object with what was measured, and ends
 //! ```
 //!
@@ -14,8 +15,8 @@
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use overskill::{
-    AppFile, AppHandle, AppId, AppRecord, Changes, Clock, Environment, FilePath, Overskill, Preview, ProgressEvent,
-    ProgressSink, Pushed, Scope, Sources, SystemClock, SystemScopes, Written,
+    AppFile, AppHandle, AppId, AppRecord, Changes, Clock, Environment, FilePath, Outcome, Overskill, Preview,
+    ProgressEvent, ProgressSink, Pushed, Scope, Sources, SystemClock, SystemScopes, Written,
     build::compiler::{Compiler, CompilerOptions},
     local::{FolderWatcher, LocalOptions, Skipped},
 };
@@ -52,6 +53,8 @@ struct Arguments {
     json: bool,
     /// Somebody else's folder: it is watched, and nothing is edited in it.
     serve: bool,
+    /// Build it for production, too, and serve that.
+    deploy: bool,
 }
 
 impl Arguments {
@@ -63,6 +66,7 @@ impl Arguments {
             embedder: None,
             json: false,
             serve: false,
+            deploy: false,
         };
         let mut arguments = arguments.peekable();
         while let Some(argument) = arguments.next() {
@@ -70,11 +74,12 @@ impl Arguments {
             let mut folder = |name: &str| value(name, "a folder").map(PathBuf::from);
             match argument.as_str() {
                 "--json" => parsed.json = true,
+                "--deploy" => parsed.deploy = true,
                 "--serve" => (parsed.serve, parsed.folder) = (true, folder("--serve")?),
                 "--data" => parsed.data = folder("--data")?,
                 "--embedder" => parsed.embedder = Some(value("--embedder", "an origin")?),
                 other => {
-                    let known = "--serve DIR, --json, --data DIR and --embedder ORIGIN";
+                    let known = "--serve DIR, --deploy, --json, --data DIR and --embedder ORIGIN";
                     return Err(format!("unknown argument {other:?}: there are {known}"));
                 }
             }
@@ -130,6 +135,9 @@ async fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure> {
     if wrong > 0 && !arguments.serve {
         return Err(format!("{wrong} things are wrong with the app, as said above").into());
     }
+    if arguments.deploy {
+        deploy(&app).await?;
+    }
     let pushed = if arguments.serve { None } else { Some(edit(&app, &preview, &page, &contents.files).await?) };
     if arguments.json {
         let millis = |d: Duration| (d.as_secs_f64() * 1e5).round() / 1e2;
@@ -151,6 +159,18 @@ async fn run(arguments: &Arguments, started: Instant) -> Result<(), Failure> {
     drop(stop);
     running.await?;
     Ok(())
+}
+
+/// Builds the app, and makes that the one that is live in production.
+async fn deploy(app: &AppHandle) -> Result<(), Failure> {
+    let begun = Instant::now();
+    match app.deploy(Environment::Production).await?.outcome().await? {
+        Outcome::Active { url: Some(url), .. } => {
+            eprintln!("production is at {url}, built and deployed in {:.0?}", begun.elapsed());
+            Ok(())
+        }
+        other => Err(format!("it could not be deployed: {other}").into()),
+    }
 }
 
 /// The app of a folder, named after it.

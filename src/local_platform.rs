@@ -3,6 +3,7 @@ use overskill_build::{
     compiler::{Compiler, CompilerOptions},
     packages::{DependencyResolver, NpmPackages},
     preview::PreviewEngine,
+    production::ModuleBuilder,
 };
 use overskill_core::{
     DeploymentStrategy, Environment, Error, ErrorKind, KeyId, LocalKeyProvider, LogNotifier, Result, Scope, Sealer,
@@ -54,7 +55,7 @@ impl LocalPlatform {
         self
     }
 
-    /// Where previews get their packages from; otherwise from the npm registry of `NPM_CONFIG_REGISTRY` or `~/.npmrc`, and
+    /// Where previews and builds get their packages from; otherwise from the npm registry of `NPM_CONFIG_REGISTRY` or `~/.npmrc`, and
     /// once from there, from the folder.
     pub fn packages(mut self, packages: impl DependencyResolver) -> Self {
         self.packages = Some(Box::new(packages));
@@ -83,6 +84,12 @@ impl LocalPlatform {
             Some(packages) => packages,
             None => Box::new(NpmPackages::builder(folder.join("packages")).build()?),
         };
+        // Builds need the packages' own files: a resolver that is not npm leaves them to the registry.
+        let npm = match packages.npm() {
+            Some(npm) => npm,
+            None => NpmPackages::builder(folder.join("packages")).build()?,
+        };
+        let modules = ModuleBuilder::new(npm).compiler(compiler.clone());
         let stores = SqliteStores::open(folder.join("overskill.db"), SqliteOptions::new()).await?;
         let engine = PreviewEngine::new(compiler, packages).inspectable_from(options.embedders());
         let local = LocalBackends::start(&folder, engine, options.directory(stores.apps())).await?;
@@ -91,6 +98,7 @@ impl LocalPlatform {
         let builder = Overskill::builder()
             .records(records)
             .previews(local.previews())
+            .builder(modules)
             .deploy_with(DeploymentStrategy::prefer(local.target()).notify(LogNotifier))
             .served_by(local);
         change.into_iter().fold(builder, |builder, change| (change.0)(builder)).build().await

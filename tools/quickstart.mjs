@@ -18,7 +18,8 @@ export const PATIENCE_MS = 60_000;
  * @typedef {import("playwright-core").Page} Page
  * @typedef {{ type: string, updates?: { type: string, path: string, acceptedPath: string }[], err?: Record<string, any>,
  *   position?: { incarnation: string, seq: number } }} Message
- * @typedef {{ embedder?: string, registry?: string, data?: string, name?: string }} Options
+ * @typedef {{ embedder?: string, registry?: string, data?: string, name?: string,
+ *   deploy?: boolean }} Options
  */
 
 /**
@@ -48,7 +49,8 @@ export class Quickstart {
     this.place = place;
     this.folder = folder;
     this.data = options.data ?? join(place, "data");
-    const embedder = options.embedder ? ["--embedder", options.embedder] : [];
+    const more = options.embedder ? ["--embedder", options.embedder] : [];
+    if (options.deploy) more.push("--deploy");
     /** @type {NodeJS.ProcessEnv} */
     const env = {
       HOME: process.env.HOME,
@@ -56,7 +58,7 @@ export class Quickstart {
       PATH: join(place, "trap"),
       NPM_CONFIG_REGISTRY: options.registry ?? process.env.NPM_CONFIG_REGISTRY ?? process.env.npm_config_registry,
     };
-    this.#process = spawn(BINARY, ["--serve", folder, "--data", this.data, ...embedder], {
+    this.#process = spawn(BINARY, ["--serve", folder, "--data", this.data, ...more], {
       env,
       stdio: ["ignore", "pipe", "pipe"],
     });

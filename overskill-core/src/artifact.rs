@@ -1,6 +1,6 @@
 //! What a build makes and a target runs.
 
-use crate::{AppFile, Digest, Error, FilePath, Result};
+use crate::{AppFile, Digest, Error, FilePath, PageEnv, Result};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +42,9 @@ pub struct ArtifactConfig {
     /// Whether a page that does not exist is answered with `index.html` (a single-page app).
     #[serde(default)]
     pub single_page: bool,
+    /// What of the assets depends on the environment, if anything does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_env: Option<PageEnv>,
     /// Settings that only some backends read, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
@@ -188,6 +191,10 @@ fn digest_of(assets: &BTreeMap<FilePath, AppFile>, server: Option<&ServerModule>
     }
     parts.push(b"/config".to_vec());
     parts.push(vec![u8::from(config.single_page)]);
+    if let Some(page_env) = &config.page_env {
+        parts.push(b"/page-env".to_vec());
+        parts.push(serde_json::to_vec(page_env).expect("its keys are texts"));
+    }
     for (name, value) in &config.settings {
         parts.push(name.clone().into_bytes());
         parts.push(value.clone().into_bytes());

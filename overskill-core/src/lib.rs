@@ -10,6 +10,7 @@ pub mod instruments;
 mod keys;
 pub mod memory;
 mod notifier;
+mod page;
 mod parse;
 mod platform;
 mod position;
@@ -36,6 +37,7 @@ pub use id::{
 pub use ids::{Ids, IdsExt, SeededIds, SystemIds};
 pub use keys::{LocalKeyProvider, RootKey};
 pub use notifier::LogNotifier;
+pub use page::{PageEnv, PageHole};
 pub use parse::ParseError;
 pub use platform::{
     AppEnv, AppHandle, AppJobs, AppPreview, Deployment, Platform, PlatformBuilder, PlatformReport, Pushed, Records,

@@ -3,7 +3,9 @@
 
 mod support;
 
-use overskill_core::{Artifact, ArtifactConfig, DeploymentTarget as _, ErrorKind, Fence, ObservedState, TargetStatus};
+use overskill_core::{
+    Artifact, ArtifactConfig, DeploymentTarget as _, ErrorKind, Fence, FilePath, ObservedState, PageEnv, TargetStatus,
+};
 use overskill_local::{LocalBackends, LocalOptions};
 use std::{io::Read as _, sync::Arc, time::Duration};
 use support::{Running, deployment, engine, scope};
@@ -271,4 +273,25 @@ async fn a_part_of_the_visitors_gets_the_new_version_and_each_stays_where_they_a
     assert_eq!(server.ask("GET", "todo42", "/", &cookie, "").await.text(), "old", "it is kept over a restart");
     server.deploy("todo42/production", 3, &[("index.html", "newest")], ArtifactConfig::default()).await;
     assert_eq!(server.ask("GET", "todo42", "/", &cookie, "").await.text(), "newest", "the next one has all of them");
+}
+
+#[tokio::test]
+async fn one_artifact_has_the_values_of_each_environment() {
+    let server = Running::start().await;
+    let module = FilePath::parse("overskill-env.js").unwrap();
+    let page_env = PageEnv { module: Some(module), ..PageEnv::default() };
+    let mut config = ArtifactConfig::single_page();
+    config.page_env = Some(page_env);
+    let files = [PAGE, ("overskill-env.js", "export default {};\n")];
+    for scope in ["todo42/production", "todo42/staging"] {
+        server.deploy(scope, 1, &files, config.clone()).await;
+    }
+    let (production, staging) =
+        (server.get("todo42", "/overskill-env.js").await, server.get("staging-todo42", "/overskill-env.js").await);
+    assert!(production.text().contains("\"MODE\":\"production\""), "{}", production.text());
+    assert!(staging.text().contains("\"MODE\":\"staging\""), "{}", staging.text());
+    let tag = production.header("etag").unwrap();
+    assert_ne!(staging.header("etag"), Some(tag));
+    let again = server.ask("GET", "todo42", "/overskill-env.js", &[("if-none-match", tag)], "").await;
+    assert_eq!((again.status, again.header("cache-control")), (304, Some("no-cache")));
 }

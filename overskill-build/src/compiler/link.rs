@@ -44,7 +44,7 @@ pub fn link_style(style: &Style, replace: &mut dyn FnMut(&StyleReference) -> Str
 }
 
 /// A string as a JavaScript literal.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     push_quoted(&mut quoted, text);
     quoted
@@ -61,7 +61,7 @@ pub(super) fn push_quoted(to: &mut String, text: &str) {
     }
 }
 
-fn splice(code: &str, mut edits: Vec<Edit>) -> String {
+pub(crate) fn splice(code: &str, mut edits: Vec<Edit>) -> String {
     edits.sort_by_key(|(range, _)| range.start);
     let mut linked = String::with_capacity(code.len() + edits.iter().map(|(_, text)| text.len()).sum::<usize>());
     let mut done = 0;
@@ -75,7 +75,7 @@ fn splice(code: &str, mut edits: Vec<Edit>) -> String {
 }
 
 /// What takes a place.
-type Edit = (Range<usize>, String);
+pub(crate) type Edit = (Range<usize>, String);
 
 const NAMESPACE: &str = "((m) => m?.__esModule ? m : { \
     ...(typeof m === \"object\" && !Array.isArray(m)) || typeof m === \"function\" ? m : {}, default: m })";

@@ -26,9 +26,11 @@ mod script;
 mod style;
 
 pub use kinds::address;
+pub(crate) use link::{Edit, quote, splice};
 pub use link::{Linked, link, link_style};
 pub use module::{Binding, Glob, Hot, Import, ImportKind, Module, Style, StyleReference, StyleReferenceKind};
 pub use options::{CompilerOptions, Mode, Query};
+pub(crate) use script::PAGE_ENV;
 
 use crate::{Problem, ProblemKind};
 use cache::{Cache, Key};

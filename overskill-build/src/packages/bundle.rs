@@ -363,11 +363,12 @@ fn strangers(meta: &Metafile) -> Vec<Complaint> {
         let reaches = input.imports.iter().any(|it| meta.inputs.contains_key(&it.path) && !own(&it.path));
         if reaches {
             let message = "it reaches for files outside of packages".to_owned();
-            found.push(Complaint { message, file: Some(importer.clone()), note: None });
+            found.push(Complaint { message, file: Some(importer.clone()), line: None, note: None });
         }
     }
     if found.is_empty() && meta.inputs.keys().any(|it| !own(it)) {
-        found.push(Complaint { message: "files outside of packages were reached for".into(), file: None, note: None });
+        let message = "files outside of packages were reached for".into();
+        found.push(Complaint { message, file: None, line: None, note: None });
     }
     found
 }

@@ -1,6 +1,7 @@
 //! The bundler: esbuild's own binary, as its npm packages ship it. A plain program; no Node.
 
 use super::{
+    fetch::Tool,
     integrity::Integrity,
     trouble::{Trouble, local},
 };
@@ -51,20 +52,28 @@ const PACKAGES: [(&str, &str, &str, &str); 4] = [
 ];
 
 /// Where the program is within its package.
-pub(crate) const PROGRAM: &str = "bin/esbuild";
+const PROGRAM: &str = "bin/esbuild";
 /// Largest program, in bytes.
-pub(crate) const MAX_PROGRAM_BYTES: u64 = 64 << 20;
+const MAX_PROGRAM_BYTES: u64 = 64 << 20;
 /// Most memory that it may take, in bytes: a package can lead it to a device that never ends.
 #[cfg(target_os = "linux")]
 const MAX_MEMORY_BYTES: u64 = 4 << 30;
 /// How much of what it says is read, in bytes.
 const MAX_SAID_BYTES: u64 = 1 << 20;
 
+/// The program for this machine.
+pub(crate) fn tool() -> Result<Tool, Trouble> {
+    let (package, integrity) = for_this_machine(&PACKAGES)?;
+    Ok(Tool { name: "esbuild", version: VERSION, package, integrity, file: PROGRAM, max_bytes: MAX_PROGRAM_BYTES })
+}
+
+/// Packages by what Rust calls the system and the processor, each with what its tarball hashes to.
+pub(crate) type PackageTable = [(&'static str, &'static str, &'static str, &'static str)];
+
 /// The package for this machine, and its integrity.
-pub(crate) fn package() -> Result<(&'static str, Integrity), Trouble> {
+pub(crate) fn for_this_machine(table: &PackageTable) -> Result<(&'static str, Integrity), Trouble> {
     use std::env::consts::{ARCH, OS};
-    let found =
-        PACKAGES.iter().find(|it| (it.0, it.1) == (OS, ARCH)).and_then(|it| Some((it.2, Integrity::parse(it.3)?)));
+    let found = table.iter().find(|it| (it.0, it.1) == (OS, ARCH)).and_then(|it| Some((it.2, Integrity::parse(it.3)?)));
     found.ok_or_else(|| {
         let why =
             format!("packages can be prepared on Linux and macOS with x86-64 or ARM64, and this is {OS} with {ARCH}");
@@ -84,6 +93,8 @@ pub(crate) struct Complaint {
     pub(crate) message: String,
     /// The file that it is in, if it is in one: relative to where it ran.
     pub(crate) file: Option<String>,
+    /// The line there, from 1.
+    pub(crate) line: Option<u32>,
     /// What it adds.
     pub(crate) note: Option<String>,
 }
@@ -187,17 +198,17 @@ fn complaints(text: &str) -> Vec<Complaint> {
     let mut all: Vec<Complaint> = Vec::new();
     for line in text.lines() {
         if let Some(message) = line.strip_prefix("✘ [ERROR] ") {
-            all.push(Complaint { message: message.trim().to_owned(), file: None, note: None });
+            all.push(Complaint { message: message.trim().to_owned(), file: None, line: None, note: None });
         } else if let Some(last) = all.last_mut() {
             if let Some(place) = line.strip_prefix("    ").filter(|it| !it.starts_with(' ')) {
-                let file = place.strip_suffix(':').and_then(|it| {
+                let place = place.strip_suffix(':').and_then(|it| {
                     let mut parts = it.rsplitn(3, ':');
-                    let numbers = [parts.next()?, parts.next()?];
-                    let all_digits = |it: &&str| it.bytes().all(|b| b.is_ascii_digit());
-                    numbers.iter().all(all_digits).then(|| parts.next())?
+                    let (column, line) = (parts.next()?, parts.next()?);
+                    let all_digits = column.bytes().all(|b| b.is_ascii_digit());
+                    Some((parts.next()?, line.parse().ok().filter(|_| all_digits)?))
                 });
-                if let (None, Some(file), None) = (&last.file, file, &last.note) {
-                    last.file = Some(file.to_owned());
+                if let (None, Some((file, line)), None) = (&last.file, place, &last.note) {
+                    (last.file, last.line) = (Some(file.to_owned()), Some(line));
                 }
             } else if let Some(note) = line.strip_prefix("  ").filter(|it| !it.starts_with(' ')) {
                 last.note.get_or_insert_with(|| note.trim().to_owned());
@@ -307,7 +318,7 @@ mod tests {
         assert_eq!(all[0].unresolved(), Some("react/nope"));
         assert_eq!(all[0].file, None, "the place is the note's");
         assert_eq!(all[0].note.as_deref(), Some("The path \"./nope\" is not exported by package \"react\":"));
-        assert_eq!(all[1].file.as_deref(), Some("node_modules/bad/index.js"));
+        assert_eq!((all[1].file.as_deref(), all[1].line), (Some("node_modules/bad/index.js"), Some(1)));
         assert!(!format!("{all:?}").contains("secret"));
     }
 

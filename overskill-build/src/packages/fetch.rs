@@ -192,24 +192,27 @@ impl Inner {
 
     /// esbuild's program, ready to be run.
     pub(crate) async fn program(self: &Arc<Self>) -> Result<PathBuf, Trouble> {
-        let (name, integrity) = esbuild::package()?;
-        let key = key_of(&integrity);
+        self.tool(esbuild::tool()?).await
+    }
+
+    /// A program that comes in a package of the registry, ready to be run.
+    pub(crate) async fn tool(self: &Arc<Self>, tool: Tool) -> Result<PathBuf, Trouble> {
+        let key = key_of(&tool.integrity);
         let path = self.store.path(Shelf::Program, &key);
         let there = path.clone();
         if blocking(move || Ok(there.is_file())).await? {
             return Ok(path);
         }
-        let version = esbuild::VERSION.to_owned();
-        let node = Node { name: name.to_owned(), version, integrity: Some(integrity.clone()), ..Node::default() };
+        let about = format!("{} {}", tool.name, tool.version);
         let start = |_| {
             let inner = Arc::clone(self);
-            async move { inner.place_program(&node, &integrity, key).await }
+            async move { inner.place_program(&tool, key).await }
         };
         let placed = self.programs.join(key, &Progress::discard(), start).await;
         // Without it nothing can be prepared: that is no app's problem.
         placed.map_err(|trouble| match trouble {
             Trouble::Problem { problem, .. } => {
-                let why = format!("esbuild {} could not be had from the registry: {problem}", esbuild::VERSION);
+                let why = format!("{about} could not be had from the registry: {problem}");
                 let e = Error::new(overskill_core::ErrorKind::Unavailable, why).effect_as(overskill_core::Effect::None);
                 e.at("npm", "prepare").into()
             }
@@ -217,16 +220,31 @@ impl Inner {
         })
     }
 
-    async fn place_program(&self, node: &Node, integrity: &Integrity, key: Digest) -> Result<PathBuf, Trouble> {
-        let tarball = self.tarball(node, integrity).await?;
-        let store = self.store.clone();
+    async fn place_program(&self, tool: &Tool, key: Digest) -> Result<PathBuf, Trouble> {
+        let (name, version) = (tool.package.to_owned(), tool.version.to_owned());
+        let node = Node { name, version, integrity: Some(tool.integrity.clone()), ..Node::default() };
+        let tarball = self.tarball(&node, &tool.integrity).await?;
+        let (store, file, max_bytes) = (self.store.clone(), tool.file, tool.max_bytes);
         blocking(move || {
-            let program = unpack::read_one(&tarball, esbuild::PROGRAM, esbuild::MAX_PROGRAM_BYTES)?;
+            let program = unpack::read_one(&tarball, file, max_bytes)?;
             let lacks = || Trouble::problem(ProblemKind::Package, "its tarball has no program in it");
             store.write(Shelf::Program, &key, &[&program.ok_or_else(lacks)?])
         })
         .await
     }
+}
+
+/// A program as its npm package ships it.
+pub(crate) struct Tool {
+    /// What people call it.
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+    /// Its package for this machine, and what that hashes to.
+    pub(crate) package: &'static str,
+    pub(crate) integrity: Integrity,
+    /// Where the program is within its package.
+    pub(crate) file: &'static str,
+    pub(crate) max_bytes: u64,
 }
 
 impl PinnedPackage {

@@ -2,15 +2,17 @@
 
 mod builder;
 mod bundle;
-mod esbuild;
+mod deno;
+pub(crate) mod esbuild;
 mod fetch;
 mod flight;
+mod install;
 mod integrity;
 mod kept;
-mod layout;
+pub(crate) mod layout;
 mod lock;
 mod manifest;
-mod names;
+pub(crate) mod names;
 mod npm;
 mod pack;
 mod pinned;
@@ -20,10 +22,11 @@ mod registry;
 mod resolve;
 mod settings;
 mod store;
-mod tree;
-mod trouble;
+pub(crate) mod tree;
+pub(crate) mod trouble;
 mod unpack;
 
 pub use builder::NpmPackagesBuilder;
+pub(crate) use install::Installed;
 pub use npm::{NpmPackages, PinnedPackage};
 pub use prepared::{DependencyResolver, PackageEntry, PackageFile, PackageRequest, Prepared};

@@ -142,10 +142,14 @@ impl DependencyResolver for NpmPackages {
             readiness =
                 readiness.lacks(format!("{path} cannot be written: {}", trouble.into_error()), "make it writable");
         }
-        if let Err(trouble) = super::esbuild::package() {
+        if let Err(trouble) = super::esbuild::tool() {
             readiness = readiness.lacks(trouble.into_error().to_string(), "set a dependency resolver of your own");
         }
         Ok(readiness)
+    }
+
+    fn npm(&self) -> Option<NpmPackages> {
+        Some(self.clone())
     }
 
     async fn prepare(&self, request: &PackageRequest) -> Result<Arc<Prepared>> {

@@ -33,8 +33,8 @@ const PREPARER: &str = "2";
 const MAX_ENTRIES: usize = 5_000;
 
 /// The versions for a request.
-struct Chosen {
-    tree: Arc<Tree>,
+pub(super) struct Chosen {
+    pub(super) tree: Arc<Tree>,
     /// The lock that was made for it, if one was.
     lock: Option<Bytes>,
 }
@@ -120,7 +120,7 @@ impl Inner {
     }
 
     /// Versions from the lock, from an earlier choice, or from the registry.
-    async fn choose(&self, manifest: &Arc<Manifest>, request: &PackageRequest) -> Result<Chosen, Trouble> {
+    pub(super) async fn choose(&self, manifest: &Arc<Manifest>, request: &PackageRequest) -> Result<Chosen, Trouble> {
         let lock = request.lock.clone().filter(|it| !it.trim_ascii().is_empty());
         let text = lock.clone();
         let mut tree = blocking(move || text.map_or_else(|| Ok(Tree::default()), |it| Ok(lock::parse(&it)?))).await?;
@@ -177,7 +177,11 @@ impl Inner {
     }
 
     /// Old locks, and those of some registries, state no integrity: the registry does.
-    async fn with_integrities(&self, tree: Arc<Tree>, entries: &BTreeSet<String>) -> Result<Arc<Tree>, Trouble> {
+    pub(super) async fn with_integrities(
+        &self,
+        tree: Arc<Tree>,
+        entries: &BTreeSet<String>,
+    ) -> Result<Arc<Tree>, Trouble> {
         let needed = tree.needed(starts(&tree, entries), true);
         let unknown = needed.iter().filter(|it| {
             let node = &tree.nodes[**it];
@@ -372,7 +376,7 @@ fn kept(store: &Store, tree: &Tree, mut key: Digest) -> Result<Option<(Digest, P
 }
 
 /// The places of the packages that the entries name.
-fn starts<'a>(tree: &'a Tree, entries: &BTreeSet<String>) -> Vec<&'a str> {
+pub(super) fn starts<'a>(tree: &'a Tree, entries: &BTreeSet<String>) -> Vec<&'a str> {
     let names: BTreeSet<&str> =
         entries.iter().filter_map(|it| split_specifier(plain_name(it))).map(|(name, _)| name).collect();
     names.into_iter().filter_map(|name| tree.lookup("", name)).collect()
@@ -383,7 +387,7 @@ fn plain_name(entry: &str) -> &str {
 }
 
 /// Whether an entry's package is there; if not, why, and whether that may pass.
-fn root_of(entry: &str, tree: &Tree, manifest: &Manifest) -> Result<(), (Problem, bool)> {
+pub(super) fn root_of(entry: &str, tree: &Tree, manifest: &Manifest) -> Result<(), (Problem, bool)> {
     let problem = |why: String, help: String| Err((Problem::new(ProblemKind::Unresolved, why).help(help), false));
     let Some((name, _)) = split_specifier(plain_name(entry)) else {
         let why = format!("`{}` is neither a package nor a file", entry.escape_debug());

@@ -1,5 +1,6 @@
 //! What an app asks of its packages, and what it gets.
 
+use super::NpmPackages;
 use crate::{Problem, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,6 +22,12 @@ pub trait DependencyResolver: Debug + Send + Sync + 'static {
     /// Prepares what is imported. What of it cannot be had is in [`Prepared::failed`]; an error means that nothing could be
     /// told.
     async fn prepare(&self, request: &PackageRequest) -> Result<Arc<Prepared>>;
+
+    /// Where the packages' own files can be had, if it is npm: for a [`ModuleBuilder`](crate::production::ModuleBuilder),
+    /// which bundles an app as a whole.
+    fn npm(&self) -> Option<NpmPackages> {
+        None
+    }
 }
 
 macro_rules! forward {
@@ -33,6 +40,10 @@ macro_rules! forward {
 
             async fn prepare(&self, request: &PackageRequest) -> Result<Arc<Prepared>> {
                 (**self).prepare(request).await
+            }
+
+            fn npm(&self) -> Option<NpmPackages> {
+                (**self).npm()
             }
         }
     )*};

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 /// What was found; nothing of it is run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Config {
+pub(crate) struct Config {
     /// `resolve.alias` of Vite: a prefix and the path that takes its place.
     pub(super) aliases: Vec<(String, String)>,
     /// `compilerOptions.paths`: exact ones first, then the longest prefix.
@@ -24,9 +24,9 @@ pub(super) struct Config {
     /// The files that were read: a change of one resolves everything anew.
     pub(super) read: BTreeSet<FilePath>,
     /// `compilerOptions`, the first one read counting most.
-    pub(super) compiler: CompilerOptions,
+    pub(crate) compiler: CompilerOptions,
     /// What is wrong with them.
-    pub(super) problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 /// A pattern with at most one `*`, and what it may lead to, in order.
@@ -63,7 +63,7 @@ pub(super) const VITE_CONFIGS: [&str; 6] =
     ["vite.config.js", "vite.config.mjs", "vite.config.ts", "vite.config.cjs", "vite.config.mts", "vite.config.cts"];
 
 impl Config {
-    pub(super) fn read(files: &Files) -> Self {
+    pub(crate) fn read(files: &Files) -> Self {
         let mut config = Self::default();
         config.read_manifest(files);
         if let Some(path) = VITE_CONFIGS.into_iter().find(|path| files.has(path)) {
@@ -193,7 +193,7 @@ fn conditional(target: &Value, targets: &mut Vec<String>) {
 }
 
 /// `path` from `folder`, both within the app; `None` if it leads out of it. `""` is the app itself.
-pub(super) fn join(folder: &str, path: &str) -> Option<String> {
+pub(crate) fn join(folder: &str, path: &str) -> Option<String> {
     let mut segments: Vec<&str> = folder.split('/').filter(|segment| !segment.is_empty()).collect();
     for segment in path.split('/') {
         match segment {

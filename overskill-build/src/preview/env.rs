@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// The files that Vite reads in development; a later one counts more, and the platform's variables count most.
-pub(super) const FILES: [&str; 4] = [".env", ".env.local", ".env.development", ".env.development.local"];
+pub(crate) const FILES: [&str; 4] = [".env", ".env.local", ".env.development", ".env.development.local"];
 
 /// What a page may have of the platform's variables: nothing sealed is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl PageEnv {
 }
 
 /// Reads `KEY=value` lines as dotenv does: `export`, quotes, several lines in quotes, comments, `${OTHER}`.
-fn parse(text: &str, values: &mut BTreeMap<String, String>) {
+pub(crate) fn parse(text: &str, values: &mut BTreeMap<String, String>) {
     let mut rest = text.trim_start_matches('\u{feff}');
     while !rest.is_empty() {
         let line_end = rest.find('\n').map_or(rest.len(), |end| end + 1);

@@ -9,10 +9,10 @@ use std::{
 
 /// Files in path order; cheap to clone. Paths and contents are shared with every app that has the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Files(Arc<[(FilePath, Arc<AppFile>)]>);
+pub(crate) struct Files(Arc<[(FilePath, Arc<AppFile>)]>);
 
 impl Files {
-    pub(super) fn of(snapshot: &Snapshot, pool: &Pool) -> Self {
+    pub(crate) fn of(snapshot: &Snapshot, pool: &Pool) -> Self {
         Self(snapshot.files.iter().map(|(path, file)| pool.share(path, file)).collect())
     }
 
@@ -38,16 +38,16 @@ impl Files {
         (Self(files.into()), came_or_went)
     }
 
-    pub(super) fn get(&self, path: &str) -> Option<&(FilePath, Arc<AppFile>)> {
+    pub(crate) fn get(&self, path: &str) -> Option<&(FilePath, Arc<AppFile>)> {
         self.0.binary_search_by(|(other, _)| other.as_str().cmp(path)).ok().map(|index| &self.0[index])
     }
 
-    pub(super) fn has(&self, path: &str) -> bool {
+    pub(crate) fn has(&self, path: &str) -> bool {
         self.get(path).is_some()
     }
 
     /// The text of a file; `None` if there is none or it is not UTF-8.
-    pub(super) fn text(&self, path: &str) -> Option<&str> {
+    pub(crate) fn text(&self, path: &str) -> Option<&str> {
         str::from_utf8(self.get(path)?.1.contents()).ok()
     }
 
@@ -55,7 +55,7 @@ impl Files {
         self.get(path).map(|(_, file)| file.digest())
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &(FilePath, Arc<AppFile>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(FilePath, Arc<AppFile>)> {
         self.0.iter()
     }
 
@@ -80,7 +80,7 @@ impl Files {
 
 /// Paths and contents that apps share.
 #[derive(Debug, Default)]
-pub(super) struct Pool {
+pub(crate) struct Pool {
     paths: Mutex<HashSet<FilePath>>,
     files: Mutex<Held<AppFile>>,
     configs: Mutex<Held<Config>>,

@@ -16,15 +16,15 @@ const MOST_WAYS: usize = 1_000;
 
 /// A file that a call means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Match {
+pub(crate) struct Match {
     /// Its key in the object.
-    pub(super) key: String,
-    pub(super) path: FilePath,
-    pub(super) ask: Ask,
+    pub(crate) key: String,
+    pub(crate) path: FilePath,
+    pub(crate) ask: Ask,
 }
 
 /// The files that `call` means in `importer`, in path order.
-pub(super) fn matches(sources: Sources<'_>, importer: &str, call: &Glob) -> Result<Vec<Match>, Unresolved> {
+pub(crate) fn matches(sources: Sources<'_>, importer: &str, call: &Glob) -> Result<Vec<Match>, Unresolved> {
     let folder = importer.rsplit_once('/').map_or("", |(folder, _)| folder);
     let ask = match call.query.as_deref().map(|query| Query::parse(query.trim_start_matches('?'))) {
         None => Ask::Plain,

@@ -69,18 +69,18 @@ pub(super) struct Finding {
 
 /// Of what a graph is made.
 #[derive(Clone, Copy)]
-pub(super) struct Sources<'a> {
-    pub(super) files: &'a Files,
-    pub(super) config: &'a Config,
-    pub(super) compiler: &'a Compiler,
-    pub(super) pool: &'a Pool,
+pub(crate) struct Sources<'a> {
+    pub(crate) files: &'a Files,
+    pub(crate) config: &'a Config,
+    pub(crate) compiler: &'a Compiler,
+    pub(crate) pool: &'a Pool,
 }
 
 /// A graph from which modules are taken over whose files are the same.
 #[derive(Clone, Copy)]
 pub(super) struct Before<'a> {
     pub(super) graph: &'a Graph,
-    pub(super) files: &'a Files,
+    pub(crate) files: &'a Files,
     /// Imports lead where they led: no file came or went, and the config is the same.
     pub(super) resolves_alike: bool,
 }

@@ -10,19 +10,21 @@ const MOST_INLINE: usize = 50;
 
 /// A page of the sources, read but not run.
 #[derive(Debug, Default)]
-pub(super) struct Page {
+pub(crate) struct Page {
     /// What it loads, in order.
-    pub(super) loads: Vec<Load>,
+    pub(crate) loads: Vec<Load>,
     /// Where the head begins: what is put there comes before everything else in it.
     head: usize,
+    /// Where the head ends.
+    head_end: Option<usize>,
     /// Where scripts and styles stand whose text is not markup.
-    raw: Vec<Range<usize>>,
+    pub(crate) raw: Vec<Range<usize>>,
 }
 
 /// Something that a page loads from the sources.
 #[derive(Debug)]
-pub(super) struct Load {
-    pub(super) kind: LoadKind,
+pub(crate) struct Load {
+    pub(crate) kind: LoadKind,
     /// The tag, or for an inline script the element, in the page.
     span: Range<usize>,
     /// The tag's attributes with their values.
@@ -30,7 +32,7 @@ pub(super) struct Load {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum LoadKind {
+pub(crate) enum LoadKind {
     /// `<script type="module" src="…">`.
     Script(String),
     /// `<script type="module">…</script>`, with its number and its code.
@@ -41,7 +43,7 @@ pub(super) enum LoadKind {
 
 /// What takes the place of a tag.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Tag {
+pub(crate) enum Tag {
     /// It stays.
     Same,
     /// It gets another address.
@@ -51,7 +53,7 @@ pub(super) enum Tag {
 }
 
 impl Page {
-    pub(super) fn read(html: &str) -> Self {
+    pub(crate) fn read(html: &str) -> Self {
         let mut emitter = DefaultEmitter::<usize>::new_with_span();
         emitter.naively_switch_states(true);
         let mut page = Self::default();
@@ -72,6 +74,9 @@ impl Page {
                     }
                 }
                 Token::EndTag(end) => {
+                    if inside.is_none() && text(&end.name) == "head" {
+                        page.head_end.get_or_insert(end.span.start);
+                    }
                     let closes = inside.take_if(|(tag, _)| tag.name == end.name);
                     if let Some((tag, begin)) = closes {
                         page.raw.push(begin..end.span.start);
@@ -87,6 +92,12 @@ impl Page {
             page.head = before_head.unwrap_or(0);
         }
         page
+    }
+
+    /// The same page, with what is put into its head at the head's end.
+    pub(crate) fn with_head_end(mut self) -> Self {
+        self.head = self.head_end.unwrap_or(self.head);
+        self
     }
 
     fn script(&mut self, tag: &StartTag<usize>, code: &str, element: Range<usize>, inline: &mut usize) {
@@ -123,7 +134,7 @@ impl Page {
     }
 
     /// The page with `head` first in its head, other addresses where `tag` says so, and `%NAME%` replaced.
-    pub(super) fn write<'v>(
+    pub(crate) fn write<'v>(
         &self,
         html: &str,
         head: &str,
@@ -219,7 +230,7 @@ impl Load {
 }
 
 /// Text as it may stand in markup and in attributes.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -195,7 +195,7 @@ fn unprepared(error: &crate::Error) -> Problem {
         .help("the next change of the app tries again")
 }
 
-pub(super) fn tailwind_major(files: &Files) -> Option<u32> {
+pub(crate) fn tailwind_major(files: &Files) -> Option<u32> {
     let contents = |name| files.get(name).map(|(_, file)| file.contents().as_ref());
     tailwind::app_major(contents("package.json").unwrap_or_default(), contents("package-lock.json"))
 }

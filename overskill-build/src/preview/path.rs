@@ -80,7 +80,7 @@ pub(super) fn looks_like_file(path: &str) -> bool {
 }
 
 /// The media type of a file, by its name.
-pub(super) fn content_type(path: &str) -> String {
+pub(crate) fn content_type(path: &str) -> String {
     let ext = path.rsplit_once('.').map_or("", |(_, ext)| ext);
     let text = match ext {
         "ts" | "tsx" | "mts" | "cts" | "jsx" | "js" | "mjs" | "cjs" => "text/javascript; charset=utf-8",

@@ -9,7 +9,7 @@ use overskill_core::FilePath;
 
 /// Where an import leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Target {
+pub(crate) enum Target {
     /// A file of the sources.
     File(FilePath, Ask),
     /// A file of `public/`, by its address without the `/` before it.
@@ -22,7 +22,7 @@ pub(super) enum Target {
 
 /// In which form a file is wanted: the query of its address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Ask {
+pub(crate) enum Ask {
     /// As what it is.
     #[default]
     Plain,
@@ -44,16 +44,16 @@ pub(super) enum Ask {
 
 /// Why an import leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unresolved {
-    pub(super) message: String,
-    pub(super) help: Option<String>,
+pub(crate) struct Unresolved {
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
     /// It is not that something is missing: this cannot be done here.
-    pub(super) unsupported: bool,
+    pub(crate) unsupported: bool,
 }
 
 impl Ask {
     /// The name in an address.
-    pub(super) const fn name(self) -> Option<&'static str> {
+    pub(crate) const fn name(self) -> Option<&'static str> {
         match self {
             Self::Plain | Self::Linked | Self::Part => None,
             Self::Raw => Some("raw"),
@@ -65,7 +65,7 @@ impl Ask {
     }
 
     /// What the compiler is asked for.
-    pub(super) const fn query(self) -> Query {
+    pub(crate) const fn query(self) -> Query {
         match self {
             Self::Plain | Self::Linked | Self::Part => Query::None,
             Self::Raw => Query::Raw,
@@ -108,7 +108,7 @@ const EXTENSIONS: [&str; 7] = [".mjs", ".js", ".mts", ".ts", ".jsx", ".tsx", ".j
 const MOST_SHOWN: usize = 12;
 
 /// Resolves `specifier` as written in `importer`.
-pub(super) fn resolve(files: &Files, config: &Config, importer: &str, specifier: &str) -> Result<Target, Unresolved> {
+pub(crate) fn resolve(files: &Files, config: &Config, importer: &str, specifier: &str) -> Result<Target, Unresolved> {
     if has_scheme(specifier) {
         return match specifier.split_once(':') {
             Some(("node", name)) => Err(builtin(name)),
@@ -177,7 +177,7 @@ pub(super) fn resolve(files: &Files, config: &Config, importer: &str, specifier:
 }
 
 /// Resolves what a style sheet names: without `./`, a file beside it comes before a package.
-pub(super) fn resolve_in_style(
+pub(crate) fn resolve_in_style(
     files: &Files,
     config: &Config,
     importer: &str,
@@ -222,7 +222,7 @@ fn bare(
 }
 
 /// `@scope/name` or `name` of a bare specifier.
-pub(super) fn package_name(specifier: &str) -> Option<&str> {
+pub(crate) fn package_name(specifier: &str) -> Option<&str> {
     let mut ends = specifier.match_indices('/').map(|(at, _)| at);
     let end = if specifier.starts_with('@') { ends.nth(1) } else { ends.next() };
     let name = &specifier[..end.unwrap_or(specifier.len())];

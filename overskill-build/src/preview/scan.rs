@@ -18,10 +18,10 @@ use std::{borrow::Cow, sync::Arc};
 
 /// What is known of a module once it was compiled.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
-    pub(super) found: Vec<Found>,
+pub(crate) struct Scan {
+    pub(crate) found: Vec<Found>,
     /// With whether it keeps the module from running.
-    pub(super) findings: Vec<(Problem, bool)>,
+    pub(crate) findings: Vec<(Problem, bool)>,
     pub(super) accepts_self: bool,
     pub(super) style: bool,
     pub(super) refresh: bool,
@@ -29,14 +29,14 @@ pub(super) struct Scan {
 
 /// Where one of its imports leads.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) target: Result<Target, Unresolved>,
+pub(crate) struct Found {
+    pub(crate) target: Result<Target, Unresolved>,
     pub(super) how: How,
 }
 
 /// What is made of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sort {
+pub(crate) enum Sort {
     /// A script or JSON, or anything that the compiler has to refuse.
     Script,
     /// A style sheet.
@@ -46,7 +46,7 @@ pub(super) enum Sort {
 }
 
 impl Sort {
-    pub(super) fn of(path: &str) -> Self {
+    pub(crate) fn of(path: &str) -> Self {
         let name = path.rsplit('/').next().unwrap_or(path);
         match name.rsplit_once('.').map_or("", |(_, ext)| ext).to_ascii_lowercase().as_str() {
             "css" | "pcss" | "postcss" => Self::Style,
@@ -75,7 +75,7 @@ pub(super) fn inline_path(page: &str, index: usize) -> Option<FilePath> {
 }
 
 /// The file at `path`, or the inline script of a page.
-pub(super) fn source<'a>(files: &'a Files, path: &str) -> Option<Cow<'a, AppFile>> {
+pub(crate) fn source<'a>(files: &'a Files, path: &str) -> Option<Cow<'a, AppFile>> {
     if let Some((page, index)) = path.split_once(INLINE) {
         let index: usize = index.strip_suffix(".js")?.parse().ok()?;
         let loads = Page::read(files.text(page)?).loads;
@@ -92,7 +92,7 @@ pub(super) fn exists(files: &Files, path: &FilePath) -> bool {
 }
 
 /// The pages of an app: HTML files that are not in a folder.
-pub(super) fn pages(files: &Files) -> impl Iterator<Item = (&FilePath, &str)> {
+pub(crate) fn pages(files: &Files) -> impl Iterator<Item = (&FilePath, &str)> {
     files
         .iter()
         .filter(|(path, _)| !path.as_str().contains('/') && path.extension() == Some("html"))
@@ -100,7 +100,7 @@ pub(super) fn pages(files: &Files) -> impl Iterator<Item = (&FilePath, &str)> {
 }
 
 /// What a page's tag leads to.
-pub(super) fn load(sources: Sources<'_>, page: &str, kind: &LoadKind) -> Option<Result<Target, Unresolved>> {
+pub(crate) fn load(sources: Sources<'_>, page: &str, kind: &LoadKind) -> Option<Result<Target, Unresolved>> {
     let from_page = |address: &str| {
         let plain = address.split('#').next().unwrap_or_default();
         let decoded = percent_encoding::percent_decode_str(plain).decode_utf8_lossy();
@@ -138,7 +138,7 @@ pub(super) fn roots(sources: Sources<'_>) -> Vec<(FilePath, Ask)> {
 }
 
 /// What is wrong with the pages themselves.
-pub(super) fn page_problems(sources: Sources<'_>) -> Vec<Problem> {
+pub(crate) fn page_problems(sources: Sources<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     match sources.files.get("index.html") {
         None => {
@@ -184,7 +184,7 @@ pub(super) fn page_problems(sources: Sources<'_>) -> Vec<Problem> {
     problems
 }
 
-pub(super) fn is_tailwind(sources: Sources<'_>, path: &FilePath) -> bool {
+pub(crate) fn is_tailwind(sources: Sources<'_>, path: &FilePath) -> bool {
     let Some(file) = source(sources.files, path.as_str()).filter(|_| Sort::of(path.as_str()) == Sort::Style) else {
         return false;
     };
@@ -193,7 +193,7 @@ pub(super) fn is_tailwind(sources: Sources<'_>, path: &FilePath) -> bool {
 }
 
 /// Compiles a module and tells where its imports lead.
-pub(super) fn scan(sources: Sources<'_>, path: &FilePath, ask: Ask) -> Result<Scan, Arc<Problem>> {
+pub(crate) fn scan(sources: Sources<'_>, path: &FilePath, ask: Ask) -> Result<Scan, Arc<Problem>> {
     let file = source(sources.files, path.as_str()).ok_or_else(|| {
         Problem::new(ProblemKind::Entry, format!("{path} is not among the app's files")).in_file(path.clone())
     })?;
@@ -263,7 +263,7 @@ fn scan_script(sources: Sources<'_>, path: &FilePath, module: &Module, file: &Ap
 }
 
 /// Where an import of a script leads.
-pub(super) fn import_target(sources: Sources<'_>, path: &FilePath, import: &Import) -> Result<Target, Unresolved> {
+pub(crate) fn import_target(sources: Sources<'_>, path: &FilePath, import: &Import) -> Result<Target, Unresolved> {
     let importer = path.as_str().split(INLINE).next().unwrap_or_default();
     if import.kind == ImportKind::Url {
         let target = resolve_in_style(sources.files, sources.config, importer, &import.specifier)?;
@@ -330,7 +330,7 @@ fn tailwind_needs(sources: Sources<'_>, path: &FilePath, css: &str, text: &str, 
 }
 
 /// Where a reference of a style sheet leads; `None` if it stays as it is.
-pub(super) fn style_target(
+pub(crate) fn style_target(
     sources: Sources<'_>,
     path: &FilePath,
     reference: &StyleReference,
@@ -355,13 +355,13 @@ pub(super) fn style_target(
 }
 
 /// The configuration of Tailwind 3, which the page itself reads.
-pub(super) fn tailwind_config(files: &Files) -> Option<&FilePath> {
+pub(crate) fn tailwind_config(files: &Files) -> Option<&FilePath> {
     const NAMES: [&str; 4] = ["tailwind.config.ts", "tailwind.config.js", "tailwind.config.mjs", "tailwind.config.cjs"];
     NAMES.into_iter().find_map(|name| files.get(name)).map(|(path, _)| path)
 }
 
 /// The problem that an import leads nowhere.
-pub(super) fn unresolved(error: &Unresolved, source: &str, at: Location) -> Problem {
+pub(crate) fn unresolved(error: &Unresolved, source: &str, at: Location) -> Problem {
     let kind = if error.unsupported { ProblemKind::Unsupported } else { ProblemKind::Unresolved };
     let problem = Problem::new(kind, error.message.clone()).at(source, at);
     match &error.help {

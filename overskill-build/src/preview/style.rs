@@ -214,11 +214,11 @@ fn url(view: &View, path: &FilePath, reference: &StyleReference, written: &str) 
     format!("url({})", quoted(&address))
 }
 
-fn split_suffix(specifier: &str) -> (&str, &str) {
+pub(crate) fn split_suffix(specifier: &str) -> (&str, &str) {
     specifier.split_at(specifier.find(['?', '#']).unwrap_or(specifier.len()))
 }
 
-fn quoted(address: &str) -> String {
+pub(crate) fn quoted(address: &str) -> String {
     let mut quoted = "\"".to_owned();
     for c in address.chars() {
         match c {
@@ -233,7 +233,7 @@ fn quoted(address: &str) -> String {
 }
 
 /// A sheet under the conditions of its `@import`: `layer`, `supports()`, media.
-fn under(conditions: &str, css: &str) -> String {
+pub(crate) fn under(conditions: &str, css: &str) -> String {
     let mut rest = conditions.trim();
     let mut css = css.to_owned();
     let mut layer = None;

@@ -5,7 +5,7 @@ use overskill_core::{
     AppFile, EnvKey, EnvRevision, EnvSnapshot, EnvValue, FilePath, Incarnation, Snapshot, StreamPosition,
 };
 
-pub(super) fn snapshot(seq: u64, list: &[(&str, &str)]) -> Snapshot {
+pub(crate) fn snapshot(seq: u64, list: &[(&str, &str)]) -> Snapshot {
     let files = list.iter().map(|(path, text)| (FilePath::parse(path).unwrap(), AppFile::new((*text).to_owned())));
     Snapshot::new(StreamPosition::new(Incarnation::from_u64(1), seq), files.collect())
 }

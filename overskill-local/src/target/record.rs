@@ -30,6 +30,9 @@ pub(super) struct Version {
     previous: bool,
     pub(super) single_page: bool,
     pub(super) assets: BTreeMap<FilePath, Asset>,
+    /// Assets with the values of variables in them, by their digests: the pack has them without.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) filled: BTreeMap<Digest, String>,
 }
 
 /// Where an asset is in its pack.
@@ -169,7 +172,16 @@ impl Version {
             Asset { digest: file.digest(), offset, size_bytes: file.size_bytes() }
         };
         let assets = artifact.assets().iter().map(|(path, file)| (path.clone(), place(file))).collect();
+        let mut assets: BTreeMap<FilePath, Asset> = assets;
+        let mut filled = BTreeMap::new();
+        for (path, file) in artifact.page_assets(request.scope().environment, request.env()) {
+            if let Some(asset) = assets.get_mut(&path) {
+                asset.digest = file.digest();
+                filled.insert(file.digest(), String::from_utf8_lossy(file.contents()).into_owned());
+            }
+        }
         let version = Self {
+            filled,
             digest: request.digest(),
             env: request.env_revision(),
             fence: None,

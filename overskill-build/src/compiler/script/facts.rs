@@ -30,6 +30,9 @@ use std::collections::BTreeSet;
 /// The `import.meta.env` names that the page's runtime object holds, besides `VITE_…`.
 const RUNTIME_NAMES: [&str; 2] = ["MODE", "BASE_URL"];
 
+/// What stands for `import.meta.env` in modules that are made for production; whoever bundles them imports it.
+pub(crate) const PAGE_ENV: &str = "__overskill_env";
+
 /// What a transformed script comes with helpers from; they are written into the module instead.
 const HELPERS: &str = "@oxc-project/runtime/helpers/";
 
@@ -225,7 +228,11 @@ impl<'a, 's> Facts<'a, 's> {
         match name {
             "env" => {
                 self.collected.env.insert("*".to_owned());
-                Step::Keep
+                if self.mode == Mode::Development {
+                    return Step::Keep;
+                }
+                // Bundled modules share one `import.meta`: what is imported under this name takes its place.
+                Step::Replace(Expression::new_identifier(span, PAGE_ENV, &self.builder))
             }
             "hot" if self.mode == Mode::Production => {
                 Step::Replace(Expression::new_identifier(span, "undefined", &self.builder))
@@ -265,7 +272,7 @@ impl<'a, 's> Facts<'a, 's> {
             "SSR" => false,
             _ => {
                 self.env_name(name, span);
-                return Step::Keep;
+                return if self.mode == Mode::Development { Step::Keep } else { Step::Walk };
             }
         };
         Step::Replace(Expression::new_boolean_literal(span, value, &self.builder))

@@ -6,6 +6,7 @@ mod literals;
 mod marks;
 mod skim;
 
+pub(crate) use facts::PAGE_ENV;
 pub(super) use oxc::syntax::identifier::is_identifier_name;
 
 use super::{CompilerOptions, Mode, Module, lines::Lines};

@@ -47,6 +47,11 @@ impl Words {
     /// The module that the page gets as [`CANDIDATES_FILE`](super::CANDIDATES_FILE): the words of those of `files` that are
     /// scripts or pages.
     pub fn module<'a>(&self, files: impl IntoIterator<Item = (&'a FilePath, &'a AppFile)>) -> String {
+        format!("export default {}.split(\" \");", Value::from(self.list(files)))
+    }
+
+    /// The words themselves, with a space between.
+    pub(crate) fn list<'a>(&self, files: impl IntoIterator<Item = (&'a FilePath, &'a AppFile)>) -> String {
         let lists: Vec<_> =
             files.into_iter().filter(|(path, file)| is_looked_at(path, file)).map(|(_, file)| self.of(file)).collect();
         let mut words = BTreeSet::new();
@@ -57,7 +62,7 @@ impl Words {
             words.insert(word);
         }
         let words: Vec<_> = words.into_iter().collect();
-        format!("export default {}.split(\" \");", Value::from(words.join(" ")))
+        words.join(" ")
     }
 
     fn of(&self, file: &AppFile) -> Arc<str> {

@@ -1,0 +1,198 @@
+//! Apps' own builds: what they may do, what they may take, and what is left of them.
+
+use super::support::{names, request, sources};
+use overskill_build::production::NpmScriptBuilder;
+use overskill_core::{
+    Artifact, Builder as _, Error, ErrorKind, Progress, ProgressEvent, ProgressKind, ProgressSink, Secret, StreamName,
+};
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+const LOCK: &str =
+    r#"{ "name": "app", "lockfileVersion": 3, "requires": true, "packages": { "": { "name": "app" } } }"#;
+
+/// What was told.
+#[derive(Clone, Debug, Default)]
+struct Told(Arc<Mutex<Vec<ProgressEvent>>>);
+
+impl ProgressSink for Told {
+    fn emit(&self, event: ProgressEvent) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+impl Told {
+    fn log(&self) -> String {
+        let events = self.0.lock().unwrap();
+        let lines = events.iter().filter(|it| it.kind == ProgressKind::Log).map(|it| it.message.as_str());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// A build of an app whose script is `code`, with what it told; nothing is left of it but what it became.
+async fn run(code: &str, set: impl FnOnce(NpmScriptBuilder) -> NpmScriptBuilder) -> (Result<Artifact, Error>, Told) {
+    let manifest = r#"{ "name": "app", "scripts": { "build": "node build.mjs" } }"#;
+    let sources = sources(&[
+        ("package.json", manifest),
+        ("package-lock.json", LOCK),
+        (".env", "API_KEY=a-secret-of-the-sources\nPORT=8080"),
+        (
+            "build.mjs",
+            &format!("import fs from 'node:fs';\nfs.mkdirSync('dist/assets', {{ recursive: true }});\n{code}"),
+        ),
+    ]);
+    let folder = tempfile::tempdir().unwrap();
+    let builder = set(NpmScriptBuilder::new(folder.path()).time_limit(Duration::from_mins(1)));
+    let told = Told::default();
+    let progress = Progress::to(Arc::new(told.clone()), StreamName::parse("builds").unwrap(), "1").start("Building");
+    let done = builder.build(&request(sources).progress_to(progress)).await;
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left on the disk");
+    (done, told)
+}
+
+fn text(artifact: &Artifact, name: &str) -> String {
+    String::from_utf8(artifact.assets()[&super::support::path(name)].contents().to_vec()).unwrap()
+}
+
+const WELL: &str = "fs.writeFileSync('dist/index.html', '<h1>built</h1>'); fs.writeFileSync('dist/assets/a.js', '1');";
+
+/// How many programs run whose command line holds `mark`.
+fn programs(mark: &str) -> usize {
+    let holds =
+        |path: &Path| fs::read(path.join("cmdline")).is_ok_and(|it| String::from_utf8_lossy(&it).contains(mark));
+    fs::read_dir("/proc").unwrap().flatten().filter(|it| holds(&it.path())).count()
+}
+
+#[tokio::test]
+async fn it_sees_its_folder_and_nothing_else() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let here = tempfile::NamedTempFile::new().unwrap();
+    let code = format!(
+        "import net from 'node:net';
+        const can = (path) => {{ try {{ fs.readFileSync(path); return true; }} catch {{ return false; }} }};
+        const reached = await new Promise((done) => net.connect({port}, '127.0.0.1')
+            .on('connect', () => done(true)).on('error', () => done(false)));
+        const write = (() => {{ try {{ fs.writeFileSync('/usr/overskill', ''); return true; }} catch {{ return false; }} }})();
+        fs.writeFileSync('dist/index.html', JSON.stringify({{ own: can('package.json'), node: can(process.execPath),
+            passwd: can('/etc/passwd'), host: can({:?}), write, reached, cwd: process.cwd(), env: Object.keys(process.env) }}));",
+        here.path().display().to_string()
+    );
+    let (built, _) = run(&code, |it| it).await;
+    let seen: serde_json::Value = serde_json::from_str(&text(&built.unwrap(), "index.html")).unwrap();
+    assert!(seen["own"] == true && seen["node"] == true && seen["cwd"] == "/app", "{seen}");
+    assert!(seen["passwd"] == false && seen["host"] == false && seen["write"] == false, "{seen}");
+    assert!(seen["reached"] == false && listener.accept().is_err(), "{seen}");
+    let environment = seen["env"].to_string();
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && !environment.contains("CARGO"), "{environment}");
+    // The same attempts lead somewhere outside of a jail.
+    assert!(fs::read("/etc/passwd").is_ok() && fs::read(here.path()).is_ok());
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+}
+
+#[tokio::test]
+async fn what_it_leaves_is_the_artifact_and_links_are_not() {
+    let code = format!("{WELL} fs.symlinkSync('/etc/hosts', 'dist/hosts.txt'); fs.symlinkSync('/', 'dist/all');");
+    let (built, _) = run(&code, |it| it).await;
+    assert_eq!(names(&built.unwrap()), ["assets/a.js", "index.html"]);
+    let (built, _) = run("fs.rmSync('dist', { recursive: true }); fs.symlinkSync('/etc', 'dist');", |it| it).await;
+    assert!(built.unwrap_err().public_message().contains("left nothing in `dist/`"));
+}
+
+#[tokio::test]
+async fn a_build_that_fails_says_why() {
+    let (built, _) = run("console.error('no such plugin'); process.exit(3);", |it| it).await;
+    let error = built.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.public_message().contains("`npm run build` failed"), "{error}");
+    assert!(error.public_message().contains("no such plugin"), "{error}");
+}
+
+#[tokio::test]
+async fn a_build_that_never_ends_is_ended() {
+    let mark = "overskill-test-endless";
+    let begun = Instant::now();
+    let code =
+        format!("process.title = '{mark}'; setInterval(() => {{}}, 1000); await new Promise(() => {{}}); // {mark}");
+    let (built, _) = run(&code, |it| it.time_limit(Duration::from_secs(6))).await;
+    let error = built.unwrap_err();
+    assert!(error.public_message().contains("took longer than 6 s"), "{error}");
+    assert!(begun.elapsed() >= Duration::from_secs(6), "it did run");
+    assert_eq!(programs(mark), 0);
+}
+
+#[tokio::test]
+async fn a_build_that_fills_the_disk_is_ended() {
+    let code = "for (let n = 0; n < 100_000; n++) { fs.writeFileSync(`/tmp/${n}`, new Uint8Array(1 << 20).fill(1));
+        await new Promise((go) => setTimeout(go, 2)); }";
+    let (built, _) = run(code, |it| it.max_bytes(4 << 30, 64 << 20)).await;
+    let error = built.unwrap_err();
+    assert!(error.public_message().contains("67108864 bytes of the disk"), "{error}");
+}
+
+#[tokio::test]
+async fn a_build_that_takes_all_memory_is_ended() {
+    let code = "const all = []; for (;;) { all.push(Buffer.alloc(16 << 20, 1)); await new Promise((go) => setTimeout(go, 20)); }";
+    let (built, _) = run(code, |it| it.max_bytes(512 << 20, 4 << 30)).await;
+    let error = built.unwrap_err();
+    assert!(error.public_message().contains("536870912 bytes of memory"), "{error}");
+}
+
+#[tokio::test]
+async fn secrets_are_not_in_its_log() {
+    let code = format!(
+        "{WELL} console.log('given: hunter2-hunter2, own: ' + fs.readFileSync('.env', 'utf8').split('\\n')[0]);
+         console.error('\\x1b[31mand again hunter2-hunter2\\x1b[0m'); console.log('PORT 8080 stays');"
+    );
+    let (built, told) = run(&code, |it| it.mask([Secret::new("hunter2-hunter2")])).await;
+    built.unwrap();
+    let log = told.log();
+    assert!(log.contains("given: •••, own: API_KEY=•••"), "{log}");
+    assert!(log.contains("and again •••") && log.contains("PORT 8080 stays"), "{log}");
+    let all = format!("{:?}", told.0.lock().unwrap());
+    assert!(!all.contains("hunter2") && !all.contains("a-secret-of-the-sources"), "{all}");
+
+    // Neither are they in what it fails with.
+    let (built, _) =
+        run("console.error('hunter2-hunter2'); process.exit(1);", |it| it.mask([Secret::new("hunter2-hunter2")])).await;
+    let error = built.unwrap_err();
+    assert!(error.to_string().contains("•••") && !format!("{error:?}").contains("hunter2"), "{error}");
+}
+
+#[tokio::test]
+async fn what_it_leaves_running_is_ended() {
+    let mark = "86399.25"; // seconds: nobody else sleeps as long
+    let code = format!(
+        "import {{ spawn }} from 'node:child_process';
+         {WELL} for (const stdio of ['ignore', 'inherit']) spawn('sleep', ['{mark}'], {{ detached: true, stdio }}).unref();
+         await new Promise((go) => setTimeout(go, 300));
+         console.log('they run: ' + fs.readdirSync('/proc').filter((it) => {{ try {{
+            return fs.readFileSync(`/proc/${{it}}/cmdline`, 'utf8').includes('{mark}'); }} catch {{ }} }}).length);"
+    );
+    let (built, told) = run(&code, |it| it).await;
+    built.unwrap();
+    assert!(told.log().contains("they run: 2"), "{}", told.log());
+    assert_eq!(programs(mark), 0);
+}
+
+#[tokio::test]
+async fn a_build_that_nobody_waits_for_is_ended() {
+    let mark = "86399.5";
+    let code = format!("import {{ execFileSync }} from 'node:child_process';\nexecFileSync('sleep', ['{mark}']);");
+    let waiting = run(&code, |it| it);
+    let gone = tokio::time::timeout(Duration::from_secs(8), waiting).await;
+    assert!(gone.is_err(), "it was still building");
+    for _ in 0..100 {
+        if programs(mark) == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it still runs");
+}
