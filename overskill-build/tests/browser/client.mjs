@@ -233,7 +233,7 @@ test("what changes while the page's modules are on their way loads it anew, once
   assert.equal(loads(), 1, "not before it started: it would never start under many edits");
   go();
   await until(() => loads() === 2, "the page anew");
-  await until(async () => (await log().catch(() => []))?.includes("three"), "the newest version");
+  await until(async () => (await log().catch(() => /** @type {string[]} */ ([])))?.includes("three"), "the newest version");
   assert.deepEqual(await log(), ["held", "three"]);
   server.hot("/a.js", "log.push('four'); import.meta.hot.accept();");
   server.update("/a.js");

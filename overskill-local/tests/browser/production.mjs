@@ -75,7 +75,7 @@ async function visit(url) {
 }
 
 /** Every computed property of the first element for each selector, and how many there are; nothing that moves or is random.
- * @param {import("playwright-core").Page} page */
+ * @param {import("../../../tools/browser.mjs").Page} page */
 const looks = (page) =>
   page.evaluate(
     `(${(/** @type {string[]} */ selectors) =>
@@ -94,7 +94,7 @@ test("todo-studio in local production is what npm run build makes of it", async 
     const ours = await eventually(() => /production is at (\S+?),/.exec(quickstart.output)?.[1], "a deployment");
     for (const route of ROUTES) {
       const [here, there] = [await visit(`${ours.replace(/\/$/, "")}${route}`), await visit(`${vite.url}${route}`)];
-      const text = async (/** @type {import("playwright-core").Page} */ page) => (await page.locator("#root").innerText()).trim();
+      const text = async (/** @type {import("../../../tools/browser.mjs").Page} */ page) => (await page.locator("#root").innerText()).trim();
       assert.equal(await text(here.page), await text(there.page), `${route} says the same`);
       assert.ok((await text(here.page)).length > 50, `${route} shows something`);
       assert.deepEqual(await looks(here.page), await looks(there.page), `${route} looks the same`);
