@@ -3,9 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use overskill::{
-    AppHandle, AppId, AppRecord, EnvChanges, EnvKey, EnvValue, Environment, Error, ErrorKind, Outcome, Overskill,
-    Readiness, Result, Sources, SystemScopes, Timestamp,
-    build::packages::{DependencyResolver, PackageRequest, Prepared},
+    AppHandle, AppId, AppRecord, EnvChanges, EnvKey, EnvValue, Environment, Error, ErrorKind, LocalPlatform, Outcome,
+    Overskill, Readiness, Result, Sources, SystemScopes, Timestamp, To,
+    build::packages::{DependencyResolver, NpmPackages, PackageRequest, Prepared},
     local::LocalOptions,
 };
 use std::{path::Path, sync::Arc, time::Duration};
@@ -40,8 +40,11 @@ struct Process {
 
 impl Process {
     async fn start(folder: &Path) -> Self {
-        let server = LocalOptions::new().port(0);
-        let platform = Overskill::local(folder).server(server).packages(NoPackages).await.unwrap();
+        Self::of(Overskill::local(folder).packages(NoPackages)).await
+    }
+
+    async fn of(local: LocalPlatform) -> Self {
+        let platform = local.server(LocalOptions::new().port(0)).await.unwrap();
         let todo = AppId::parse("todo42").unwrap();
         let host = platform.gate().system("test", "starts", SystemScopes::All).await.unwrap();
         platform.put_app(&host, &AppRecord::new(todo.clone(), "Ada’s <todo>", Timestamp::EPOCH)).await.unwrap();
@@ -53,11 +56,16 @@ impl Process {
     }
 
     async fn page(&self, label: &str) -> (u16, String) {
+        self.get(label, "/").await
+    }
+
+    /// Status, and headers with body.
+    async fn get(&self, label: &str, path: &str) -> (u16, String) {
         let address = self.platform.backends().unwrap().address();
         let host = if label.is_empty() { "localhost".to_owned() } else { format!("{label}.localhost") };
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!(
-            "GET / HTTP/1.1\r\nhost: {host}:{}\r\naccept: text/html\r\nconnection: close\r\n\r\n",
+            "GET {path} HTTP/1.1\r\nhost: {host}:{}\r\naccept: text/html\r\nconnection: close\r\n\r\n",
             address.port()
         );
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -111,6 +119,69 @@ async fn one_folder_is_the_whole_platform() {
         tokio::time::sleep(Duration::from_millis(25)).await; // the page itself tries again
     }
     panic!("the preview did not come back");
+}
+
+/// What a browser gets: the page, its modules, and their values.
+async fn shown(process: &Process, label: &str) -> (String, String, String) {
+    let (status, page) = process.page(label).await;
+    assert_eq!(status, 200, "{page}");
+    let (_, script) = page.split_once("src=\"").expect("the page has a script");
+    let (script, _) = script.split_once('"').unwrap();
+    let (status, code) = process.get(label, script).await;
+    assert_eq!(status, 200, "{code}");
+    let (status, env) = process.get(label, "/overskill-env.js").await;
+    assert_eq!(status, 200, "{env}");
+    let body = |answer: String| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
+    (body(page), body(code), body(env))
+}
+
+/// What xtask says, else what npm says.
+fn registry() -> String {
+    std::env::var("NPM_CONFIG_REGISTRY").unwrap_or_else(|_| {
+        let npm = std::process::Command::new("npm").args(["config", "get", "registry"]).output();
+        let said = npm.expect("set NPM_CONFIG_REGISTRY to an npm registry, or install npm, which knows one").stdout;
+        String::from_utf8(said).unwrap().trim().to_owned()
+    })
+}
+
+async fn live(process: &Process, deployment: overskill::Deployment) -> overskill::Digest {
+    let outcome = deployment.outcome().await.unwrap();
+    assert!(matches!(outcome, Outcome::Active { .. }), "{outcome}");
+    process.app.deployment(deployment.id()).await.unwrap().digest().unwrap()
+}
+
+/// Needs an npm registry: builds run on a pinned bundler.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_promoted_is_the_same_bytes_and_a_rollback_shows_on_the_next_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let packages = NpmPackages::builder(folder.path().join("packages")).registry(registry()).build().unwrap();
+    let process = Process::of(Overskill::local(folder.path()).packages(packages)).await;
+    let app = &process.app;
+    let page = "<!doctype html><html><head><title>Todo</title></head><body><script type=\"module\" src=\"/src/main.ts\"></script></body></html>";
+    let code = |version: &str| format!("document.title = `{version} in ${{import.meta.env.VITE_PLACE}}`;\n");
+    for (environment, place) in
+        [(Environment::Staging, "the staging area"), (Environment::Production, "the real world")]
+    {
+        let value = EnvChanges::new().set(EnvKey::parse("VITE_PLACE").unwrap(), EnvValue::plain(place));
+        app.env(environment).put(&value, None).await.unwrap();
+    }
+    app.write([("index.html", page.to_owned()), ("src/main.ts", code("version one"))]).await.unwrap();
+    let staged = live(&process, app.deploy(Environment::Staging).await.unwrap()).await;
+    let promoted = live(&process, app.promote(Environment::Staging, Environment::Production).await.unwrap()).await;
+    assert_eq!(promoted, staged, "byte for byte");
+    let (staging, production) = (shown(&process, "staging-todo42").await, shown(&process, "todo42").await);
+    assert_eq!((&staging.0, &staging.1), (&production.0, &production.1), "page and code");
+    assert!(staging.1.contains("version one") && !staging.1.contains("the staging area"), "{}", staging.1);
+    assert!(staging.2.contains("the staging area") && !staging.2.contains("the real world"), "{}", staging.2);
+    assert!(production.2.contains("the real world") && !production.2.contains("the staging area"), "{}", production.2);
+
+    app.write([("src/main.ts", code("version two"))]).await.unwrap();
+    live(&process, app.deploy(Environment::Production).await.unwrap()).await;
+    assert!(shown(&process, "todo42").await.1.contains("version two"));
+    assert!(shown(&process, "staging-todo42").await.1.contains("version one"), "staging is left alone");
+    let back = live(&process, app.rollback(Environment::Production, To::LastGood).await.unwrap()).await;
+    assert_eq!((back, shown(&process, "todo42").await), (staged, production), "on the next request");
+    process.stop().await;
 }
 
 #[tokio::test]

@@ -9,11 +9,13 @@ use super::{
     npm::NpmPackages,
     prepare::{root_of, starts},
     prepared::PackageRequest,
+    store::Shelf,
     tree::Tree,
     trouble::{Trouble, blocking},
 };
 use crate::{Problem, Result};
-use overskill_core::Clock;
+use bytes::Bytes;
+use overskill_core::{Clock, Digest};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -108,6 +110,18 @@ impl NpmPackages {
     pub(crate) async fn workspace(&self) -> Result<tempfile::TempDir, Trouble> {
         let store = self.0.store.clone();
         blocking(move || store.workspace()).await
+    }
+
+    /// A bundled tool that was kept; none if it cannot be read.
+    pub(crate) async fn kept_tool(&self, key: Digest) -> Option<Bytes> {
+        let store = self.0.store.clone();
+        blocking(move || store.read(Shelf::Tool, &key)).await.ok().flatten()
+    }
+
+    /// Keeps a bundled tool.
+    pub(crate) async fn keep_tool(&self, key: Digest, head: Vec<u8>, code: Bytes) -> Result<(), Trouble> {
+        let store = self.0.store.clone();
+        blocking(move || store.write(Shelf::Tool, &key, &[&head, b"\n", &code]).map(drop)).await
     }
 
     /// Where time comes from.

@@ -37,6 +37,8 @@ pub(crate) enum Shelf {
     Bundle,
     /// Programs.
     Program,
+    /// An app's own tools with their configuration, bundled.
+    Tool,
 }
 
 impl Store {
@@ -59,6 +61,7 @@ impl Store {
             Shelf::Prepared => ("prepared", ".pack"),
             Shelf::Bundle => ("bundles", ".js"),
             Shelf::Program => ("programs", ""),
+            Shelf::Tool => ("tools", ".mjs"),
         };
         let key = key.to_string();
         self.root.join(folder).join(&key[..2]).join(format!("{}{extension}", &key[2..]))

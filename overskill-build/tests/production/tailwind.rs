@@ -10,6 +10,11 @@ const MANIFEST: &str = r#"{ "devDependencies": { "tailwindcss": "3.4.17" } }"#;
 
 /// An app whose configuration runs `code` before it says what it is.
 async fn with_code(code: &str) -> Result<Artifact, Error> {
+    with_colour(code, "#abcdef").await
+}
+
+/// The same where the app has this colour.
+async fn with_colour(code: &str, colour: &str) -> Result<Artifact, Error> {
     let config = format!(
         "{code}\nexport default {{ content: ['./index.html'], theme: {{ extend: {{ colors: {{ brand: found ?? '#123456' }} }} }} }};"
     );
@@ -17,7 +22,7 @@ async fn with_code(code: &str) -> Result<Artifact, Error> {
         ("index.html", PAGE),
         ("package.json", MANIFEST),
         ("src/main.css", "@tailwind utilities;"),
-        ("src/colours.ts", "export const found: string = '#abcdef';"),
+        ("src/colours.ts", &format!("export const found: string = '{colour}';")),
         ("tailwind.config.ts", &config),
     ]))
     .await
@@ -35,6 +40,19 @@ async fn a_configuration_uses_the_apps_files() {
     let artifact = with_code("import { found } from './src/colours';").await.unwrap_or_else(|e| panic!("{e}"));
     let (_, css) = asset(&artifact, "assets/main-", ".css");
     assert!(css.contains(".p-4{padding:1rem}") && css.contains("171 205 239"), "{css}");
+}
+
+/// What was bundled for one build serves the next, as long as nothing that went into it has changed.
+#[tokio::test]
+async fn what_a_configuration_imports_may_change() {
+    for (colour, shown) in [("#abcdef", "171 205 239"), ("#fedcba", "254 220 186"), ("#abcdef", "171 205 239")] {
+        for _ in 0..2 {
+            let made = with_colour("import { found } from './src/colours';", colour).await;
+            let made = made.unwrap_or_else(|e| panic!("{e}"));
+            let (_, css) = asset(&made, "assets/main-", ".css");
+            assert!(css.contains(shown), "{colour}: {css}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use super::{Script, problem};
 use crate::{
     Problem, ProblemKind,
     packages::{
-        Installed, NpmPackages,
+        Installed, NpmPackages, esbuild,
         trouble::{Trouble, blocking, local},
     },
     preview::scan::{Sort, tailwind_config},
@@ -15,9 +15,14 @@ use crate::{
     },
 };
 use bytes::Bytes;
-use overskill_core::{BuildMode, FilePath};
+use overskill_core::{BuildMode, Digest, FilePath};
 use serde_json::{Map, Value};
-use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::Path,
+};
 
 /// A script for the child.
 pub(super) struct Bundle {
@@ -109,6 +114,34 @@ async fn place_of_tailwind(packages: &NpmPackages, installed: &mut Installed) ->
     }
 }
 
+/// The app's files that went into a script, with their digests.
+type Read = BTreeMap<String, Digest>;
+
+/// What tells a script from others before it is made: everything but the contents of the app's own scripts, of which the
+/// bundler alone knows which it needs. A file that comes or goes may change where a name leads, and so may settings.
+fn key_of(ground: &Ground, installed: &Installed, driver: &str, extra: &[(String, String)]) -> Digest {
+    let paths: Vec<&str> = ground.files.iter().map(|(path, _)| path.as_str()).collect();
+    let settings = ground.files.iter().filter(|(path, _)| path.extension() == Some("json"));
+    let settings: Vec<_> = settings.map(|(path, file)| (path.as_str(), file.digest())).collect();
+    let places: Vec<_> = installed.places.iter().map(|(place, at)| (place, at.to_string_lossy())).collect();
+    let versions = (env!("CARGO_PKG_VERSION"), esbuild::VERSION);
+    let all = serde_json::to_vec(&(versions, driver, extra, paths, settings, places));
+    Digest::of(&all.expect("texts and digests are JSON"))
+}
+
+/// A script that was made before of the same files.
+async fn kept(packages: &NpmPackages, ground: &Ground, key: Digest) -> Option<Bytes> {
+    let kept = packages.kept_tool(key).await?;
+    let end = kept.iter().position(|byte| *byte == b'\n')?;
+    let read: Read = serde_json::from_slice(&kept[..end]).ok()?;
+    let same = read.iter().all(|(path, digest)| digest_of(ground, path) == Some(*digest));
+    same.then(|| kept.slice(end + 1..))
+}
+
+fn digest_of(ground: &Ground, path: &str) -> Option<Digest> {
+    ground.files.get(path).map(|(_, file)| file.digest())
+}
+
 async fn bundled(
     packages: &NpmPackages,
     ground: &Ground,
@@ -116,6 +149,10 @@ async fn bundled(
     driver: &str,
     extra: Vec<(String, String)>,
 ) -> Result<Bytes, Failure> {
+    let key = key_of(ground, installed, driver, &extra);
+    if let Some(code) = kept(packages, ground, key).await {
+        return Ok(code);
+    }
     let program = packages.bundler().await?;
     let work = packages.workspace().await?;
     let mut files = extra;
@@ -141,14 +178,20 @@ async fn bundled(
     let entries = vec![("driver".to_owned(), format!("{MODULES_OF_APP}/overskill-driver.mjs"))];
     let order = Order { entries, to: "out", splitting: false, whose: For::Tool };
     match job.run(&order, installed, &mut absent).await? {
-        Bundled::Well(_) => {
+        Bundled::Well(meta) => {
             let code = work.path().join("out/driver.js");
-            Ok(blocking(move || {
+            let code = blocking(move || {
                 let code = fs::read(code).map_err(local("read what esbuild wrote"))?;
                 drop(work); // deletes the folder, here where that may block
                 Ok(Bytes::from(code))
             })
-            .await?)
+            .await?;
+            let read = meta.inputs.keys().filter_map(|it| it.strip_prefix(MODULES_OF_APP)?.strip_prefix('/'));
+            let read: Read = read.filter_map(|it| Some((it.to_owned(), digest_of(ground, it)?))).collect();
+            if let Ok(head) = serde_json::to_vec(&read) {
+                packages.keep_tool(key, head, code.clone()).await?;
+            }
+            Ok(code)
         }
         Bundled::Badly(complaints) => {
             let own = |name: &str, _: Option<u32>| {
