@@ -271,6 +271,9 @@ async function fetchModule(update) {
 
 class Unreachable extends Error {}
 
+/** Modules that could not be fetched a moment before they could. @type {Set<string>} */
+const doubted = new Set();
+
 /** @param {Update} update @returns {Promise<Namespace>} */
 async function importUpdated({ acceptedPath, timestamp, explicitImportRequired }) {
   const [path, query] = acceptedPath.split("?");
@@ -281,6 +284,12 @@ async function importUpdated({ acceptedPath, timestamp, explicitImportRequired }
     // A module that is wrong, or a server that is gone? Only the second is worth trying again.
     const answer = await fetch(address, { cache: "no-store" }).catch(() => undefined);
     if (!answer) throw new Unreachable(acceptedPath);
+    // The server may have come back between the two: once more, and what is wrong fails again.
+    const notFetched = error instanceof TypeError && /module/.test(error.message);
+    if (answer.ok && notFetched && !doubted.delete(address)) {
+      doubted.add(address);
+      throw new Unreachable(acceptedPath);
+    }
     throw error;
   }
 }
