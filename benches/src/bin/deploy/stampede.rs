@@ -7,9 +7,10 @@ use crate::stores::wanted;
 use async_trait::async_trait;
 use overskill_benches::{Bench, Figure, Goal, Outcome, Reading};
 use overskill_core::{
-    BackendName, Clock, DeployRequest, DeploymentEnd, DeploymentId, DeploymentStore, DeploymentStrategy,
-    DeploymentTarget, Deployments, DeploymentsParts, Environment, Error, ErrorKind, Fence, Handle, Observed, Readiness,
-    Removal, Result, Scope, SeededIds, Staged, SubjectId, TargetInfo, TargetStatus, TestClock, Timestamp,
+    BackendName, Clock, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentStore,
+    DeploymentStrategy, DeploymentTarget, Deployments, DeploymentsParts, Environment, Error, ErrorKind, Fence, Handle,
+    Observed, Readiness, Removal, Result, Scope, SeededIds, Staged, SubjectId, TargetInfo, TargetStatus, TestClock,
+    Timestamp,
     memory::{MemoryBackends, MemoryTarget, StaticBuilder},
 };
 use std::{
@@ -87,11 +88,15 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<()> {
     }
     for (id, (owner, at)) in &asked {
         let events = memory.deployments.events(*id).await?;
-        let end = events.last().ok_or("no event")?;
-        let overskill_core::DeploymentEvent::Ended { end: DeploymentEnd::Active { target, .. } } = &end.event else {
-            return Err(format!("{id} ended otherwise: {:?}", end.event).into());
+        // What is swept comes after the end.
+        let ended = events.iter().find_map(|it| match &it.event {
+            DeploymentEvent::Ended { end } => Some((it.at, end)),
+            _ => None,
+        });
+        let Some((end, DeploymentEnd::Active { target, .. })) = ended else {
+            return Err(format!("{id} ended otherwise: {ended:?}").into());
         };
-        waits.add(owner, end.at.since(*at), target.as_str() == "second");
+        waits.add(owner, end.since(*at), target.as_str() == "second");
     }
     let took = clock.now().since(start).as_secs_f64() / 60.0;
     // A budget of an hour may be spent at once: the first hour's when the target is back, then each hour's as it comes.
