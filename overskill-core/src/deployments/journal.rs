@@ -17,8 +17,8 @@ pub(super) struct Journal {
     lease: Option<DeployLease>,
     ttl: Duration,
     noted: Vec<DeploymentEvent>,
-    /// Everything that was noted, in this drive.
-    history: Vec<DeploymentEvent>,
+    /// What was written, in this drive.
+    written: Vec<DeploymentEvent>,
 }
 
 impl Journal {
@@ -31,12 +31,11 @@ impl Journal {
         holder: WorkerName,
         ttl: Duration,
     ) -> Self {
-        Self { store, clock, id, scope, seq, holder, lease: None, ttl, noted: Vec::new(), history: Vec::new() }
+        Self { store, clock, id, scope, seq, holder, lease: None, ttl, noted: Vec::new(), written: Vec::new() }
     }
 
     /// Remembers an event until the next commit.
     pub(super) fn note(&mut self, event: DeploymentEvent) {
-        self.history.push(event.clone());
         self.noted.push(event);
     }
 
@@ -53,7 +52,7 @@ impl Journal {
 
     /// Everything that was noted in this drive.
     pub(super) fn history(&self) -> impl Iterator<Item = &DeploymentEvent> {
-        self.history.iter()
+        self.written.iter().chain(&self.noted)
     }
 
     /// Writes what was noted and takes the scope's lease, or takes it anew, under a fence above `above`.
@@ -94,7 +93,7 @@ impl Journal {
     async fn commit(&mut self, lease: LeaseChange, due: Option<Timestamp>) -> Result<()> {
         let commit = Commit::new(self.id, self.scope.clone(), self.seq, self.noted.iter().cloned(), self.clock.now());
         let committed = self.store.commit(&commit.lease(lease).due(due)).await?;
-        self.noted.clear();
+        self.written.append(&mut self.noted);
         self.seq = committed.seq;
         self.lease = committed.lease;
         Ok(())
