@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { renameSync, writeFileSync } from "node:fs";
 import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -161,6 +162,18 @@ export class Quickstart {
     const beside = join(this.place, `writing-${this.#writes++}`);
     await writeFile(beside, text);
     await rename(beside, join(this.folder, path));
+  }
+
+  /** Files in this order, with nothing else in between; how many milliseconds it took. @param {[path: string, text: string][]} files */
+  async writeTogether(files) {
+    const ready = files.map(([path, text]) => {
+      const beside = join(this.place, `writing-${this.#writes++}`);
+      writeFileSync(beside, text);
+      return [beside, join(this.folder, path)];
+    });
+    const from = performance.now();
+    for (const [beside, at] of ready) renameSync(beside, at);
+    return performance.now() - from;
   }
 
   /** Replaces a part of a file, which must be there. @param {string} path @param {string | RegExp} what @param {string} by */

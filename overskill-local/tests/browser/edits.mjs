@@ -207,26 +207,32 @@ test("a page that begins with an error gets the overlay, and itself once it is m
 
 test("files written together are one update", async () => {
   await count();
-  const from = tab.told.length;
-  await restored("src/lib/words.ts");
   await restored(counter);
   await restored("src/pages/Index.tsx");
   const was = await quickstart.read(counter);
   const page = await quickstart.read("src/pages/Index.tsx");
-  // The one that needs the others first, as an agent may write them.
-  await Promise.all([
-    quickstart.write("src/pages/Index.tsx", `import { WORDS } from "@/lib/words";\n${page.replace('title="Today"', "title={WORDS.page}")}`),
-    quickstart.write(counter, `import { WORDS } from "@/lib/words";\n${was.replace("Focus rounds", "{WORDS.counter}")}`),
-    quickstart.write("src/lib/words.ts", `export const WORDS = { page: "Together", counter: "As one" };\n`),
-  ]);
-  await tab.shows("page-title", "Together");
-  await tab.page.getByText("As one").waitFor();
-  await stayed();
-  const updates = tab.news(from).filter((it) => it.type === "update");
-  const paths = updates.flatMap((it) => it.updates ?? []).map((it) => it.path);
-  assert.ok(updates.length === 1, `${updates.length} updates: ${paths}`);
-  assert.ok(paths.includes("/src/pages/Index.tsx") && paths.includes(`/${counter}`), String(paths));
-  assert.equal(tab.news(from).some((it) => it.type === "error"), false);
+  for (let attempt = 1; ; attempt++) {
+    const from = tab.told.length;
+    const title = `Together ${attempt}`;
+    await restored(`src/lib/words${attempt}.ts`);
+    // Those that need the other first: what is there fits together only with the last.
+    const took = await quickstart.writeTogether([
+      ["src/pages/Index.tsx", `import { WORDS${attempt} } from "@/lib/words${attempt}";\n${page.replace('title="Today"', `title={WORDS${attempt}.page}`)}`],
+      [counter, `import { WORDS${attempt} } from "@/lib/words${attempt}";\n${was.replace("Focus rounds", `{WORDS${attempt}.counter}`)}`],
+      [`src/lib/words${attempt}.ts`, `export const WORDS${attempt} = { page: "${title}", counter: "As one ${attempt}" };\n`],
+    ]);
+    await tab.shows("page-title", title);
+    await tab.page.getByText(`As one ${attempt}`).waitFor();
+    await stayed();
+    // The rest is waited for 20 ms: a machine that stopped the writer for as long has not written them together.
+    if (took > 10 && attempt < 5) continue;
+    const updates = tab.news(from).filter((it) => it.type === "update");
+    const paths = updates.flatMap((it) => it.updates ?? []).map((it) => it.path);
+    assert.ok(updates.length === 1, `${updates.length} updates: ${paths}`);
+    assert.ok(paths.includes("/src/pages/Index.tsx") && paths.includes(`/${counter}`), String(paths));
+    assert.equal(tab.news(from).some((it) => it.type === "error"), false);
+    return;
+  }
 });
 
 test("a new file, a renamed file, a deleted file", async () => {
