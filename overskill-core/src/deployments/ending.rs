@@ -9,9 +9,9 @@ use super::{
     service::{PAGE, owner, unreadable, word},
 };
 use crate::{
-    BackendName, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentTarget, Doubt, Effect, Error,
-    ErrorKind, Fence, Handle, Notice, OperatorChoice, Progress, Removal, Result, Route, Scope, TargetStatus, Timestamp,
-    instruments, timeout,
+    BackendName, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentTarget, Doubt,
+    Effect, Error, ErrorKind, Fence, Handle, Notice, OperatorChoice, Progress, Removal, Result, Route, Scope,
+    TargetStatus, Timestamp, instruments, timeout,
 };
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ impl Deployments {
         self.admission.leave(&owner(record), id);
         metrics::counter!(instruments::DEPLOYMENTS_TOTAL, "outcome" => word(&end)).increment(1);
         if matches!(end, DeploymentEnd::Active { .. }) {
-            self.retire(scope).await;
+            self.retire(scope, id).await;
         } else {
             self.let_go(id).await;
         }
@@ -83,7 +83,7 @@ impl Deployments {
             _ => None,
         })
         .await;
-        self.read(id).await?.outcome().ok_or_else(|| unreadable(id))
+        Ok(end.into())
     }
 
     /// Records a question, and tells whoever is to be told.
@@ -246,11 +246,10 @@ impl Deployments {
         }
     }
 
-    /// Lets go of the oldest version that is one too many.
-    async fn retire(&self, scope: &Scope) {
+    /// Lets go of the oldest version that is one too many, now that `live` is.
+    async fn retire(&self, scope: &Scope, live: DeploymentId) {
         let retire = async {
             let parts = &*self.parts;
-            let live = parts.routes.get(scope).await?.map(|route| route.deployment);
             let (mut before, mut kept, mut looked) = (None, 0, 0);
             loop {
                 let page = parts.store.list(scope, before, PAGE).await?;
@@ -258,7 +257,7 @@ impl Deployments {
                     looked += 1;
                     let Some(DeploymentEnd::Active { target, .. }) = &summary.end else { continue };
                     kept += 1;
-                    if kept <= parts.strategy.keep.get() || live == Some(summary.id) {
+                    if kept <= parts.strategy.keep.get() || live == summary.id {
                         continue;
                     }
                     parts.bundles.release(summary.id, parts.clock.now()).await?;

@@ -118,6 +118,17 @@ impl Outcome {
     }
 }
 
+impl From<DeploymentEnd> for Outcome {
+    fn from(end: DeploymentEnd) -> Self {
+        match end {
+            DeploymentEnd::Active { target, handle, .. } => Self::Active { target, url: handle.url },
+            DeploymentEnd::RolledBack { reason, .. } => Self::RolledBack { reason },
+            DeploymentEnd::Failed { reason } => Self::Failed { reason },
+            DeploymentEnd::Superseded { .. } => Self::Superseded,
+        }
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -310,14 +321,7 @@ impl DeploymentRecord {
     /// How it stands, if there is something for the caller to know: it ended, or waits for an answer.
     pub fn outcome(&self) -> Option<Outcome> {
         if let Some(end) = self.end() {
-            return Some(match end {
-                DeploymentEnd::Active { target, handle, .. } => {
-                    Outcome::Active { target: target.clone(), url: handle.url.clone() }
-                }
-                DeploymentEnd::RolledBack { reason, .. } => Outcome::RolledBack { reason: reason.clone() },
-                DeploymentEnd::Failed { reason } => Outcome::Failed { reason: reason.clone() },
-                DeploymentEnd::Superseded { .. } => Outcome::Superseded,
-            });
+            return Some(end.clone().into());
         }
         match self.events.last().map(|e| &e.event) {
             Some(DeploymentEvent::AwaitingOperator { question, choices, deadline, .. }) => {
