@@ -4,6 +4,7 @@ mod edge;
 #[cfg(feature = "previews")]
 mod previews;
 mod routes;
+#[allow(dead_code, reason = "whoever installs them reads it")]
 mod workers;
 
 pub use edge::{Edge, EdgeBuilder, IngestKey};

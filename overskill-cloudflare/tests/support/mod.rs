@@ -32,7 +32,7 @@ use tokio::{
 };
 
 /// Ends the child once our side of its standard input is gone, however we end.
-const WATCHED: &str = "\"$0\" \"$@\" <&- & child=$!; cat >/dev/null; kill -9 $child 2>/dev/null";
+const WATCHED: &str = "\"$0\" \"$@\" <&- & child=$!; while read -r line; do :; done; kill -9 $child 2>/dev/null";
 
 /// How long a busy machine may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -124,7 +124,7 @@ impl Workers {
         let config = config(place, &options, port);
         fs::write(place.join("config.capnp"), config).unwrap();
         let log = fs::File::create(place.join("workerd.log")).unwrap();
-        let mut child = Command::new("sh")
+        let mut child = Command::new("/bin/sh")
             .args(["-c", WATCHED])
             .arg(workerd())
             .args(["serve", "--experimental", "--control-fd=1"])
