@@ -3,6 +3,7 @@
 
 pub mod http;
 pub mod signed;
+pub mod socket;
 
 use async_trait::async_trait;
 use http::Answer;
@@ -57,6 +58,8 @@ pub struct Options {
     /// Text to put in the place of another, in a module: the paired controls of attacks.
     pub patches: Vec<(&'static str, &'static str, &'static str)>,
     pub key: IngestKey,
+    /// The Workers' secret, if it is not that of the key alone.
+    pub ingest_keys: Option<String>,
     keys: LocalKeys,
 }
 
@@ -64,7 +67,7 @@ impl Options {
     pub fn new() -> Self {
         let keys = LocalKeys::generate(KeyId::parse("apps1").unwrap()).unwrap();
         let key = IngestKey::generate(KeyId::parse("k1").unwrap(), &SystemIds);
-        Self { settings: json!({}), patches: Vec::new(), key, keys }
+        Self { settings: json!({}), patches: Vec::new(), key, ingest_keys: None, keys }
     }
 
     pub fn setting(mut self, name: &str, value: Value) -> Self {
@@ -290,7 +293,7 @@ const dispatch :Workerd.Worker = (
 "#,
         objects = text(objects.to_str().unwrap()),
         settings = text(&settings.to_string()),
-        ingest = text(options.key.to_binding().expose()),
+        ingest = text(options.ingest_keys.as_deref().unwrap_or(options.key.to_binding().expose())),
         app_key = text(&app_key),
     )
 }
