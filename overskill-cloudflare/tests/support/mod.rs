@@ -33,7 +33,8 @@ use tokio::{
 };
 
 /// Ends the child once our side of its standard input is gone, however we end.
-const WATCHED: &str = "\"$0\" \"$@\" <&- & child=$!; while read -r line; do :; done; kill -9 $child 2>/dev/null";
+const WATCHED: &str = "exec 4<&0; \"$0\" \"$@\" <&- 3>&1 1>&2 & child=$!; \
+    { while read -r line; do :; done; kill -9 $child; } <&4 >&2 2>/dev/null & wait $child";
 
 /// How long a busy machine may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -130,7 +131,7 @@ impl Workers {
         let mut child = Command::new("/bin/sh")
             .args(["-c", WATCHED])
             .arg(workerd())
-            .args(["serve", "--experimental", "--control-fd=1"])
+            .args(["serve", "--experimental", "--control-fd=3"])
             .arg(place.join("config.capnp"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
