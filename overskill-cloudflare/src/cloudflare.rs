@@ -3,6 +3,7 @@
 #[cfg(feature = "r2")]
 use crate::files::{R2Files, R2Keys};
 use crate::{
+    Edge, IngestKey,
     api::{Api, CloudflareErrors},
     files::KvFiles,
     hostnames::Hostnames,
@@ -84,6 +85,24 @@ impl Cloudflare {
     #[cfg(feature = "r2")]
     pub fn r2_files(&self, keys: &R2Keys) -> Result<R2Files> {
         R2Files::new(&self.0, keys)
+    }
+
+    /// The platform's own Worker, at the first of the [domains](CloudflareBuilder::domains): for routes and previews.
+    ///
+    /// # Errors
+    /// `Invalid` when no domain was named.
+    pub fn edge(&self, key: IngestKey) -> Result<Edge> {
+        let settings = &self.0;
+        let domain = settings.domains.first().ok_or_else(|| {
+            let e = Error::invalid("domains must name at least one: give them with `CloudflareBuilder::domains`");
+            settings.at(e, "edge")
+        })?;
+        Edge::builder(format!("https://{domain}"), key)
+            .name(settings.name.clone())
+            .transport(settings.transport.clone())
+            .clock(settings.api.clock.clone())
+            .ids(settings.api.ids.clone())
+            .build()
     }
 
     /// Customers' own domains.

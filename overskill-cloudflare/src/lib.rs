@@ -26,21 +26,31 @@
 //! - [`Cloudflare::install`] puts the platform's own Worker and what it needs into the account;
 //!   [`plan`](Cloudflare::plan) says before what that would change, and [`uninstall`](Cloudflare::uninstall) leaves nothing.
 //! - [`Hostnames`] are customers' own domains.
+//! - [`Edge`] reaches the platform's own Worker through a signed route, which spends none of the account's calls: for
+//!   [`CloudflareRoutes`] and `CloudflarePreviews` (feature `previews`).
 //!
 //! Errors carry the provider's code in their context (`code=10092`).
 
 mod api;
 mod cloudflare;
+mod edge;
 mod files;
 mod hostnames;
 mod install;
+#[cfg(feature = "previews")]
+mod previews;
+mod routes;
 mod target;
 mod workers;
 
 pub use cloudflare::{Cloudflare, CloudflareBuilder};
+pub use edge::{Edge, EdgeBuilder, IngestKey};
 pub use files::KvFiles;
 #[cfg(feature = "r2")]
 pub use files::{R2Files, R2Keys};
 pub use hostnames::{CertificateState, Hostname, HostnameState, Hostnames, Validation};
 pub use install::{Action, Change, Install, Plan};
+#[cfg(feature = "previews")]
+pub use previews::CloudflarePreviews;
+pub use routes::CloudflareRoutes;
 pub use target::WfpTarget;
