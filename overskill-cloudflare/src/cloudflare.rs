@@ -98,7 +98,7 @@ impl Cloudflare {
             settings.at(e, "edge")
         })?;
         Edge::builder(format!("https://{domain}"), key)
-            .name(settings.name.clone())
+            .named(settings.name.clone())
             .transport(settings.transport.clone())
             .clock(settings.api.clock.clone())
             .ids(settings.api.ids.clone())

@@ -218,6 +218,7 @@ impl<S: Shelf> Store<S> {
                     let position = next.position;
                     desk.wrote(next, tag, self.clock.monotonic());
                     self.show(scope, changes, &desk).await;
+                    desk.rest(self.clock.monotonic());
                     if !garbage.is_empty()
                         && let Err(e) = self.shelf.delete_blobs(scope, garbage).await
                     {
@@ -361,6 +362,13 @@ impl<T: Clone> Desk<T> {
 
     fn wrote(&self, head: Head, tag: T, at: Duration) {
         *self.written.lock().expect("nobody panics with this lock") = Some(Written { head: Arc::new(head), tag, at });
+    }
+
+    /// The time between two writes of one key begins here: what is shown outside was written after the head.
+    fn rest(&self, at: Duration) {
+        if let Some(written) = &mut *self.written.lock().expect("nobody panics with this lock") {
+            written.at = at;
+        }
     }
 
     /// Everything is shown outside: the next change has only its own paths to show.
