@@ -61,11 +61,11 @@ impl KvFiles {
     /// Removes contents that were brought there for changes that never happened, and says how many. Each `apply` that is cut
     /// off before its end may leave some; nothing ever reads them.
     pub async fn sweep(&self, scope: &Scope) -> Result<usize> {
-        let shelf = &self.0.shelf;
+        let kv = &self.0.shelf;
         let prefix = blob_key(scope, "");
         let sweep = self.0.unnamed(scope, async || {
-            let namespace = shelf.namespace(scope.environment).await?;
-            let keys = shelf.settings.api.kv_keys(&FairKey::from(&scope.app), &namespace, &prefix).await?;
+            let namespace = kv.namespace(scope.environment).await?;
+            let keys = kv.settings.api.kv_keys(&FairKey::from(&scope.app), &namespace, &prefix).await?;
             Ok(keys.iter().filter_map(|key| Some(key.strip_prefix(&prefix)?.to_owned())).collect())
         });
         sweep.await.map_err(|e| self.at(e, "sweep", scope))

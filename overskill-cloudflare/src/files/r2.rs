@@ -111,18 +111,18 @@ impl FileStore for R2Files {
 
     async fn check(&self) -> Result<Readiness> {
         let ready = Readiness::ready(self.0.info.name.clone());
-        let shelf = &self.0.shelf;
-        match shelf.life().await {
+        let bucket = &self.0.shelf;
+        match bucket.life().await {
             Ok(_) => Ok(ready),
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                let what = format!("the R2 bucket `{}` is missing", shelf.name);
+                let what = format!("the R2 bucket `{}` is missing", bucket.name);
                 Ok(ready.lacks(what, "make it, or let `Cloudflare::install` make it"))
             }
             Err(e) if matches!(e.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied) => {
                 let remedy = "give an access key with *Object Read & Write* for the bucket";
-                Ok(ready.lacks(format!("the R2 bucket `{}` cannot be used: {}", shelf.name, e.message()), remedy))
+                Ok(ready.lacks(format!("the R2 bucket `{}` cannot be used: {}", bucket.name, e.message()), remedy))
             }
-            Err(e) => Err(e.at(self.1.to_string(), "check").with("bucket", &shelf.name)),
+            Err(e) => Err(e.at(self.1.to_string(), "check").with("bucket", &bucket.name)),
         }
     }
 
@@ -272,6 +272,7 @@ impl Shelf for R2Shelf {
 }
 
 /// What the store's own words mean. Its client has judged the status already, and tried again where that helps.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn failed(e: object_store::Error) -> Error {
     use object_store::Error as E;
     // The client's own error says whether it may have landed.

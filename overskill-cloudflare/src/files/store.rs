@@ -60,8 +60,10 @@ pub(super) struct Store<S: Shelf> {
     kept: Duration,
     /// The time between two writes of one head.
     interval: Duration,
-    desks: Arc<Mutex<HashMap<Scope, Arc<Desk<S::Tag>>>>>,
+    desks: Desks<S::Tag>,
 }
+
+type Desks<T> = Arc<Mutex<HashMap<Scope, Arc<Desk<T>>>>>;
 
 /// What one process knows of a scope. Its lock is held for a whole change.
 #[derive(Debug)]
@@ -138,8 +140,7 @@ impl<S: Shelf> Store<S> {
     pub(super) async fn snapshot(&self, scope: &Scope) -> Result<Snapshot> {
         for last in [false, true] {
             let (head, _) = self.head(scope).await?;
-            let named = head.files.iter().map(|(path, stored)| (path, stored));
-            match self.read_all(scope, named).await {
+            match self.read_all(scope, head.files.iter()).await {
                 Ok(files) => return Ok(Snapshot::new(head.position, files)),
                 Err(e) if last || e.kind() != ErrorKind::NotFound => return Err(settled(e)),
                 Err(_) => {}

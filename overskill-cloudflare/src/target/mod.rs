@@ -127,10 +127,7 @@ impl WfpTarget {
             let upload = Upload { metadata, modules: &draft.modules };
             api.put_script(&scope.app, &namespace, script, upload).await
         };
-        let refused = match put(&metadata).await {
-            Ok(_) => return Ok(()),
-            Err(e) => e,
-        };
+        let Err(refused) = put(&metadata).await else { return Ok(()) };
         let is_gone = code(&refused) == Some(100_119);
         // A session that ended or was forgotten is refused in words that no page documents.
         let is_stale = !fresh

@@ -77,7 +77,7 @@ struct Remembered {
 /// A token of assets, which is for one script.
 #[derive(Debug)]
 struct Token {
-    token: AssetToken,
+    secret: AssetToken,
     script: String,
     at: Duration,
 }
@@ -116,7 +116,7 @@ impl Memory {
             memory.tokens.retain(|_, token| now.saturating_sub(token.at) < TOKEN_LIFE);
         }
         if memory.tokens.len() < MOST {
-            let token = Token { token, script: script.to_owned(), at: now };
+            let token = Token { secret: token, script: script.to_owned(), at: now };
             memory.tokens.insert((scope.clone(), id), token);
         }
     }
@@ -124,7 +124,7 @@ impl Memory {
     pub(super) fn token(&self, scope: &Scope, id: DeploymentId, script: &str, now: Duration) -> Option<AssetToken> {
         let memory = self.lock();
         let kept = memory.tokens.get(&(scope.clone(), id))?;
-        (kept.script == script && now.saturating_sub(kept.at) < TOKEN_LIFE).then(|| kept.token.clone())
+        (kept.script == script && now.saturating_sub(kept.at) < TOKEN_LIFE).then(|| kept.secret.clone())
     }
 
     pub(super) fn drop_token(&self, scope: &Scope, id: DeploymentId) {

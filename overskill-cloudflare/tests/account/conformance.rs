@@ -29,39 +29,44 @@ fn failing() -> FaultPlan {
 
 /// Answers come in part, some keys are not written, and reads are late.
 fn lossy() -> FaultPlan {
-    FaultPlan::seeded(13)
-        .kv_staleness(Duration::from_millis(200))
-        .chance(50, Calls::any(), Fault::CutBody)
-        .chance(150, Calls::of("PUT", "/bulk"), Fault::RefuseKeys)
+    FaultPlan::seeded(13).kv_staleness(Duration::from_millis(200)).chance(50, Calls::any(), Fault::CutBody).chance(
+        150,
+        Calls::of("PUT", "/bulk"),
+        Fault::RefuseKeys,
+    )
 }
 
-fn target(emulator: &CloudflareEmulator) -> DeploymentTargetFixture {
-    let target: Arc<dyn DeploymentTarget> = Arc::new(account(emulator).target());
-    let again = emulator.clone();
+async fn target(plan: FaultPlan) -> DeploymentTargetFixture {
+    let emulator = under(plan);
+    let target: Arc<dyn DeploymentTarget> = Arc::new(account(&emulator).target());
+    let again = emulator;
     DeploymentTargetFixture::with(target, TargetOutside::new()).reopen(move || {
         let again: Arc<dyn DeploymentTarget> = Arc::new(account(&again).target());
         async { again }
     })
 }
 
-fn kv(emulator: &CloudflareEmulator) -> FileStoreFixture {
-    let files: Arc<dyn FileStore> = Arc::new(account(emulator).files());
-    let again = emulator.clone();
+async fn kv(plan: FaultPlan) -> FileStoreFixture {
+    let emulator = under(plan);
+    let files: Arc<dyn FileStore> = Arc::new(account(&emulator).files());
+    let again = emulator;
     FileStoreFixture::new(files).reopen(move || {
         let again: Arc<dyn FileStore> = Arc::new(account(&again).files());
         async { again }
     })
 }
 
-async fn r2(emulator: &CloudflareEmulator) -> FileStoreFixture {
+async fn r2(plan: FaultPlan) -> FileStoreFixture {
+    let emulator = emulated(|options| options);
     let open = |emulator: &CloudflareEmulator| -> Arc<dyn FileStore> {
         let (id, _) = emulator.s3_keys(&emulator.token()).unwrap();
         let keys = R2Keys::of_token(id, &Secret::new(emulator.token()));
         Arc::new(account(emulator).r2_files(&keys).unwrap())
     };
-    crate::install::make_bucket(emulator).await;
+    crate::install::make_bucket(&emulator).await;
+    emulator.set_faults(plan);
     let again = emulator.clone();
-    FileStoreFixture::new(open(emulator)).reopen(move || {
+    FileStoreFixture::new(open(&emulator)).reopen(move || {
         let again = open(&again);
         async { again }
     })
@@ -73,31 +78,31 @@ fn under(plan: FaultPlan) -> CloudflareEmulator {
 
 /// The same for an account in each state of health.
 macro_rules! suites {
-    ($($health:ident: $emulator:expr;)*) => {$(
+    ($($health:ident: $plan:expr;)*) => {$(
         mod $health {
             mod target {
                 use super::super::*;
-                overskill_testkit::deployment_target_conformance!(v1, target(&$emulator), except {
+                overskill_testkit::deployment_target_conformance!(v1, target($plan), except {
                     it_can_be_seen_from_outside: "without workerd nobody serves; the suite over the dispatch Worker sees it",
                 });
             }
             mod kv {
                 use super::super::*;
-                overskill_testkit::file_store_conformance!(v1, async { kv(&$emulator) }.await);
+                overskill_testkit::file_store_conformance!(v1, kv($plan));
             }
             mod r2 {
                 use super::super::*;
-                overskill_testkit::file_store_conformance!(v1, r2(&$emulator).await);
+                overskill_testkit::file_store_conformance!(v1, r2($plan));
             }
         }
     )*};
 }
 
 suites! {
-    well: emulated(|options| options);
-    throttled: under(throttling());
-    failing: under(failing());
-    lossy: under(lossy());
+    well: FaultPlan::none();
+    throttled: throttling();
+    failing: failing();
+    lossy: lossy();
 }
 
 #[tokio::test]

@@ -19,9 +19,9 @@ use tokio::sync::Notify;
 /// The way of a process that dies at its `at`th call, before or after that had its effect.
 fn mortal(emulator: &CloudflareEmulator, at: usize, moment: Moment) -> (impl Transport + use<>, Arc<Notify>) {
     let (emulator, made, died) = (emulator.clone(), Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-    let dies = died.clone();
+    let told = died.clone();
     let way = transport_fn(move |request: Request| {
-        let (emulator, died) = (emulator.clone(), dies.clone());
+        let (emulator, died) = (emulator.clone(), told.clone());
         let is_last = made.fetch_add(1, Ordering::Relaxed) + 1 == at;
         async move {
             if !is_last {
@@ -63,9 +63,15 @@ async fn a_deploy_that_dies_anywhere_is_resumed_and_is_one_version() {
             assert!(landed || !finished, "{moment:?} {at}: {status:?}");
             deploy(&next, 2, 3).await.unwrap();
             let observed = next.observe(&scope()).await.unwrap();
-            let of = |state| observed.iter().filter(|o| o.state == state).map(|o| (o.id, o.digest, o.fence)).collect::<Vec<_>>();
+            let of = |state| {
+                observed.iter().filter(|o| o.state == state).map(|o| (o.id, o.digest, o.fence)).collect::<Vec<_>>()
+            };
             let (live, fence) = (request(2), Fence::from_u64(3));
-            assert_eq!(of(ObservedState::Active), [(Some(live.id()), Some(live.digest()), Some(fence))], "{moment:?} {at}");
+            assert_eq!(
+                of(ObservedState::Active),
+                [(Some(live.id()), Some(live.digest()), Some(fence))],
+                "{moment:?} {at}"
+            );
             assert_eq!(of(ObservedState::Previous).len(), 1);
             // What landed was adopted under its own name; nothing is there twice.
             let script = if landed { "todo42-2" } else { "todo42-3" };
@@ -94,8 +100,9 @@ async fn files_that_die_anywhere_are_the_old_or_the_new_and_go_on() {
             let before = account(&emulator).files().apply(&scope(), &first(), None).await.unwrap();
             let (way, died) = mortal(&emulator, at, moment);
             let files = connect(&emulator).transport(way).build().unwrap().files();
+            let (place, changes) = (scope(), second());
             let finished = tokio::select! {
-                done = files.apply(&scope(), &second(), None) => { done.unwrap(); true }
+                done = files.apply(&place, &changes, None) => { done.unwrap(); true }
                 () = died.notified() => false
             };
             let next = account(&emulator).files();
@@ -108,7 +115,8 @@ async fn files_that_die_anywhere_are_the_old_or_the_new_and_go_on() {
             assert_eq!((seen.position, contents(&seen)), (after, new.clone()), "{moment:?} {at}");
             // The copies for Workers are what the files are, whatever was cut off.
             let namespace = emulator.state().kv["overskill-production"].0.clone();
-            let copy = |at: &str| emulator.kv_value(&namespace, &format!("app_todo42_{at}")).map(|value| value.to_vec());
+            let copy =
+                |at: &str| emulator.kv_value(&namespace, &format!("app_todo42_{at}")).map(|value| value.to_vec());
             assert_eq!(["a", "b", "c"].map(copy), new.clone(), "{moment:?} {at}");
             if finished {
                 assert!(at > 5, "only {at} calls were tried");

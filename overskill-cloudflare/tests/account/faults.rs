@@ -192,7 +192,8 @@ async fn going_back_is_one_call_and_no_upload() {
     let made: Vec<_> = emulator.requests().into_iter().map(|call| call.method).collect();
     assert_eq!(made, ["PUT"], "tags alone");
     let observed = target.observe(&scope()).await.unwrap();
-    let active: Vec<_> = observed.iter().filter(|o| o.state == ObservedState::Active).map(|o| (o.id, o.fence)).collect();
+    let active: Vec<_> =
+        observed.iter().filter(|o| o.state == ObservedState::Active).map(|o| (o.id, o.fence)).collect();
     assert_eq!(active, [(Some(request(1).id()), Some(Fence::from_u64(3)))]);
 }
 

@@ -3,9 +3,7 @@
 use crate::common::{account, calls, connect, emulated, request};
 use bytes::Bytes;
 use overskill_cloudflare::{Action, CertificateState, HostnameState, IngestKey, Install, R2Keys, Validation};
-use overskill_core::{
-    Changes, DeploymentTarget as _, ErrorKind, Fence, FileStore as _, KeyId, Secret, SeededIds,
-};
+use overskill_core::{Changes, DeploymentTarget as _, ErrorKind, Fence, FileStore as _, KeyId, Secret, SeededIds};
 use overskill_testkit::{
     cloudflare::CloudflareEmulator,
     fixtures::{path, scope},
@@ -19,7 +17,6 @@ pub(crate) fn install() -> Install {
 
 /// What `install` would do for files in R2.
 pub(crate) async fn make_bucket(emulator: &CloudflareEmulator) {
-    emulator.set_faults(overskill_testkit::cloudflare::FaultPlan::none());
     api(emulator, "POST", "r2/buckets", &json!({"name": "overskill-files"})).await;
 }
 

@@ -2,8 +2,8 @@
 
 use crate::common::{account, emulated, request, request_of, scope, scripts};
 use overskill_core::{
-    Artifact, ArtifactConfig, DeploymentTarget as _, EnvKey, EnvValue, ErrorKind, Fence, ObservedState, Secret, ServerModule,
-    TargetStatus,
+    Artifact, ArtifactConfig, DeploymentTarget as _, EnvKey, EnvValue, ErrorKind, Fence, ObservedState, Secret,
+    ServerModule, TargetStatus,
 };
 use overskill_testkit::fixtures;
 use std::collections::BTreeMap;
@@ -21,17 +21,27 @@ async fn secrets_are_rotated_and_the_rest_stays() {
     let script = || emulator.state().namespaces["overskill-production"]["todo42-1"].clone();
     let before = script();
 
-    let secrets: BTreeMap<_, _> = [(key("API_KEY"), Some(Secret::new("hunter3"))), (key("NEW"), Some("n".into()))].into();
+    let secrets: BTreeMap<_, _> =
+        [(key("API_KEY"), Some(Secret::new("hunter3"))), (key("NEW"), Some("n".into()))].into();
     target.rotate_secrets(&scope(), &live, &secrets).await.unwrap();
-    assert_eq!((script().text("API_KEY"), script().text("NEW"), script().text("GREETING")), (Some("hunter3"), Some("n"), Some("hello")));
+    assert_eq!(
+        (script().text("API_KEY"), script().text("NEW"), script().text("GREETING")),
+        (Some("hunter3"), Some("n"), Some("hello"))
+    );
     target.rotate_secrets(&scope(), &live, &[(key("NEW"), None)].into()).await.unwrap();
     assert_eq!(script().text("NEW"), None);
 
     let variables = [(key("GREETING"), Some(EnvValue::plain("good day"))), (key("MORE"), Some(EnvValue::sealed("m")))];
     target.set_variables(&scope(), &live, &variables.into()).await.unwrap();
-    assert_eq!((script().text("GREETING"), script().text("MORE"), script().text("API_KEY")), (Some("good day"), Some("m"), Some("hunter3")));
+    assert_eq!(
+        (script().text("GREETING"), script().text("MORE"), script().text("API_KEY")),
+        (Some("good day"), Some("m"), Some("hunter3"))
+    );
     let after = script();
-    assert_eq!((after.assets, after.modules, after.tags, after.etag), (before.assets, before.modules, before.tags, before.etag));
+    assert_eq!(
+        (after.assets, after.modules, after.tags, after.etag),
+        (before.assets, before.modules, before.tags, before.etag)
+    );
     let names = |bindings: &[serde_json::Value]| bindings.iter().filter(|b| b["type"] == "assets").count();
     assert_eq!(names(&after.bindings), 1, "what is no variable is inherited");
     // It is still the version that was deployed.
@@ -41,7 +51,8 @@ async fn secrets_are_rotated_and_the_rest_stays() {
     let gone = overskill_core::Handle::new("todo42-9");
     let e = target.set_variables(&scope(), &gone, &[(key("A"), None)].into()).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::NotFound);
-    let e = target.rotate_secrets(&scope(), &live, &[(key("A"), Some("x".repeat(6_000).into()))].into()).await.unwrap_err();
+    let e =
+        target.rotate_secrets(&scope(), &live, &[(key("A"), Some("x".repeat(6_000).into()))].into()).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::LimitExceeded);
 }
 
@@ -62,7 +73,9 @@ async fn an_app_with_durable_objects_stays_in_one_place() {
     let emulator = emulated(|options| options);
     let target = account(&emulator).target();
     let script = || emulator.state().namespaces["overskill-production"]["todo42"].clone();
-    for (n, classes, tag) in [(1, "ROOMS=Room", "v1"), (2, "ROOMS=Room", "v1"), (3, "ROOMS=Room,COUNTERS=Counter", "v2")] {
+    for (n, classes, tag) in
+        [(1, "ROOMS=Room", "v1"), (2, "ROOMS=Room", "v1"), (3, "ROOMS=Room,COUNTERS=Counter", "v2")]
+    {
         let request = request_of(n, with_objects(classes, n));
         let fence = Fence::from_u64(n);
         let staged = target.stage(&request).await.unwrap();
