@@ -88,7 +88,7 @@ fn workerd() -> PathBuf {
     if let Some(program) = std::env::var_os("OVERSKILL_WORKERD") {
         return program.into();
     }
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/workers/node_modules/@cloudflare");
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/cloudflare/node_modules/@cloudflare");
     let known = ["workerd-linux-64", "workerd-linux-arm64", "workerd-darwin-64", "workerd-darwin-arm64"];
     let found = known.iter().map(|name| tools.join(name).join("bin/workerd")).find(|path| path.is_file());
     found.expect("workerd is not installed: run `cargo xtask setup`, or name it in OVERSKILL_WORKERD")
