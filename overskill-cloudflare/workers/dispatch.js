@@ -51,6 +51,7 @@ async function serve(request, url, scope, env) {
   const isApi = url.pathname.startsWith(API);
   if (room && !isApi) {
     const answer = await room.fetch(looking(request));
+    if (answer.headers.get("x-overskill-room") === "server") return served(request, answer, scope, env);
     if (answer.headers.get("x-overskill-room") !== "closed") return shown(answer, ancestors);
   }
   const live = await liveOf(env, scope);
@@ -61,6 +62,7 @@ async function serve(request, url, scope, env) {
   }
   if (!room && live.room) {
     const answer = await env.ROOMS.getByName(scope.name).fetch(looking(request));
+    if (answer.headers.get("x-overskill-room") === "server") return served(request, answer, scope, env);
     if (answer.headers.get("x-overskill-room") !== "closed") return shown(answer, ancestors);
   }
   if (live.route) return deployed(request, url, scope, live, live.route, env);
@@ -84,6 +86,37 @@ function shown(answer, frameAncestors = "'self'") {
   headers.set("cross-origin-resource-policy", "same-origin");
   if (!headers.has("content-security-policy")) headers.set("content-security-policy", `frame-ancestors ${frameAncestors}`);
   return response;
+}
+
+/**
+ * A preview's own server side: loaded where it is asked for, and told from every other by app and contents.
+ *
+ * @param {Request} request
+ * @param {Response} answer the room's, which names it
+ * @param {Scope} scope
+ * @param {Env} env
+ */
+async function served(request, answer, scope, env) {
+  if (!env.LOADER) return problem(request, 503, "Not available", "This platform has no Worker Loader: the server side of previews needs it.");
+  const id = answer.headers.get("x-overskill-server") ?? "";
+  const { domains, plans = {}, default_plan: plan = "default" } = env.SETTINGS;
+  try {
+    const worker = env.LOADER.get(`${scope.name}@${id}`, async () => {
+      const code = await env.ROOMS.getByName(scope.name).server(id);
+      if (!code) throw new Error("Worker not found: it was changed meanwhile");
+      const wasm = code.wasm.map(({ path, bytes }) => [path, { wasm: bytes.slice().buffer }]);
+      return {
+        mainModule: "main.js",
+        modules: { "main.js": { js: code.module }, ...Object.fromEntries(wasm) },
+        compatibilityDate: code.date,
+        env: code.env,
+      };
+    });
+    const limits = plans[plan] ?? {};
+    return fromApp(await worker.getEntrypoint(undefined, { limits }).fetch(toApp(request)), domains);
+  } catch (error) {
+    return failed(request, scope, error);
+  }
 }
 
 /** @param {Request} request @param {URL} url @param {Scope} scope @param {Live} live @param {Route} route @param {Env} env */

@@ -4,7 +4,7 @@
 // sockets stay open.
 
 import { DurableObject } from "cloudflare:workers";
-import { Blobs } from "./blobs.js";
+import { Blobs, joined } from "./blobs.js";
 import { isFromElsewhere } from "./guard.js";
 import { History, behind, parsePosition, reload } from "./history.js";
 import { LOBBY } from "./lobby.js";
@@ -39,6 +39,14 @@ import { answer } from "./served.js";
  * @property {Record<string, unknown>} config what pages are told besides their position
  * @property {string[]} messages to every viewer, the last of them with the position if that is a new one
  * @property {string[]} problems what whoever comes is told
+ * @property {Server | null} [server] the app's own server side, if it has one
+ *
+ * @typedef {object} Server
+ * @property {string} id told from all others
+ * @property {string} date its compatibility date
+ * @property {string} module the digest of its module
+ * @property {{ path: string, digest: string }[]} wasm
+ * @property {Record<string, string>} env
  *
  * @typedef {{ state: "closed" | "preparing" | "empty" | "open", position?: string, env?: string, push?: string,
  *   viewers: number, replayed?: boolean }} RoomStatus
@@ -161,6 +169,8 @@ export class PreviewRoom extends DurableObject {
     if (state === "closed") return new Response(null, { status: 404, headers: { "x-overskill-room": "closed" } });
     const scope = this.#get("scope") ?? "";
     if (url.pathname === SOCKET_PATH) return this.#connect(request, url, scope);
+    const server = /** @type {Server | null} */ (JSON.parse(this.#get("server") ?? "null"));
+    if (server && state === "open" && request.method !== "GET" && request.method !== "HEAD") return forServer(server.id);
     if (request.method !== "GET" && request.method !== "HEAD") {
       const refused = plain(405, "Use GET or HEAD: a preview has no server side here but /api/.");
       refused.headers.set("allow", "GET, HEAD");
@@ -183,7 +193,17 @@ export class PreviewRoom extends DurableObject {
       }),
       broken: () => this.#set("served_broken", "1"),
     };
-    return answer(request, url, shown, this.env);
+    const answered = await answer(request, url, shown, this.env);
+    return server && answered.status === 404 ? forServer(server.id) : answered;
+  }
+
+  /** The app's server side as it is loaded, if that is still the one that is asked for. @param {string} id */
+  server(id) {
+    const server = /** @type {Server | null} */ (JSON.parse(this.#get("server") ?? "null"));
+    if (this.#state() !== "open" || server?.id !== id) return null;
+    const bytes = (/** @type {string} */ digest) => joined(this.#blobs.get(digest) ?? []);
+    const wasm = server.wasm.map(({ path, digest }) => ({ path, bytes: bytes(digest) }));
+    return { module: new TextDecoder().decode(bytes(server.module)), wasm, env: server.env, date: server.date };
   }
 
   /** @param {string} key */
@@ -278,7 +298,9 @@ export class PreviewRoom extends DurableObject {
   #take(scope, commit, blobs, replaces) {
     this.#create(scope);
     for (const blob of blobs) this.#blobs.put(blob);
-    const needed = new Set(commit.files.filter((file) => !file.shelf).map((file) => file.digest));
+    const { server = null } = commit;
+    const code = server ? [server.module, ...server.wasm.map((it) => it.digest)] : [];
+    const needed = new Set([...commit.files.filter((file) => !file.shelf).map((file) => file.digest), ...code]);
     const missing = [...needed].filter((digest) => !this.#blobs.has(digest));
     if (missing.length > 0) return { missing, told: [] };
     const was = parsePosition(this.#get("position") ?? "");
@@ -291,7 +313,9 @@ export class PreviewRoom extends DurableObject {
     if (replaces) this.#sql.exec("delete from files");
     for (const key of commit.removed) this.#sql.exec("delete from files where key = ?", key);
     for (const file of commit.files) this.#put(file);
-    this.#sql.exec("delete from blobs where digest not in (select digest from files)");
+    const unused = "delete from blobs where digest not in (select digest from files union select value from json_each(?))";
+    this.#sql.exec(unused, JSON.stringify(code));
+    this.#set("server", JSON.stringify(server));
     this.#set("state", "open");
     this.#set("push", commit.push);
     this.#set("position", commit.position);
@@ -435,6 +459,9 @@ export class PreviewRoom extends DurableObject {
     return JSON.parse(this.#get(name) ?? "[]");
   }
 }
+
+/** Says that the app's own server side is to answer. @param {string} id */
+const forServer = (id) => new Response(null, { status: 404, headers: { "x-overskill-room": "server", "x-overskill-server": id } });
 
 /** @type {RoomStatus} */
 const REPLAYED = { state: "closed", viewers: 0, replayed: true };

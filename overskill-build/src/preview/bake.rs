@@ -63,12 +63,12 @@ pub(super) fn bake(view: &View) -> Baked {
     let mut oven = Oven { view, files: BTreeMap::new(), wanted: Vec::new() };
     oven.put("", "", "", None, false);
     for (path, file) in view.files.iter() {
+        let json = path.extension() == Some("json");
         let path = path.as_str();
         if let Some(public) = path.strip_prefix("public/") {
             oven.put("", public, "", None, false);
             oven.put("import", public, "import", None, false);
         }
-        let json = path.ends_with(".json");
         if is_private(path) || file.size_bytes() > MOST_FILE_BYTES {
             continue;
         }

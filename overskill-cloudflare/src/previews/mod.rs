@@ -3,13 +3,14 @@
 mod listen;
 mod push;
 mod room;
+mod server;
 
 use crate::edge::Edge;
 use async_trait::async_trait;
 use overskill_build::preview::PreviewEngine;
 use overskill_core::{
-    BackendName, Changes, EnvSnapshot, Preview, PreviewHost, PreviewStatus, Progress, ProgressSink, Readiness, Result,
-    Scope, Snapshot, StreamName, StreamPosition, Update,
+    BackendName, Builder, Changes, EnvSnapshot, Preview, PreviewHost, PreviewStatus, Progress, ProgressSink, Readiness,
+    Result, Scope, Snapshot, StreamName, StreamPosition, Update,
 };
 use overskill_http::{Call, Method};
 use push::Shelves;
@@ -42,13 +43,24 @@ struct Inner {
     rooms: Mutex<HashMap<Scope, Arc<Room>>>,
     shelves: Shelves,
     progress: Option<Arc<dyn ProgressSink>>,
+    servers: Option<Arc<dyn Builder>>,
 }
 
 impl Edge {
     /// The host of previews, which compiles with `engine`.
     pub fn previews(&self, engine: PreviewEngine) -> CloudflarePreviews {
-        let (edge, shelves) = (self.clone(), Shelves::default());
-        CloudflarePreviews(Arc::new(Inner { edge, engine, rooms: Mutex::default(), shelves, progress: None }))
+        CloudflarePreviews(Arc::new(Inner::new(self.clone(), engine, None, None)))
+    }
+}
+
+impl Inner {
+    fn new(
+        edge: Edge,
+        engine: PreviewEngine,
+        progress: Option<Arc<dyn ProgressSink>>,
+        servers: Option<Arc<dyn Builder>>,
+    ) -> Self {
+        Self { edge, engine, rooms: Mutex::default(), shelves: Shelves::default(), progress, servers }
     }
 }
 
@@ -57,10 +69,18 @@ impl CloudflarePreviews {
     ///
     /// Before anything is opened: what was cloned before does not learn of it.
     pub fn progress_to(self, sink: impl ProgressSink) -> Self {
-        let Inner { edge, engine, .. } = &*self.0;
-        let progress: Option<Arc<dyn ProgressSink>> = Some(Arc::new(sink));
-        let (edge, engine, shelves) = (edge.clone(), engine.clone(), Shelves::default());
-        Self(Arc::new(Inner { edge, engine, rooms: Mutex::default(), shelves, progress }))
+        let Inner { edge, engine, servers, .. } = &*self.0;
+        Self(Arc::new(Inner::new(edge.clone(), engine.clone(), Some(Arc::new(sink)), servers.clone())))
+    }
+
+    /// Builds the server sides of apps (`src/worker.ts`) with `builder`, to be run by the dispatch Worker's Worker Loader:
+    /// still without a script for each app. What the app has no file for goes to it, and every method but GET and HEAD. It
+    /// gets the variables of the preview's environment as its `env`. Unless this is set, such apps are shown without it.
+    ///
+    /// Before anything is opened, as above.
+    pub fn servers(self, builder: impl Builder) -> Self {
+        let Inner { edge, engine, progress, .. } = &*self.0;
+        Self(Arc::new(Inner::new(edge.clone(), engine.clone(), progress.clone(), Some(Arc::new(builder)))))
     }
 
     /// What is wrong with an app that was opened here; `None` if none was.
@@ -154,10 +174,10 @@ impl CloudflarePreviews {
                 // Sources that are older than those shown leave those shown; only the variables are taken.
                 let sources = if newer { snapshot } else { &app.sources() };
                 let messages = app.replace(sources, env).await?;
-                if !messages.is_empty() || app.position() != state.shown_at() || state.env != Some(env.revision) {
+                if !messages.is_empty() || app.position() != state.shown_at() || state.env.as_ref() != Some(env) {
                     state.untold(messages);
                 }
-                state.env = Some(env.revision);
+                state.env = Some(env.clone());
             }
             None => {
                 if let Some(there) = is.open_at() {
@@ -170,7 +190,7 @@ impl CloudflarePreviews {
                 if app.is_preparing() && is.open_at().is_none() {
                     let _: RoomStatus = self.call(Method::Post, scope, "prepare", |call| call).await?;
                 }
-                state.opened(app, env.revision);
+                state.opened(app, env.clone());
             }
         }
         match self.flush(scope, state).await? {

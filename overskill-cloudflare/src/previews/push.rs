@@ -3,6 +3,7 @@
 use super::{
     CloudflarePreviews, RoomStatus,
     room::{Given, State},
+    server,
 };
 use crate::edge::{FRAME, Frame};
 use bytes::Bytes;
@@ -67,6 +68,10 @@ impl CloudflarePreviews {
             return Ok(Flushed::Shown(state.shown_at()));
         }
         let baked = app.bake().await;
+        let push = self.push_id();
+        if let (Some(builder), Some(env)) = (&self.0.servers, state.env.clone()) {
+            server::build(&**builder, scope, &app, &env, state, &push).await?;
+        }
         let client = client_set(&baked);
         for set in baked.packages.iter().map(|set| packages_of(set)).chain([client.clone()]) {
             self.shelve(&set).await?;
@@ -83,9 +88,10 @@ impl CloudflarePreviews {
                 },
             };
             let told = state.news.len();
-            let push = format!("{:016x}{:016x}", self.0.edge.ids().random_u64(), self.0.edge.ids().random_u64());
+            let push = self.push_id();
+            let server = state.server.as_ref().map_or(Value::Null, |built| built.told.clone());
             let prints = files.iter().map(|(key, file)| (key.clone(), file.print.clone())).collect();
-            let given = Given { push: push.clone(), position: baked.position, files: prints };
+            let given = Given { push: push.clone(), position: baked.position, files: prints, server };
             let commit = Commit {
                 app: &app,
                 baked: &baked,
@@ -117,6 +123,10 @@ impl CloudflarePreviews {
         Err(Error::new(ErrorKind::Conflict, "the preview's room was changed by somebody else again and again"))
     }
 
+    fn push_id(&self) -> String {
+        format!("{:016x}{:016x}", self.0.edge.ids().random_u64(), self.0.edge.ids().random_u64())
+    }
+
     /// What a room has of which nothing is known here.
     async fn listed(&self, scope: &Scope, state: &mut State, baked: &Baked) -> Result<Found> {
         let listed: Listed = self.call(Method::Get, scope, "files", |call| call).await?;
@@ -130,7 +140,7 @@ impl CloudflarePreviews {
         if position.incarnation == baked.position.incarnation && position.seq > baked.position.seq {
             return Ok(Found::Newer(position));
         }
-        Ok(Found::Shown(Given { push: format!("?{push}"), position, files: listed.files }))
+        Ok(Found::Shown(Given { push: format!("?{push}"), position, files: listed.files, server: Value::Null }))
     }
 
     /// The head of a commit and its bytes; what does not fit into one request is sent before.
@@ -156,6 +166,13 @@ impl CloudflarePreviews {
             }
             frames.last_mut().expect("there is one").push(file.digest, body.clone());
         }
+        if let Some(built) = &commit.state.server {
+            // They are small, and go along with the head that names them.
+            let had = commit.before.is_some_and(|given| given.server == built.told) && absent.is_empty();
+            for (digest, body) in built.blobs.iter().filter(|(digest, _)| !had && packed.insert(**digest)) {
+                frames.last_mut().expect("there is one").push(*digest, body.clone());
+            }
+        }
         let last = frames.pop().unwrap_or_default();
         for frame in frames {
             let body = frame.into_body(json!({}));
@@ -167,19 +184,25 @@ impl CloudflarePreviews {
             // Pages that are open were given by somebody else: what they need to be brought here is not known.
             messages = if differs { vec![reload(before.position, commit.baked.position)] } else { Vec::new() };
         }
+        let mut problems = problems(commit.app);
+        if let Some(problem) = commit.state.server.as_ref().and_then(|built| built.problem.clone()) {
+            messages.push(problem.clone());
+            problems.push(problem);
+        }
         let mut shelves: Vec<_> = commit.baked.packages.iter().map(|set| set.digest).collect();
         shelves.push(commit.client);
         let head = json!({
             "push": commit.push,
             "after": after,
             "position": commit.baked.position,
-            "env": commit.state.env.map(|revision| revision.to_string()).unwrap_or_default(),
+            "env": commit.state.env.as_ref().map(|env| env.revision.to_string()).unwrap_or_default(),
             "files": changed.iter().map(|(key, file)| file.told(key)).collect::<Vec<_>>(),
             "removed": removed,
             "shelves": shelves,
             "config": commit.baked.config,
             "messages": messages,
-            "problems": problems(commit.app),
+            "problems": problems,
+            "server": commit.state.server.as_ref().map_or(&Value::Null, |built| &built.told),
         });
         Ok((head, last))
     }

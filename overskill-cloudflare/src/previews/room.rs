@@ -1,7 +1,9 @@
 //! What is known here of one room.
 
+use super::server::Built;
 use overskill_build::preview::{AppPreview, HotMessage};
-use overskill_core::{EnvRevision, StreamPosition};
+use overskill_core::{EnvSnapshot, StreamPosition};
+use serde_json::Value;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -22,7 +24,9 @@ pub(super) struct Room {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) app: Option<Arc<AppPreview>>,
-    pub(super) env: Option<EnvRevision>,
+    pub(super) env: Option<EnvSnapshot>,
+    /// The app's own server side, if it has one and there is a builder.
+    pub(super) server: Option<Built>,
     /// What the room was given last; `None` where that is not known.
     pub(super) given: Option<Given>,
     /// What is on its way: it may have landed, whatever became of the call.
@@ -43,6 +47,8 @@ pub(super) struct Given {
     pub(super) position: StreamPosition,
     /// What tells each file from other versions of it, by key.
     pub(super) files: BTreeMap<String, String>,
+    /// Its server side.
+    pub(super) server: Value,
 }
 
 impl Room {
@@ -58,7 +64,7 @@ impl Room {
 }
 
 impl State {
-    pub(super) fn opened(&mut self, app: Arc<AppPreview>, env: EnvRevision) {
+    pub(super) fn opened(&mut self, app: Arc<AppPreview>, env: EnvSnapshot) {
         *self = Self { app: Some(app), env: Some(env), dirty: true, open: self.open.clone(), ..Self::default() };
     }
 

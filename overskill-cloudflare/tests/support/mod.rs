@@ -289,6 +289,7 @@ const dispatch :Workerd.Worker = (
     (name = "ROOMS", durableObjectNamespace = "PreviewRoom"),
     (name = "SHELVES", durableObjectNamespace = "PackageShelf"),
     (name = "LOBBY", durableObjectNamespace = "PreviewLobby"),
+    (name = "LOADER", workerLoader = (id = "previews")),
 {namespaces}  ],
 );
 "#,
