@@ -62,6 +62,13 @@ fn core_by_itself_has_no_c_in_it() {
 }
 
 #[test]
+fn cloudflare_without_previews_has_no_compiler() {
+    let packages = tree("overskill-cloudflare", &["--no-default-features"]);
+    assert_without(&packages, &["oxc", "lightningcss", "overskill-build", "axum", "sqlx", "object_store"]);
+    assert!(tree("overskill-cloudflare", &[]).iter().any(|p| p == "overskill-build"), "the control");
+}
+
+#[test]
 fn sqlite_needs_no_tls_and_no_postgres() {
     let packages = tree("overskill-sql", &["--no-default-features", "--features", "sqlite"]);
     assert_without(&packages, &["sqlx-postgres", "rustls", "sqlx-macros", "reqwest"]);

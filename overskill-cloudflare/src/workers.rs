@@ -94,3 +94,45 @@ pub(crate) fn dispatch() -> WorkerBundle {
 pub(crate) fn settings(domains: &[&str], targets: &[&str]) -> Value {
     json!({ "domains": domains, "targets": targets })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use overskill_core::{AppId, Environment};
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    #[test]
+    fn every_module_is_uploaded_and_the_entry_is_the_first() {
+        let bundle = dispatch();
+        assert_eq!(bundle.modules[0].0, bundle.main_module);
+        let uploaded: BTreeSet<_> = bundle.modules.iter().map(|(name, ..)| (*name).to_owned()).collect();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("workers");
+        let there = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert_eq!(uploaded, there.collect());
+        for (name, _, text) in &bundle.modules {
+            for from in text.split(" from \"./").skip(1) {
+                let module = from.split('"').next().unwrap();
+                assert!(uploaded.contains(module), "{name} imports {module}");
+            }
+        }
+        for (_, class) in &bundle.durable_objects {
+            assert!(bundle.modules[0].2.contains(&format!("export {{ {class} }}")), "{class} is not exported");
+            assert!(
+                bundle.migrations.iter().any(|step| step.new_sqlite_classes.contains(class)),
+                "{class} has no step"
+            );
+        }
+    }
+
+    #[test]
+    fn the_worker_knows_the_names_that_core_knows() {
+        let settings = include_str!("../workers/settings.js");
+        let reserved = settings.split("new Set(").nth(1).unwrap().split(").split").next().unwrap();
+        let words = reserved.replace(['(', '"', '+'], " ");
+        assert_eq!(words.split_whitespace().collect::<Vec<_>>(), AppId::RESERVED);
+        for environment in Environment::ALL {
+            let line = format!("{environment}: \"{}\"", environment.host_prefix());
+            assert!(settings.contains(&line), "{line}");
+        }
+    }
+}

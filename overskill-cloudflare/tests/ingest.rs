@@ -129,7 +129,7 @@ async fn what_makes_no_sense_is_refused_with_what_would() {
     let blob = format!(r#"{{"blobs":[{{"digest":"{digest}","length":5}}]}}"#);
     let commit = "/.overskill/v1/previews/todo42/preview/commit";
     let route = "/.overskill/v1/routes/todo42/production";
-    let cases: [(&str, &str, Vec<u8>, u16, &str); 14] = [
+    let cases: [(&str, &str, Vec<u8>, u16, &str); 15] = [
         ("PUT", "/.overskill/v1/apps/www", br#"{"plan":null}"#.to_vec(), 400, "app id"),
         ("PUT", "/.overskill/v1/apps/TODO", br#"{"plan":null}"#.to_vec(), 400, "app id"),
         ("PUT", PLAN, b"{".to_vec(), 400, "must be JSON"),
@@ -151,6 +151,7 @@ async fn what_makes_no_sense_is_refused_with_what_would() {
         ("POST", commit, frame(&blob, b"abcdefg"), 400, "frame"),
         ("POST", commit, frame("{}", b""), 400, "must be lists"),
         ("GET", "/.overskill/v1/secrets", Vec::new(), 404, "no such thing"),
+        ("GET", "/.overskill/v1/routes/%ff/production", Vec::new(), 400, "percent-encoded"),
     ];
     for (method, path, body, status, text) in cases {
         let answer = Signed::new(&workers, method, path, &body).send(&workers).await;

@@ -46,8 +46,8 @@ async function connected(env, hostname) {
 /** @param {Request} request @param {URL} url @param {Scope} scope @param {Env} env */
 async function serve(request, url, scope, env) {
   const ancestors = env.SETTINGS.frame_ancestors;
-  // Whatever a preview's host is asked for goes to its room first, if it has one; production has one only where it is noted.
-  const room = scope.environment === "production" ? undefined : env.ROOMS.getByName(scope.name);
+  // Whatever a preview's host is asked for goes to its room first; elsewhere there is one only where it is noted.
+  const room = scope.environment === "preview" ? env.ROOMS.getByName(scope.name) : undefined;
   const isApi = url.pathname.startsWith(API);
   if (room && !isApi) {
     const answer = await room.fetch(looking(request));

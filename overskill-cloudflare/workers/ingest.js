@@ -93,7 +93,7 @@ async function sealOf(request, url, body, env) {
  * @returns {Promise<{ replayed?: boolean } | undefined>}
  */
 async function told(method, url, body, seal, env) {
-  const [what = "", ...rest] = url.pathname.slice(PREFIX.length).split("/").map(decodeURIComponent);
+  const [what = "", ...rest] = url.pathname.slice(PREFIX.length).split("/").map(decoded);
   const to = `${method} ${what}`;
   const [first = "", second = "", third = ""] = rest;
   switch (to) {
@@ -212,6 +212,15 @@ function frameOf(body) {
   });
   if (at !== body.length) throw new Refused(400, "body must be a frame: there is more than its head announces");
   return { head, blobs };
+}
+
+/** @param {string} segment */
+function decoded(segment) {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    throw new Refused(400, "path must be percent-encoded UTF-8");
+  }
 }
 
 /** @param {Uint8Array} bytes @returns {Record<string, unknown>} */

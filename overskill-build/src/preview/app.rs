@@ -214,7 +214,7 @@ impl AppPreview {
 
     /// Everything that pages may ask for, for a host that serves it without this. It waits for packages.
     ///
-    /// What is imported by a computed address alone is not there; neither are files of more than 25 MiB.
+    /// What is imported by a computed address alone is not there; neither are files of more than 16 MiB.
     pub async fn bake(&self) -> Baked {
         loop {
             self.ready().await;

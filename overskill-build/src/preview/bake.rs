@@ -65,11 +65,14 @@ pub(super) fn bake(view: &View) -> Baked {
     for (path, file) in view.files.iter() {
         let json = path.extension() == Some("json");
         let path = path.as_str();
+        if file.size_bytes() > MOST_FILE_BYTES {
+            continue;
+        }
         if let Some(public) = path.strip_prefix("public/") {
             oven.put("", public, "", None, false);
             oven.put("import", public, "import", None, false);
         }
-        if is_private(path) || file.size_bytes() > MOST_FILE_BYTES {
+        if is_private(path) {
             continue;
         }
         match Sort::of(path) {
@@ -111,7 +114,7 @@ pub(super) fn bake(view: &View) -> Baked {
 }
 
 /// Larger ones are not served by hosts that keep everything they serve.
-const MOST_FILE_BYTES: u64 = 25 << 20;
+const MOST_FILE_BYTES: u64 = 16 << 20;
 
 struct Oven<'v> {
     view: &'v View,

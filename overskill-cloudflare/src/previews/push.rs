@@ -146,12 +146,12 @@ impl CloudflarePreviews {
     /// The head of a commit and its bytes; what does not fit into one request is sent before.
     async fn prepared(&self, scope: &Scope, commit: &Commit<'_>, absent: &[Digest]) -> Result<(Value, Frame)> {
         let none = BTreeMap::new();
-        let (had, after, known) = match commit.before {
+        let (before, after, known) = match commit.before {
             Some(given) => (&given.files, Some(given.push.trim_start_matches('?')), !given.push.starts_with('?')),
             None => (&none, None, true),
         };
-        let changed: Vec<_> = commit.files.iter().filter(|(key, file)| had.get(*key) != Some(&file.print)).collect();
-        let removed: Vec<_> = had.keys().filter(|key| !commit.files.contains_key(*key)).collect();
+        let changed: Vec<_> = commit.files.iter().filter(|(key, file)| before.get(*key) != Some(&file.print)).collect();
+        let removed: Vec<_> = before.keys().filter(|key| !commit.files.contains_key(*key)).collect();
         let mut frames = vec![Frame::default()];
         let mut packed = HashSet::new();
         let wanted = commit.files.values().filter(|file| absent.contains(&file.digest));
@@ -168,8 +168,8 @@ impl CloudflarePreviews {
         }
         if let Some(built) = &commit.state.server {
             // They are small, and go along with the head that names them.
-            let had = commit.before.is_some_and(|given| given.server == built.told) && absent.is_empty();
-            for (digest, body) in built.blobs.iter().filter(|(digest, _)| !had && packed.insert(**digest)) {
+            let there = commit.before.is_some_and(|given| given.server == built.told) && absent.is_empty();
+            for (digest, body) in built.blobs.iter().filter(|(digest, _)| !there && packed.insert(**digest)) {
                 frames.last_mut().expect("there is one").push(*digest, body.clone());
             }
         }
@@ -215,8 +215,8 @@ impl CloudflarePreviews {
         let name = set.digest.to_string();
         let path = ["shelves", name.as_str()];
         let edge = &self.0.edge;
-        let shelf: Shelf = edge.ask(Method::Get, &path, "shelf", |call| call).await?;
-        if !shelf.complete {
+        let there: Shelf = edge.ask(Method::Get, &path, "shelf", |call| call).await?;
+        if !there.complete {
             let mut files = set.files.iter().peekable();
             while files.peek().is_some() {
                 let (mut frame, mut listed, mut packed) = (Frame::default(), Vec::new(), HashSet::new());
