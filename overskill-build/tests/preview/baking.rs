@@ -55,7 +55,7 @@ fn addresses(text: &str) -> Vec<String> {
     let ends = ['"', '\'', '`', ')', '<', '\\', ' '];
     let places = text.match_indices(['"', '\'', '(']).filter(|(at, _)| text[at + 1..].starts_with('/'));
     places
-        .map(|(at, _)| text[at + 1..].split(ends).next().unwrap().to_owned())
+        .map(|(at, _)| text[at + 1..].split(ends).next().unwrap().replace("&amp;", "&"))
         .filter(|it| !it.starts_with("//"))
         .collect()
 }
@@ -143,7 +143,16 @@ async fn all_that_pages_reach_is_baked_as_it_is_served() {
 
 #[tokio::test]
 async fn what_is_nobodys_business_is_not_baked_and_what_is_broken_says_so() {
-    let app = App::open(&[INDEX, MANIFEST, ("src/main.tsx", "let ("), (".env", "SECRET=1"), ("x.pem", "key")]).await;
+    let app = App::open(&[
+        INDEX,
+        MANIFEST,
+        ("src/main.tsx", "import.meta.hot?.accept();"),
+        (".env", "SECRET=1"),
+        ("x.pem", "key"),
+    ])
+    .await;
+    let (one, two, three) = (super::app::at(1), super::app::at(2), super::app::at(3));
+    app.preview.apply(one, two, &Changes::new().put(path("src/main.tsx"), "let (")).await.unwrap();
     let baked = app.preview.bake().await;
     for hidden in [":.env", "raw:.env", ":package.json", "import:package.json", ":x.pem", "import:x.pem"] {
         assert!(!baked.files.contains_key(hidden), "{hidden}");
@@ -152,8 +161,8 @@ async fn what_is_nobodys_business_is_not_baked_and_what_is_broken_says_so() {
     assert_eq!((broken.status, broken.cache_control), (500, "no-store"));
     assert!(String::from_utf8_lossy(&broken.body).contains("src/main.tsx"));
     // Nobody was served it: it is mended where it stands.
-    let mended = Changes::new().put(path("src/main.tsx"), "import.meta.hot?.accept();");
-    let told = app.preview.apply(super::app::at(1), super::app::at(2), &mended).await.unwrap().unwrap();
+    let mended = Changes::new().put(path("src/main.tsx"), "import.meta.hot?.accept();\n");
+    let told = app.preview.apply(two, three, &mended).await.unwrap().unwrap();
     assert!(told.iter().all(|it| !it.text.contains("full-reload")), "{told:?}");
     assert_eq!(app.preview.bake().await.files[":src/main.tsx"].status, 200);
     let nothing = App::open(&[MANIFEST]).await.preview.bake().await;

@@ -160,38 +160,32 @@ impl CloudflarePreviews {
         progress: &Progress,
     ) -> Result<StreamPosition> {
         let is = self.edge_status(scope).await?;
-        match state.app.clone() {
-            Some(app) => {
-                // It gave up what it had, or somebody else was here.
-                if state
-                    .given
-                    .as_ref()
-                    .is_some_and(|given| is.open_at().is_none() || is.push.as_ref() != Some(&given.push))
-                {
-                    state.lost_all_but_sent();
-                }
-                let newer = snapshot.position.behind(app.position()).is_none();
-                // Sources that are older than those shown leave those shown; only the variables are taken.
-                let sources = if newer { snapshot } else { &app.sources() };
-                let messages = app.replace(sources, env).await?;
-                if !messages.is_empty() || app.position() != state.shown_at() || state.env.as_ref() != Some(env) {
-                    state.untold(messages);
-                }
-                state.env = Some(env.clone());
+        if let Some(app) = state.app.clone() {
+            // It gave up what it had, or somebody else was here.
+            if state.given.as_ref().is_some_and(|given| is.open_at().is_none() || is.push.as_ref() != Some(&given.push))
+            {
+                state.lost_all_but_sent();
             }
-            None => {
-                if let Some(there) = is.open_at() {
-                    // Another service, or this one before it was restarted, was farther. Its sources are not known here.
-                    if snapshot.position.incarnation == there.incarnation && snapshot.position.seq < there.seq {
-                        return Ok(there);
-                    }
-                }
-                let app = Arc::new(self.0.engine.open(scope, snapshot, env, progress).await?);
-                if app.is_preparing() && is.open_at().is_none() {
-                    let _: RoomStatus = self.call(Method::Post, scope, "prepare", |call| call).await?;
-                }
-                state.opened(app, env.clone());
+            let newer = snapshot.position.behind(app.position()).is_none();
+            // Sources that are older than those shown leave those shown; only the variables are taken.
+            let sources = if newer { snapshot } else { &app.sources() };
+            let messages = app.replace(sources, env).await?;
+            if !messages.is_empty() || app.position() != state.shown_at() || state.env.as_ref() != Some(env) {
+                state.untold(messages);
             }
+            state.env = Some(env.clone());
+        } else {
+            if let Some(there) = is.open_at() {
+                // Another service, or this one before it was restarted, was farther. Its sources are not known here.
+                if snapshot.position.incarnation == there.incarnation && snapshot.position.seq < there.seq {
+                    return Ok(there);
+                }
+            }
+            let app = Arc::new(self.0.engine.open(scope, snapshot, env, progress).await?);
+            if app.is_preparing() && is.open_at().is_none() {
+                let _: RoomStatus = self.call(Method::Post, scope, "prepare", |call| call).await?;
+            }
+            state.opened(app, env.clone());
         }
         match self.flush(scope, state).await? {
             push::Flushed::Shown(position) => Ok(position),

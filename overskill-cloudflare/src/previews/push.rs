@@ -73,7 +73,7 @@ impl CloudflarePreviews {
             server::build(&**builder, scope, &app, &env, state, &push).await?;
         }
         let client = client_set(&baked);
-        for set in baked.packages.iter().map(|set| packages_of(set)).chain([client.clone()]) {
+        for set in baked.packages.iter().map(packages_of).chain([client.clone()]) {
             self.shelve(&set).await?;
         }
         let files = files_of(&baked, client.digest);
