@@ -463,8 +463,8 @@ async fn a_push_whose_answer_was_lost_is_shown_once() {
 async fn large_files_and_packages_arrive_whole() {
     let workers = Workers::start().await;
     let previews = workers.previews();
-    let large: String = (0..900_000).map(|n| format!("{n:08} ")).collect(); // 8.1 MB
-    let other: String = (0..500_000).map(|n| format!("{n:07}\n")).collect();
+    let large = (0..900_000).map(|n| format!("{n:08} ")).collect::<Vec<_>>().concat(); // 8.1 MB
+    let other = (0..500_000).map(|n| format!("{n:07}\n")).collect::<Vec<_>>().concat();
     let mut app = app(1);
     Changes::new()
         .put(path("public/large.txt"), large.clone())

@@ -33,7 +33,7 @@ pub async fn raw(port: u16, bytes: &[u8]) -> Answer {
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
-    let _ = tokio::time::timeout(Duration::from_secs(60), read).await.expect("an answer in time");
+    let _ = tokio::time::timeout(Duration::from_mins(1), read).await.expect("an answer in time");
     Answer::parse(&answer, bytes.starts_with(b"HEAD"))
 }
 

@@ -1,5 +1,6 @@
 //! The Workers on real workerd: an edge of its own for each test, and a client that sends what it is told to.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(clippy::format_collect, reason = "a test may take its time")]
 
 pub mod http;
 pub mod signed;
@@ -37,7 +38,7 @@ const WATCHED: &str = "exec 4<&0; \"$0\" \"$@\" <&- 3>&1 1>&2 & child=$!; \
     { while read -r line; do :; done; kill -9 $child; } <&4 >&2 2>/dev/null & wait $child";
 
 /// How long a busy machine may take.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Workers that run.
 pub struct Workers {
