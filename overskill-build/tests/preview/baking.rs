@@ -133,14 +133,9 @@ async fn all_that_pages_reach_is_baked_as_it_is_served() {
         assert!(of_packages(query), "{query} of a package: {reached:?}");
     }
     // After an update, addresses have stamps; what they lead to is the same.
-    app.preview
-        .apply(
-            super::app::at(1),
-            super::app::at(2),
-            &Changes::new().put(path("src/loud.ts"), "export const loud = String;"),
-        )
-        .await
-        .unwrap();
+    let label = "export function Label({ text }: { text: string }) { return <i>{text}</i>; }\n";
+    let change = Changes::new().put(path("src/Label.tsx"), label);
+    app.preview.apply(super::app::at(1), super::app::at(2), &change).await.unwrap();
     let reached = compared(&app).await;
     assert!(reached.iter().any(|address| address.contains("t=2")), "{reached:?}");
 }
