@@ -92,7 +92,8 @@ async fn a_session_of_assets_that_ended_is_begun_again() {
     target.activate(&request, &staged, FENCE).await.unwrap();
     let state = emulator.state();
     assert_eq!(state.namespaces["overskill-production"]["todo42-1"].assets.len(), 3);
-    assert_eq!(calls(&emulator, "POST", "assets-upload-session"), 2);
+    // The very first found no namespace; the second and the third are the two sessions.
+    assert_eq!(calls(&emulator, "POST", "assets-upload-session"), 3);
     assert_eq!(calls(&emulator, "POST", "assets/upload?"), 1, "the assets themselves were there");
 }
 

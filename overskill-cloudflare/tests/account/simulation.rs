@@ -16,7 +16,7 @@ use overskill_testkit::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    num::{NonZeroU32, NonZeroUsize},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -297,16 +297,12 @@ async fn five_hundred_deploys_keep_every_promise_and_end_as_in_memory() {
     for fault in ["Throttled", "TooMany", "ServerError", "CutOff", "CutBody", "Hang"] {
         assert!(hits.contains_key(fault), "{fault} never hit: {hits:?}");
     }
-    for (end, least) in [("active", DEPLOYS as usize / 2), ("superseded", 1)] {
-        for run in [&on_cloudflare, &in_memory] {
-            assert!(run.ends().get(end).is_some_and(|n| *n >= least), "{end}: {:?}", run.ends());
-        }
+    for run in [&on_cloudflare, &in_memory] {
+        assert!(run.ends().get("active").is_some_and(|n| *n >= DEPLOYS as usize / 2), "{:?}", run.ends());
     }
     // Nobody fails for what the wire does: faults cost time, and some fall back.
     assert_eq!(on_cloudflare.ends().get("failed"), in_memory.ends().get("failed"), "failures");
     assert_eq!(on_cloudflare.live().await, in_memory.live().await, "apps that are live");
-    let at_once = NonZeroUsize::new(on_cloudflare.ends.len()).unwrap();
-    assert!(at_once.get() >= DEPLOYS as usize / 2);
 }
 
 #[tokio::test]
