@@ -18,6 +18,14 @@ fn throttling() -> FaultPlan {
         .chance(20, Calls::any(), Fault::TooMany { retry_after: Some(Duration::ZERO) })
 }
 
+/// The same of R2, which knows no codes.
+fn throttling_s3() -> FaultPlan {
+    FaultPlan::seeded(11)
+        .latency(Duration::ZERO, Duration::from_millis(3))
+        .chance(50, Calls::any(), Fault::BareTooMany)
+        .chance(30, Calls::any(), Fault::TooMany { retry_after: Some(Duration::ZERO) })
+}
+
 /// It fails before and after it did what was asked.
 fn failing() -> FaultPlan {
     FaultPlan::seeded(12)
@@ -78,7 +86,7 @@ fn under(plan: FaultPlan) -> CloudflareEmulator {
 
 /// The same for an account in each state of health.
 macro_rules! suites {
-    ($($health:ident: $plan:expr;)*) => {$(
+    ($($health:ident: $plan:expr, $s3:expr;)*) => {$(
         mod $health {
             mod target {
                 use super::super::*;
@@ -92,17 +100,17 @@ macro_rules! suites {
             }
             mod r2 {
                 use super::super::*;
-                overskill_testkit::file_store_conformance!(v1, r2($plan));
+                overskill_testkit::file_store_conformance!(v1, r2($s3));
             }
         }
     )*};
 }
 
 suites! {
-    well: FaultPlan::none();
-    throttled: throttling();
-    failing: failing();
-    lossy: lossy();
+    well: FaultPlan::none(), FaultPlan::none();
+    throttled: throttling(), throttling_s3();
+    failing: failing(), failing();
+    lossy: lossy(), lossy();
 }
 
 #[tokio::test]

@@ -127,7 +127,7 @@ impl Simulation {
             .then(self.second.clone())
             .fall_back(Fallback::Cautious)
             .breaker(NonZeroU32::new(50).unwrap(), Duration::from_secs(20))
-            .attempt_timeout(Duration::from_secs(60));
+            .attempt_timeout(Duration::from_mins(1));
         let process = TestPlatform::over(self.clock.clone(), self.memory.clone(), move |builder, _| {
             builder.deploy_with(strategy)
         });
@@ -288,7 +288,7 @@ async fn five_hundred_deploys_keep_every_promise_and_end_as_in_memory() {
     let mut hits: BTreeMap<String, usize> = BTreeMap::new();
     for call in emulator.requests() {
         if let Some(fault) = call.fault {
-            let name: String = format!("{fault:?}").chars().take_while(|c| c.is_ascii_alphabetic()).collect();
+            let name: String = format!("{fault:?}").chars().take_while(char::is_ascii_alphabetic).collect();
             *hits.entry(name).or_default() += 1;
         }
     }

@@ -3,8 +3,9 @@
 use crate::common::{account, emulated, request, request_of, scope};
 use overskill_core::{
     Artifact, ArtifactConfig, Changes, DeploymentTarget as _, EnvKey, EnvValue, Fence, FileStore as _, Limits,
-    ServerModule,
+    SeededIds, ServerModule,
 };
+use overskill_http::Multipart;
 use overskill_testkit::{cloudflare::CloudflareEmulator, fixtures};
 use serde_json::Value;
 use std::{
@@ -27,6 +28,18 @@ fn part((content_type, body): &(String, String), name: &str) -> Value {
     let wanted = format!("name=\"{name}\"");
     let part = body.split(&format!("--{boundary}")).find(|part| part.contains(&wanted)).unwrap();
     serde_json::from_str(part.split_once("\r\n\r\n").unwrap().1.trim_end()).unwrap()
+}
+
+/// A Worker of somebody else.
+async fn put_worker(emulator: &CloudflareEmulator, name: &str) {
+    let form = Multipart::new(&SeededIds::new(1)).text("metadata", "application/json", r#"{"main_module":"w.js"}"#);
+    let module = form.and_then(|form| form.file("w.js", "w.js", "application/javascript+module", "export default {}"));
+    let form = module.unwrap();
+    let url = format!("{}/accounts/{}/workers/scripts/{name}", emulator.api_url(), emulator.account());
+    let call = http::Request::put(url).header("authorization", format!("Bearer {}", emulator.token()));
+    let call = call.header("content-type", form.content_type());
+    let answer = emulator.call(call.body(form.into_body()).unwrap()).await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
 }
 
 /// Everything that has a type in the SDK, as this crate sends it.
@@ -53,6 +66,7 @@ async fn everything() -> Vec<(&'static str, Value)> {
     cf.files().apply(&scope(), &changes, None).await.unwrap();
     cf.files().apply(&scope(), &Changes::new().delete(fixtures::path("a.txt")), None).await.unwrap();
     cf.files().snapshot(&scope()).await.unwrap();
+    put_worker(&emulator, "watch").await;
     cf.install(&crate::install::install().outbound("watch")).await.unwrap();
     cf.hostnames().unwrap().create("www.customer.org").await.unwrap();
 
