@@ -50,7 +50,7 @@ async function serve(request, url, scope, env) {
   const room = scope.environment === "production" ? undefined : env.ROOMS.getByName(scope.name);
   const isApi = url.pathname.startsWith(API);
   if (room && !isApi) {
-    const answer = await room.fetch(request);
+    const answer = await room.fetch(looking(request));
     if (answer.headers.get("x-overskill-room") !== "closed") return shown(answer, ancestors);
   }
   const live = await liveOf(env, scope);
@@ -60,7 +60,7 @@ async function serve(request, url, scope, env) {
     return exists ? api(request, url, scope, env) : Response.json({ error: "Nothing is open or live under this address." }, { status: 404 });
   }
   if (!room && live.room) {
-    const answer = await env.ROOMS.getByName(scope.name).fetch(request);
+    const answer = await env.ROOMS.getByName(scope.name).fetch(looking(request));
     if (answer.headers.get("x-overskill-room") !== "closed") return shown(answer, ancestors);
   }
   if (live.route) return deployed(request, url, scope, live, live.route, env);
@@ -70,6 +70,9 @@ async function serve(request, url, scope, env) {
       : `There is no app “${scope.app}” here, or it was never deployed.`;
   return problem(request, 404, scope.environment === "preview" ? "Not open" : "No such app", detail, ancestors);
 }
+
+/** A request as a room gets it: without its body, which may yet be for an app. @param {Request} request */
+const looking = ({ url, method, headers }) => new Request(url, { method, headers });
 
 /** What a room answered: sources are for the app's own pages. @param {Response} answer @param {string} [frameAncestors] */
 function shown(answer, frameAncestors = "'self'") {

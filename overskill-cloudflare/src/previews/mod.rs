@@ -139,8 +139,17 @@ impl CloudflarePreviews {
         env: &EnvSnapshot,
         progress: &Progress,
     ) -> Result<StreamPosition> {
+        let is = self.edge_status(scope).await?;
         match state.app.clone() {
             Some(app) => {
+                // It gave up what it had, or somebody else was here.
+                if state
+                    .given
+                    .as_ref()
+                    .is_some_and(|given| is.open_at().is_none() || is.push.as_ref() != Some(&given.push))
+                {
+                    state.lost_all_but_sent();
+                }
                 let newer = snapshot.position.behind(app.position()).is_none();
                 // Sources that are older than those shown leave those shown; only the variables are taken.
                 let sources = if newer { snapshot } else { &app.sources() };
@@ -151,7 +160,6 @@ impl CloudflarePreviews {
                 state.env = Some(env.revision);
             }
             None => {
-                let is = self.edge_status(scope).await?;
                 if let Some(there) = is.open_at() {
                     // Another service, or this one before it was restarted, was farther. Its sources are not known here.
                     if snapshot.position.incarnation == there.incarnation && snapshot.position.seq < there.seq {

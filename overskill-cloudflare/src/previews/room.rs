@@ -81,6 +81,12 @@ impl State {
         self.open.store(true, Ordering::Relaxed);
     }
 
+    /// It is not known any more what the room has, unless what is on its way is found there.
+    pub(super) fn lost_all_but_sent(&mut self) {
+        self.given = None;
+        self.dirty = true;
+    }
+
     /// Whatever the room had may be gone.
     pub(super) fn lost(&mut self) {
         self.given = None;

@@ -3,6 +3,7 @@
 
 pub mod http;
 pub mod signed;
+pub mod socket;
 
 use async_trait::async_trait;
 use http::Answer;
@@ -32,7 +33,8 @@ use tokio::{
 };
 
 /// Ends the child once our side of its standard input is gone, however we end.
-const WATCHED: &str = "\"$0\" \"$@\" <&- & child=$!; cat >/dev/null; kill -9 $child 2>/dev/null";
+const WATCHED: &str = "exec 4<&0; \"$0\" \"$@\" <&- 3>&1 1>&2 & child=$!; \
+    { while read -r line; do :; done; kill -9 $child; } <&4 >&2 2>/dev/null & wait $child";
 
 /// How long a busy machine may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,6 +59,8 @@ pub struct Options {
     /// Text to put in the place of another, in a module: the paired controls of attacks.
     pub patches: Vec<(&'static str, &'static str, &'static str)>,
     pub key: IngestKey,
+    /// The Workers' secret, if it is not that of the key alone.
+    pub ingest_keys: Option<String>,
     keys: LocalKeys,
 }
 
@@ -64,7 +68,7 @@ impl Options {
     pub fn new() -> Self {
         let keys = LocalKeys::generate(KeyId::parse("apps1").unwrap()).unwrap();
         let key = IngestKey::generate(KeyId::parse("k1").unwrap(), &SystemIds);
-        Self { settings: json!({}), patches: Vec::new(), key, keys }
+        Self { settings: json!({}), patches: Vec::new(), key, ingest_keys: None, keys }
     }
 
     pub fn setting(mut self, name: &str, value: Value) -> Self {
@@ -84,7 +88,7 @@ fn workerd() -> PathBuf {
     if let Some(program) = std::env::var_os("OVERSKILL_WORKERD") {
         return program.into();
     }
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/workers/node_modules/@cloudflare");
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/cloudflare/node_modules/@cloudflare");
     let known = ["workerd-linux-64", "workerd-linux-arm64", "workerd-darwin-64", "workerd-darwin-arm64"];
     let found = known.iter().map(|name| tools.join(name).join("bin/workerd")).find(|path| path.is_file());
     found.expect("workerd is not installed: run `cargo xtask setup`, or name it in OVERSKILL_WORKERD")
@@ -124,10 +128,10 @@ impl Workers {
         let config = config(place, &options, port);
         fs::write(place.join("config.capnp"), config).unwrap();
         let log = fs::File::create(place.join("workerd.log")).unwrap();
-        let mut child = Command::new("sh")
+        let mut child = Command::new("/bin/sh")
             .args(["-c", WATCHED])
             .arg(workerd())
-            .args(["serve", "--experimental", "--control-fd=1"])
+            .args(["serve", "--experimental", "--control-fd=3"])
             .arg(place.join("config.capnp"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -290,7 +294,7 @@ const dispatch :Workerd.Worker = (
 "#,
         objects = text(objects.to_str().unwrap()),
         settings = text(&settings.to_string()),
-        ingest = text(options.key.to_binding().expose()),
+        ingest = text(options.ingest_keys.as_deref().unwrap_or(options.key.to_binding().expose())),
         app_key = text(&app_key),
     )
 }

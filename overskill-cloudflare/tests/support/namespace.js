@@ -13,7 +13,7 @@ export default function (env) {
           const answer = await control.fetch(at);
           if (answer.status === 404) throw new Error("Worker not found.");
           const { version, code, env: bindings } = /** @type {any} */ (await answer.json());
-          const worker = LOADER.get(`${namespace}/${name}@${version}`, async () => ({
+          const worker = LOADER.get(`${namespace}/${name}@${version} ${JSON.stringify(options)}`, async () => ({
             mainModule: "main.js",
             modules: { "main.js": code },
             compatibilityDate: "2026-10-01",
