@@ -44,6 +44,7 @@ fn lossy() -> FaultPlan {
     )
 }
 
+#[expect(clippy::unused_async, reason = "a suite takes a future")]
 async fn target(plan: FaultPlan) -> DeploymentTargetFixture {
     let emulator = under(plan);
     let target: Arc<dyn DeploymentTarget> = Arc::new(account(&emulator).target());
@@ -54,6 +55,7 @@ async fn target(plan: FaultPlan) -> DeploymentTargetFixture {
     })
 }
 
+#[expect(clippy::unused_async, reason = "a suite takes a future")]
 async fn kv(plan: FaultPlan) -> FileStoreFixture {
     let emulator = under(plan);
     let files: Arc<dyn FileStore> = Arc::new(account(&emulator).files());
@@ -91,7 +93,7 @@ macro_rules! suites {
             mod target {
                 use super::super::*;
                 overskill_testkit::deployment_target_conformance!(v1, target($plan), except {
-                    it_can_be_seen_from_outside: "without workerd nobody serves; the suite over the dispatch Worker sees it",
+                    it_can_be_seen_from_outside: "without workerd nobody serves; with it (`served`) it is seen",
                 });
             }
             mod kv {
@@ -119,4 +121,40 @@ async fn it_does_not_show_what_it_was_given() {
     let cf = connect(&emulator).asset_salt("hunter3").build().unwrap();
     let shown = format!("{cf:?} {:?} {:?}", cf.target(), cf.files());
     assert!(!shown.contains(&emulator.token()) && !shown.contains("hunter"), "{shown}");
+}
+
+/// The same with a viewer: what is live is asked of real workerd, through a Worker that dispatches by name.
+mod served {
+    use super::*;
+    use crate::common::{VIEWER, get, put_viewer};
+
+    async fn target() -> DeploymentTargetFixture {
+        let emulator = emulated_at_the_edge().await;
+        put_viewer(&emulator, "overskill-production").await;
+        let target: Arc<dyn DeploymentTarget> = Arc::new(account(&emulator).target());
+        let (seen, viewer, again) = (target.clone(), emulator.clone(), emulator);
+        let outside = TargetOutside::new().serving(move |scope, path| {
+            let (seen, viewer) = (seen.clone(), viewer.clone());
+            async move {
+                let observed = seen.observe(&scope).await?;
+                let live = observed.into_iter().find(|o| o.state == overskill_core::ObservedState::Active);
+                // Suites read in one namespace alone; others are seen by what the target says.
+                let Some(script) = live.and_then(|live| live.handle) else { return Ok(None) };
+                let (status, body) = get(&viewer, VIEWER, &format!("/{path}"), &script.reference).await;
+                assert!(status == 200 || status == 404, "{status} {body:?}");
+                Ok((status == 200).then_some(body))
+            }
+        });
+        DeploymentTargetFixture::with(target, outside).reopen(move || {
+            let again: Arc<dyn DeploymentTarget> = Arc::new(account(&again).target());
+            async { again }
+        })
+    }
+
+    async fn emulated_at_the_edge() -> CloudflareEmulator {
+        let options = CloudflareEmulator::options().quota(usize::MAX, Duration::from_mins(5));
+        options.start().await.unwrap()
+    }
+
+    overskill_testkit::deployment_target_conformance!(v1, target());
 }
