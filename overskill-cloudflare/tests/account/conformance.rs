@@ -126,11 +126,11 @@ async fn it_does_not_show_what_it_was_given() {
 /// The same with a viewer: what is live is asked of real workerd, through a Worker that dispatches by name.
 mod served {
     use super::*;
-    use crate::common::{VIEWER, get, put_viewer};
+    use crate::common::{get, put_viewer};
 
     async fn target() -> DeploymentTargetFixture {
         let emulator = emulated_at_the_edge().await;
-        put_viewer(&emulator, "overskill-production").await;
+        put_viewer(&emulator).await;
         let target: Arc<dyn DeploymentTarget> = Arc::new(account(&emulator).target());
         let (seen, viewer, again) = (target.clone(), emulator.clone(), emulator);
         let outside = TargetOutside::new().serving(move |scope, path| {
@@ -138,9 +138,10 @@ mod served {
             async move {
                 let observed = seen.observe(&scope).await?;
                 let live = observed.into_iter().find(|o| o.state == overskill_core::ObservedState::Active);
-                // Suites read in one namespace alone; others are seen by what the target says.
                 let Some(script) = live.and_then(|live| live.handle) else { return Ok(None) };
-                let (status, body) = get(&viewer, VIEWER, &format!("/{path}"), &script.reference).await;
+                // A page is served without its file's name.
+                let page = path.as_str().strip_suffix("index.html").unwrap_or(path.as_str());
+                let (status, body) = get(&viewer, &scope, &script.reference, &format!("/{page}")).await;
                 assert!(status == 200 || status == 404, "{status} {body:?}");
                 Ok((status == 200).then_some(body))
             }

@@ -223,9 +223,5 @@ async fn delete_namespace(emulator: &overskill_testkit::cloudflare::CloudflareEm
 
 /// Somebody else's call.
 async fn call(emulator: &overskill_testkit::cloudflare::CloudflareEmulator, method: &str, below: &str) {
-    let url = format!("{}/accounts/{}/{below}", emulator.api_url(), emulator.account());
-    let call = http::Request::builder().method(method).uri(url);
-    let call = call.header("authorization", format!("Bearer {}", emulator.token()));
-    let answer = emulator.call(call.body(bytes::Bytes::new()).unwrap()).await.unwrap();
-    assert!(answer.status().is_success(), "{answer:?}");
+    crate::common::api(emulator, method, below, ("application/json".to_owned(), bytes::Bytes::new())).await;
 }

@@ -21,11 +21,8 @@ pub(crate) async fn make_bucket(emulator: &CloudflareEmulator) {
 }
 
 async fn api(emulator: &CloudflareEmulator, method: &str, below: &str, body: &Value) {
-    let url = format!("{}/accounts/{}/{below}", emulator.api_url(), emulator.account());
-    let call = http::Request::builder().method(method).uri(url).header("content-type", "application/json");
-    let call = call.header("authorization", format!("Bearer {}", emulator.token()));
-    let answer = emulator.call(call.body(Bytes::from(body.to_string())).unwrap()).await.unwrap();
-    assert!(answer.status().is_success(), "{answer:?}");
+    let body = ("application/json".to_owned(), Bytes::from(body.to_string()));
+    crate::common::api(emulator, method, below, body).await;
 }
 
 #[tokio::test]
