@@ -198,10 +198,12 @@ mod tests {
         assert_eq!(e.kind(), ErrorKind::Unexpected);
 
         // The blob of `c` is garbage once its history is, and not before.
+        let (minute, mut known) = (Duration::from_mins(1), two.clone());
+        assert!(known.take_garbage(at(1_000), minute).is_empty());
         let (mut three, _) = two.after(&Changes::new().delete(path("a")), "3-x", 2, at(20));
-        assert!(three.take_garbage(at(1_000), Duration::from_secs(60)).is_empty() || three.history.len() < 2);
-        let (mut four, _) = three.after(&Changes::new().put(path("e"), "e"), "4-x", 2, at(30));
-        assert!(four.take_garbage(at(31), Duration::from_mins(1)).is_empty(), "somebody may still read it");
+        assert!(three.take_garbage(at(21), minute).is_empty(), "somebody may still read it");
+        assert_eq!(three.take_garbage(at(1_000), minute), [one.files[&path("c")].blob.clone()]);
+        assert!(three.known_blobs().contains(&one.files[&path("b")].blob));
     }
 
     #[test]

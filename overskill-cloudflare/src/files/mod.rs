@@ -12,4 +12,6 @@ mod store;
 
 pub use kv::KvFiles;
 #[cfg(feature = "r2")]
+pub(crate) use r2::empty as empty_bucket;
+#[cfg(feature = "r2")]
 pub use r2::{R2Files, R2Keys};

@@ -9,7 +9,7 @@ use super::{
 use crate::cloudflare::Settings;
 use async_trait::async_trait;
 use bytes::Bytes;
-use connector::Connector;
+use connector::{Connector, Shown};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{
     ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, RetryConfig, UpdateVersion,
@@ -74,25 +74,10 @@ impl R2Files {
     const HISTORY: u32 = 64;
 
     pub(crate) fn new(settings: &Arc<Settings>, keys: &R2Keys) -> Result<Self> {
-        let name = format!("{}-files", settings.prefix);
-        // The client behind the connector tries again and waits; a second loop around it would multiply the tries.
-        let retry = RetryConfig { max_retries: 0, retry_timeout: Duration::from_mins(2), ..RetryConfig::default() };
-        let connector = Connector::new(settings).map_err(|e| settings.at(e, "r2_files"))?;
-        let bucket = AmazonS3Builder::new()
-            .with_bucket_name(&name)
-            .with_region("auto")
-            .with_endpoint(settings.r2_endpoint.clone())
-            .with_allow_http(settings.r2_endpoint.starts_with("http://"))
-            .with_access_key_id(keys.access_key_id.clone())
-            .with_secret_access_key(keys.secret_access_key.expose())
-            .with_disable_tagging(true)
-            .with_retry(retry)
-            .with_http_connector(connector)
-            .build()
-            .map_err(|e| settings.at(Error::invalid("R2 endpoint or keys are malformed").caused_by(e), "r2_files"))?;
         let info =
             StoreInfo::new(format!("{}-r2", settings.name)).max_file_bytes(Self::MAX_FILE_BYTES).history(Self::HISTORY);
         let first_life = format!("{:016x}", settings.api.ids.random_u64());
+        let (name, bucket) = open(settings, keys).map_err(|e| settings.at(e, "r2_files"))?;
         let shelf = R2Shelf { bucket, name, life: OnceCell::new(), first_life };
         let store = Store::new(shelf, info, settings.api.clock.clone(), settings.api.ids.clone());
         Ok(Self(store, settings.name.clone()))
@@ -155,6 +140,33 @@ impl FileStore for R2Files {
     ) -> Result<Page<FileMeta, FilePath>> {
         self.0.list(scope, after, limit).await.map_err(|e| self.at(e, "list", scope))
     }
+}
+
+/// The account's bucket, by its name.
+fn open(settings: &Settings, keys: &R2Keys) -> Result<(String, AmazonS3)> {
+    let name = format!("{}-files", settings.prefix);
+    // The client behind the connector tries again and waits; a second loop around it would multiply the tries.
+    let retry = RetryConfig { max_retries: 0, retry_timeout: Duration::from_mins(2), ..RetryConfig::default() };
+    let bucket = AmazonS3Builder::new()
+        .with_bucket_name(&name)
+        .with_region("auto")
+        .with_endpoint(settings.r2_endpoint.clone())
+        .with_allow_http(settings.r2_endpoint.starts_with("http://"))
+        .with_access_key_id(keys.access_key_id.clone())
+        .with_secret_access_key(keys.secret_access_key.expose())
+        .with_disable_tagging(true)
+        .with_retry(retry)
+        .with_http_connector(Connector::new(settings)?)
+        .build()
+        .map_err(|e| Error::invalid("R2 endpoint or keys are malformed").caused_by(Shown::of(&e)))?;
+    Ok((name, bucket))
+}
+
+/// Removes everything from the account's bucket.
+pub(crate) async fn empty(settings: &Settings, keys: &R2Keys) -> Result<()> {
+    let (_, bucket) = open(settings, keys)?;
+    let all = bucket.list(None).map_ok(|object| object.location).boxed();
+    bucket.delete_stream(all).try_for_each(async |_| Ok(())).await.map_err(failed)
 }
 
 impl R2Shelf {
@@ -291,5 +303,5 @@ fn failed(e: object_store::Error) -> Error {
         }
         _ => (ErrorKind::Unexpected, "R2 failed"),
     };
-    Error::new(kind, message).caused_by(connector::Shown::of(&e))
+    Error::new(kind, message).caused_by(Shown::of(&e))
 }

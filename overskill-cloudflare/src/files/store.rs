@@ -124,29 +124,39 @@ impl<S: Shelf> Store<S> {
     }
 
     pub(super) async fn get(&self, scope: &Scope, path: &FilePath) -> Result<Option<AppFile>> {
-        for last in [false, true] {
-            let (head, _) = self.head(scope).await?;
+        let began = self.clock.monotonic();
+        loop {
+            let head = self.read(scope).await?;
             let Some(stored) = head.files.get(path) else { return Ok(None) };
             match self.shelf.read_blob(scope, &stored.blob).await? {
                 Some(contents) => return checked(stored, contents, path).map(Some),
-                None if last => return Err(lost(path)),
-                // The head was old, and what it named is collected.
-                None => {}
+                None => self.wait_for_contents(began, missing(path)).await?,
             }
         }
-        unreachable!("the last look returns")
     }
 
     pub(super) async fn snapshot(&self, scope: &Scope) -> Result<Snapshot> {
-        for last in [false, true] {
-            let (head, _) = self.head(scope).await?;
+        let began = self.clock.monotonic();
+        loop {
+            let head = self.read(scope).await?;
             match self.read_all(scope, head.files.iter()).await {
                 Ok(files) => return Ok(Snapshot::new(head.position, files)),
-                Err(e) if last || e.kind() != ErrorKind::NotFound => return Err(settled(e)),
-                Err(_) => {}
+                Err(e) if e.kind() == ErrorKind::NotFound => self.wait_for_contents(began, e).await?,
+                Err(e) => return Err(e),
             }
         }
-        unreachable!("the last look returns")
+    }
+
+    /// What a head names is not there: the head was old and it is collected, or the head is new and it is on its way.
+    /// Neither lasts longer than reads are stale.
+    async fn wait_for_contents(&self, began: Duration, missing: Error) -> Result<()> {
+        let waited = self.clock.monotonic().saturating_sub(began);
+        if waited > self.staleness * 2 + Duration::from_millis(200) {
+            let message = "contents that the head names are not there";
+            return Err(Error::new(ErrorKind::Unavailable, message).effect_as(Effect::None).caused_by(missing));
+        }
+        self.clock.sleep((self.staleness / 8).clamp(Duration::from_millis(20), Duration::from_secs(5))).await;
+        Ok(())
     }
 
     pub(super) async fn list(
@@ -155,7 +165,7 @@ impl<S: Shelf> Store<S> {
         after: Option<FilePath>,
         limit: NonZeroU32,
     ) -> Result<Page<FileMeta, FilePath>> {
-        Ok(self.head(scope).await?.0.list(after, limit))
+        Ok(self.read(scope).await?.list(after, limit))
     }
 
     pub(super) async fn changes_since(
@@ -163,7 +173,7 @@ impl<S: Shelf> Store<S> {
         scope: &Scope,
         position: StreamPosition,
     ) -> Result<CatchUp<AppliedChanges>> {
-        let (head, _) = self.head(scope).await?;
+        let head = self.read(scope).await?;
         let Some(entries) = head.since(position) else { return Ok(CatchUp::Gone) };
         let mut told = Vec::new();
         for Entry { position, changes } in entries {
@@ -277,7 +287,15 @@ impl<S: Shelf> Store<S> {
         }
     }
 
-    /// The head, and what it is replaced by name of.
+    /// The head as it is read: what it names can be read too, at the latest when reads are not stale any more.
+    async fn read(&self, scope: &Scope) -> Result<Head> {
+        match self.shelf.read_head(scope).await? {
+            Some((bytes, _)) => Head::read(&bytes, scope),
+            None => Ok(Head::start(self.shelf.start(scope).await?)),
+        }
+    }
+
+    /// The head to write the next one after, and what it is replaced by name of.
     async fn head(&self, scope: &Scope) -> Result<(Arc<Head>, Option<S::Tag>)> {
         let read = match self.shelf.read_head(scope).await? {
             Some((bytes, tag)) => Some((Arc::new(Head::read(&bytes, scope)?), Some(tag))),
@@ -398,18 +416,4 @@ fn checked(stored: &Stored, contents: Bytes, path: &FilePath) -> Result<AppFile>
 
 fn missing(path: &FilePath) -> Error {
     Error::not_found("the contents of a file are not there (yet)").with("path", path)
-}
-
-/// What a head names and is not there is on its way, or was removed by hand.
-fn lost(path: &FilePath) -> Error {
-    settled(missing(path))
-}
-
-fn settled(e: Error) -> Error {
-    if e.kind() != ErrorKind::NotFound {
-        return e;
-    }
-    Error::new(ErrorKind::Unavailable, "contents that the head names are not there (yet)")
-        .effect_as(Effect::None)
-        .caused_by(e)
 }

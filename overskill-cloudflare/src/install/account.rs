@@ -1,6 +1,6 @@
 //! What an installation finds in the account, and single things in it.
 
-use super::Names;
+use super::{Install, Names};
 use crate::{
     api::{Api, ScriptSummary, code, done, enveloped, is_missing, result, trusted},
     cloudflare::Settings,
@@ -8,7 +8,7 @@ use crate::{
 use overskill_core::{Environment, Error, Result};
 use overskill_http::{Call, Method};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is there already.
@@ -97,30 +97,14 @@ pub(super) async fn delete_worker(api: &Api, name: &str) -> Result<()> {
 }
 
 /// Removes the bucket; one that still holds objects is emptied first.
-pub(super) async fn delete_bucket(settings: &Settings, name: &str) -> Result<()> {
+pub(super) async fn delete_bucket(settings: &Settings, install: &Install, name: &str) -> Result<()> {
     let api = &settings.api;
-    for last in [false, true] {
-        match done(buckets(api, Method::Delete, &[name]).operation("delete_bucket")).await {
-            // "The bucket you tried to delete is not empty."
-            Err(e) if code(&e) == Some(10_008) && !last => empty_bucket(api, name).await?,
-            answer => return gone(answer),
-        }
+    match done(buckets(api, Method::Delete, &[name]).operation("delete_bucket")).await {
+        // "The bucket you tried to delete is not empty."
+        Err(e) if code(&e) == Some(10_008) => install.empty_bucket(settings, e).await?,
+        answer => return gone(answer),
     }
-    Ok(())
-}
-
-async fn empty_bucket(api: &Api, name: &str) -> Result<()> {
-    loop {
-        let call = buckets(api, Method::Get, &[name, "objects"]).operation("list_objects").query("per_page", 1_000);
-        let objects: Vec<Value> = result(call).await?;
-        let keys: Vec<&str> = objects.iter().filter_map(|object| object["key"].as_str()).collect();
-        if keys.is_empty() {
-            return Ok(());
-        }
-        for key in keys {
-            gone(done(buckets(api, Method::Delete, &[name, "objects", key]).operation("delete_object")).await)?;
-        }
-    }
+    gone(done(buckets(api, Method::Delete, &[name]).operation("delete_bucket")).await)
 }
 
 fn gone(answer: Result<()>) -> Result<()> {

@@ -34,6 +34,8 @@ pub struct Install {
     settings: Map<String, Value>,
     outbound: Option<String>,
     bucket: bool,
+    #[cfg(feature = "r2")]
+    r2_keys: Option<crate::R2Keys>,
     worker_loader: bool,
 }
 
@@ -48,8 +50,31 @@ impl Install {
             settings: Map::new(),
             outbound: None,
             bucket: true,
+            #[cfg(feature = "r2")]
+            r2_keys: None,
             worker_loader: false,
         }
+    }
+
+    /// With these keys [`uninstall`](crate::Cloudflare::uninstall) can empty the R2 bucket; a bucket that holds files cannot
+    /// be removed without.
+    #[cfg(feature = "r2")]
+    pub fn r2_keys(mut self, keys: crate::R2Keys) -> Self {
+        self.r2_keys = Some(keys);
+        self
+    }
+
+    #[cfg_attr(
+        not(feature = "r2"),
+        expect(clippy::unused_async, unused_variables, reason = "there is nothing to do it with")
+    )]
+    async fn empty_bucket(&self, settings: &Settings, full: Error) -> Result<()> {
+        #[cfg(feature = "r2")]
+        if let Some(keys) = &self.r2_keys {
+            return crate::files::empty_bucket(settings, keys).await;
+        }
+        let message = "the R2 bucket still holds files: give `Install::r2_keys`, or empty it by hand";
+        Err(Error::conflict(message).caused_by(full))
     }
 
     /// The key that apps' tokens are signed with (JSON: `kid` and `pkcs8`); without it `/api/*` leads nowhere.
@@ -252,7 +277,7 @@ async fn take_away(settings: &Settings, install: &Install) -> Result<Plan> {
         plan.add(Action::Remove, KV, settings.of(*environment));
     }
     if found.has_bucket {
-        account::delete_bucket(settings, &names.bucket).await?;
+        account::delete_bucket(settings, install, &names.bucket).await?;
         plan.add(Action::Remove, BUCKET, names.bucket);
     }
     Ok(plan)

@@ -3,15 +3,16 @@
 use bytes::Bytes;
 use overskill_cloudflare::{Cloudflare, CloudflareBuilder};
 use overskill_core::{
-    Artifact, DeployRequest, DeploymentId, EnvRevision, EnvSnapshot, EnvValue, Fence, Incarnation, Scope, SeededIds,
-    StreamPosition, Timestamp,
+    Artifact, DeployRequest, DeploymentId, EnvRevision, EnvSnapshot, EnvValue, Environment, Fence, Incarnation, Scope,
+    SeededIds, StreamPosition, Timestamp,
 };
-use overskill_http::{Body, Quota, Request, Response, Transport, cut_off, transport_fn};
+use overskill_http::{Body, Multipart, Quota, Request, Response, Transport, cut_off, transport_fn};
 use overskill_testkit::{
     cloudflare::{CloudflareEmulator, CloudflareOptions, Lost},
     fixtures,
 };
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A way to the emulator within this process.
 pub(crate) fn transport(emulator: &CloudflareEmulator) -> impl Transport + use<> {
@@ -107,4 +108,82 @@ pub(crate) fn scripts(emulator: &CloudflareEmulator, environment: &str) -> Vec<S
     let state = emulator.state();
     let namespace = state.namespaces.get(&format!("overskill-{environment}"));
     namespace.map(|scripts| scripts.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// The host of the Worker that [`put_viewer`] puts there.
+pub(crate) const VIEWER: &str = "viewer.example.com";
+
+/// A Worker that hands a request to the script that a header names, in the namespace that another names.
+pub(crate) async fn put_viewer(emulator: &CloudflareEmulator) {
+    let code = "export default { fetch(request, env) {\n\
+                \x20 const script = env[request.headers.get('x-environment')].get(request.headers.get('x-script'));\n\
+                \x20 return script.fetch(new Request(request.url, { redirect: 'manual' }));\n\
+                } };\n";
+    let namespace = |environment: Environment| format!("overskill-{environment}");
+    let binding = |environment: Environment| {
+        let (name, namespace) = (environment.as_str(), namespace(environment));
+        serde_json::json!({"type": "dispatch_namespace", "name": name, "namespace": namespace})
+    };
+    let metadata = serde_json::json!({
+        "main_module": "viewer.js", "compatibility_date": "2026-10-01", "bindings": Environment::ALL.map(binding),
+    });
+    let form = Multipart::new(&SeededIds::new(1)).text("metadata", "application/json", metadata.to_string());
+    let form = form.and_then(|form| form.file("viewer.js", "viewer.js", "application/javascript+module", code));
+    let form = form.unwrap();
+    let json = |value: serde_json::Value| ("application/json".to_owned(), Bytes::from(value.to_string()));
+    for environment in Environment::ALL {
+        let made = json(serde_json::json!({"name": namespace(environment)}));
+        api(emulator, "POST", "workers/dispatch/namespaces", made).await;
+    }
+    api(emulator, "PUT", "workers/scripts/viewer", (form.content_type(), form.into_body())).await;
+    let zone = emulator.zone_id("example.com").unwrap();
+    let route = serde_json::json!({"pattern": format!("{VIEWER}/*"), "script": "viewer"});
+    api(emulator, "POST", &format!("/zones/{zone}/workers/routes"), json(route)).await;
+}
+
+/// Somebody else's call: below the account, or from the root.
+pub(crate) async fn api(
+    emulator: &CloudflareEmulator,
+    method: &str,
+    path: &str,
+    (content_type, body): (String, Bytes),
+) {
+    let account = format!("/accounts/{}/", emulator.account());
+    let path = if path.starts_with('/') { path.to_owned() } else { account + path };
+    let call = http::Request::builder().method(method).uri(format!("{}{path}", emulator.api_url()));
+    let call = call.header("authorization", format!("Bearer {}", emulator.token()));
+    let answer = emulator.call(call.header("content-type", content_type).body(body).unwrap()).await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
+}
+
+/// Asks the edge: status and body.
+pub(crate) async fn get(emulator: &CloudflareEmulator, scope: &Scope, script: &str, path: &str) -> (u16, Bytes) {
+    let address = emulator.edge_address().unwrap();
+    let which = format!("x-script: {script}\r\nx-environment: {}", scope.environment);
+    let head = format!("GET {path} HTTP/1.0\r\nHost: {VIEWER}\r\n{which}\r\nConnection: close\r\n\r\n");
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let mut body = Bytes::from(answer.split_off(end + 4));
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        body = unchunked(&body);
+    }
+    (status, body)
+}
+
+fn unchunked(mut body: &[u8]) -> Bytes {
+    let mut whole = Vec::new();
+    while let Some(end) = body.windows(2).position(|window| window == b"\r\n") {
+        let length = usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap().trim(), 16).unwrap();
+        if length == 0 {
+            break;
+        }
+        whole.extend_from_slice(&body[end + 2..end + 2 + length]);
+        body = &body[end + 4 + length..];
+    }
+    whole.into()
 }

@@ -18,6 +18,14 @@ fn throttling() -> FaultPlan {
         .chance(20, Calls::any(), Fault::TooMany { retry_after: Some(Duration::ZERO) })
 }
 
+/// The same of R2, which knows no codes.
+fn throttling_s3() -> FaultPlan {
+    FaultPlan::seeded(11)
+        .latency(Duration::ZERO, Duration::from_millis(3))
+        .chance(50, Calls::any(), Fault::BareTooMany)
+        .chance(30, Calls::any(), Fault::TooMany { retry_after: Some(Duration::ZERO) })
+}
+
 /// It fails before and after it did what was asked.
 fn failing() -> FaultPlan {
     FaultPlan::seeded(12)
@@ -36,6 +44,7 @@ fn lossy() -> FaultPlan {
     )
 }
 
+#[expect(clippy::unused_async, reason = "a suite takes a future")]
 async fn target(plan: FaultPlan) -> DeploymentTargetFixture {
     let emulator = under(plan);
     let target: Arc<dyn DeploymentTarget> = Arc::new(account(&emulator).target());
@@ -46,6 +55,7 @@ async fn target(plan: FaultPlan) -> DeploymentTargetFixture {
     })
 }
 
+#[expect(clippy::unused_async, reason = "a suite takes a future")]
 async fn kv(plan: FaultPlan) -> FileStoreFixture {
     let emulator = under(plan);
     let files: Arc<dyn FileStore> = Arc::new(account(&emulator).files());
@@ -78,12 +88,12 @@ fn under(plan: FaultPlan) -> CloudflareEmulator {
 
 /// The same for an account in each state of health.
 macro_rules! suites {
-    ($($health:ident: $plan:expr;)*) => {$(
+    ($($health:ident: $plan:expr, $s3:expr;)*) => {$(
         mod $health {
             mod target {
                 use super::super::*;
                 overskill_testkit::deployment_target_conformance!(v1, target($plan), except {
-                    it_can_be_seen_from_outside: "without workerd nobody serves; the suite over the dispatch Worker sees it",
+                    it_can_be_seen_from_outside: "without workerd nobody serves; with it (`served`) it is seen",
                 });
             }
             mod kv {
@@ -92,17 +102,17 @@ macro_rules! suites {
             }
             mod r2 {
                 use super::super::*;
-                overskill_testkit::file_store_conformance!(v1, r2($plan));
+                overskill_testkit::file_store_conformance!(v1, r2($s3));
             }
         }
     )*};
 }
 
 suites! {
-    well: FaultPlan::none();
-    throttled: throttling();
-    failing: failing();
-    lossy: lossy();
+    well: FaultPlan::none(), FaultPlan::none();
+    throttled: throttling(), throttling_s3();
+    failing: failing(), failing();
+    lossy: lossy(), lossy();
 }
 
 #[tokio::test]
@@ -111,4 +121,41 @@ async fn it_does_not_show_what_it_was_given() {
     let cf = connect(&emulator).asset_salt("hunter3").build().unwrap();
     let shown = format!("{cf:?} {:?} {:?}", cf.target(), cf.files());
     assert!(!shown.contains(&emulator.token()) && !shown.contains("hunter"), "{shown}");
+}
+
+/// The same with a viewer: what is live is asked of real workerd, through a Worker that dispatches by name.
+mod served {
+    use super::*;
+    use crate::common::{get, put_viewer};
+
+    async fn target() -> DeploymentTargetFixture {
+        let emulator = emulated_at_the_edge().await;
+        put_viewer(&emulator).await;
+        let target: Arc<dyn DeploymentTarget> = Arc::new(account(&emulator).target());
+        let (seen, viewer, again) = (target.clone(), emulator.clone(), emulator);
+        let outside = TargetOutside::new().serving(move |scope, path| {
+            let (seen, viewer) = (seen.clone(), viewer.clone());
+            async move {
+                let observed = seen.observe(&scope).await?;
+                let live = observed.into_iter().find(|o| o.state == overskill_core::ObservedState::Active);
+                let Some(script) = live.and_then(|live| live.handle) else { return Ok(None) };
+                // A page is served without its file's name.
+                let page = path.as_str().strip_suffix("index.html").unwrap_or(path.as_str());
+                let (status, body) = get(&viewer, &scope, &script.reference, &format!("/{page}")).await;
+                assert!(status == 200 || status == 404, "{status} {body:?}");
+                Ok((status == 200).then_some(body))
+            }
+        });
+        DeploymentTargetFixture::with(target, outside).reopen(move || {
+            let again: Arc<dyn DeploymentTarget> = Arc::new(account(&again).target());
+            async { again }
+        })
+    }
+
+    async fn emulated_at_the_edge() -> CloudflareEmulator {
+        let options = CloudflareEmulator::options().quota(usize::MAX, Duration::from_mins(5));
+        options.start().await.unwrap()
+    }
+
+    overskill_testkit::deployment_target_conformance!(v1, target());
 }

@@ -21,11 +21,8 @@ pub(crate) async fn make_bucket(emulator: &CloudflareEmulator) {
 }
 
 async fn api(emulator: &CloudflareEmulator, method: &str, below: &str, body: &Value) {
-    let url = format!("{}/accounts/{}/{below}", emulator.api_url(), emulator.account());
-    let call = http::Request::builder().method(method).uri(url).header("content-type", "application/json");
-    let call = call.header("authorization", format!("Bearer {}", emulator.token()));
-    let answer = emulator.call(call.body(Bytes::from(body.to_string())).unwrap()).await.unwrap();
-    assert!(answer.status().is_success(), "{answer:?}");
+    let body = ("application/json".to_owned(), Bytes::from(body.to_string()));
+    crate::common::api(emulator, method, below, body).await;
 }
 
 #[tokio::test]
@@ -86,12 +83,17 @@ async fn nothing_is_left_after_uninstall() {
     let changes = Changes::new().put(path("a"), "1");
     cf.files().apply(&scope("todo42/development"), &changes, None).await.unwrap();
     let (id, secret) = emulator.s3_keys(&emulator.token()).unwrap();
-    let r2 = cf.r2_files(&R2Keys::new(id, Secret::new(secret))).unwrap();
+    let keys = R2Keys::new(id, Secret::new(secret));
+    let r2 = cf.r2_files(&keys).unwrap();
     r2.apply(&scope("todo42/development"), &changes, None).await.unwrap();
     // What is not ours stays.
     api(&emulator, "POST", "storage/kv/namespaces", &json!({"title": "theirs"})).await;
 
-    let plan = cf.uninstall(&install()).await.unwrap();
+    // The bucket is the last, and holds files: without keys that is said, and everything else is gone.
+    let e = cf.uninstall(&install()).await.unwrap_err();
+    assert!(e.message().contains("r2_keys"), "{e}");
+    let plan = cf.uninstall(&install().r2_keys(keys)).await.unwrap();
+    assert_eq!(plan.to_string(), "remove R2 bucket `overskill-files`");
     assert!(plan.changes().iter().all(|change| change.action == Action::Remove), "{plan}");
     let state = emulator.state();
     assert_eq!(state.kv.keys().collect::<Vec<_>>(), ["theirs"]);

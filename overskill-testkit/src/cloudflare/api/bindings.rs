@@ -126,7 +126,7 @@ pub(super) fn check(
 }
 
 /// The class behind a Durable Object binding, here or in the script that the binding names.
-pub(super) fn class_of<'a>(
+pub(in super::super) fn class_of<'a>(
     state: &'a State,
     scope: &Scope,
     script: &str,

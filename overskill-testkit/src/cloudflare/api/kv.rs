@@ -281,6 +281,17 @@ fn delete(state: &mut State, call: &Call<'_>, id: &str, keys: &[String]) -> Resu
 }
 
 fn get_many(state: &State, call: &Call<'_>, id: &str) -> Outcome {
+    let values = values(state, call, id)?;
+    ok(json!({ "values": values }))
+}
+
+/// The same for a Worker: without the envelope.
+pub(in super::super) fn get_for_worker(state: &State, call: &Call<'_>, id: &str) -> Outcome {
+    let values = values(state, call, id)?;
+    Ok(json_reply(200, &values.into()))
+}
+
+fn values(state: &State, call: &Call<'_>, id: &str) -> Result<serde_json::Map<String, Value>, Refusal> {
     let body: Value = call.json(10_012)?;
     let keys = super::upload::strings(&body["keys"]);
     check_count(keys.len(), MAX_BULK_GET)?;
@@ -300,11 +311,5 @@ fn get_many(state: &State, call: &Call<'_>, id: &str) -> Outcome {
         };
         values.insert(key, value);
     }
-    let mut answer = json_reply(200, &Value::Null);
-    *answer.body_mut() = json!({
-        "success": true, "errors": [], "messages": [], "result": { "values": values },
-    })
-    .to_string()
-    .into();
-    Ok(answer)
+    Ok(values)
 }

@@ -1,9 +1,9 @@
 //! The API by path: who is asked, who asks, and which part answers.
 
 pub(super) mod assets;
-mod bindings;
+pub(super) mod bindings;
 pub(super) mod hostnames;
-mod kv;
+pub(super) mod kv;
 mod migrations;
 mod namespaces;
 mod scripts;
