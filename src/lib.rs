@@ -13,6 +13,8 @@ pub use builder::OverskillBuilder;
 pub use local_platform::LocalPlatform;
 #[cfg(feature = "local")]
 pub use overskill_build as build;
+#[cfg(feature = "cloudflare")]
+pub use overskill_cloudflare as cloudflare;
 pub use overskill_core as core;
 pub use overskill_core::*;
 

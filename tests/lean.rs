@@ -50,6 +50,15 @@ fn the_router_brings_axum_and_no_client_no_compiler_and_no_driver() {
 }
 
 #[test]
+fn no_provider_comes_unasked() {
+    let packages = tree("overskill", &[]);
+    assert_without(&packages, &["overskill-cloudflare", "object_store"]);
+    let packages = tree("overskill", &["--no-default-features", "--features", "cloudflare"]);
+    assert!(packages.iter().any(|p| p == "overskill-cloudflare"));
+    assert_without(&packages, &["sqlx-core", "axum", "overskill-local", "overskill-sql"]);
+}
+
+#[test]
 fn core_does_no_io() {
     let packages = tree("overskill-core", &["--all-features"]);
     assert_without(&packages, &["axum", "sqlx", "oxc", "reqwest", "hyper", "mio", "socket2", "rustls", "chrono"]);
@@ -59,6 +68,13 @@ fn core_does_no_io() {
 fn core_by_itself_has_no_c_in_it() {
     let packages = tree("overskill-core", &[]);
     assert_without(&packages, &["aws-lc-sys", "ring", "openssl-sys", "jsonwebtoken", "mockall", "cc"]);
+}
+
+#[test]
+fn cloudflare_without_previews_has_no_compiler() {
+    let packages = tree("overskill-cloudflare", &["--no-default-features"]);
+    assert_without(&packages, &["oxc", "lightningcss", "overskill-build", "axum", "sqlx", "object_store"]);
+    assert!(tree("overskill-cloudflare", &[]).iter().any(|p| p == "overskill-build"), "the control");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 #[path = "preview/app.rs"]
 mod app;
+#[path = "preview/baking.rs"]
+mod baking;
 #[path = "preview/equal.rs"]
 mod equal;
 #[path = "preview/preparing.rs"]

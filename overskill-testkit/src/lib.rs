@@ -60,6 +60,8 @@
 //! macro. `suites/routes.rs` is the shortest example.
 
 mod check;
+#[cfg(feature = "cloudflare")]
+pub mod cloudflare;
 pub mod faulty;
 mod fixture;
 pub mod fixtures;

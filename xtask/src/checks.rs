@@ -67,9 +67,10 @@ fn nextest(workspace: &Workspace) -> Result<Outcome, Failure> {
     run(&mut nextest)
 }
 
-/// Type-checks the JavaScript that runs in Node, and what a preview brings into the page, by their `JSDoc` types.
+/// Type-checks the JavaScript that runs in Node, what a preview brings into the page, and the Workers, by their `JSDoc`
+/// types.
 fn js(workspace: &Workspace) -> Result<Outcome, Failure> {
-    for project in ["tools/jsconfig.json", "overskill-build/client/jsconfig.json"] {
+    for project in ["tools/jsconfig.json", "overskill-build/client/jsconfig.json", "tools/workers/jsconfig.json"] {
         let mut tsc = process::program("node", workspace.root());
         process::run(tsc.args(["tools/node_modules/typescript/bin/tsc", "--project", project]))?;
     }

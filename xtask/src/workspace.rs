@@ -49,6 +49,14 @@ impl Workspace {
         self.root.join("tools")
     }
 
+    /// The folders with a lock file of npm's: `tools` first, and then those in it.
+    pub(crate) fn npm_folders(&self) -> Result<Vec<PathBuf>, Failure> {
+        let tools = self.npm_tools();
+        let within = entries(&tools)?.into_iter().map(|name| tools.join(name));
+        let locked = |folder: &PathBuf| folder.join("package-lock.json").is_file();
+        Ok(std::iter::once(tools.clone()).chain(within).filter(locked).collect())
+    }
+
     /// The browser suites, `overskill-*/tests/browser/*.mjs`, relative to the root and in order.
     pub(crate) fn browser_suites(&self) -> Result<Vec<PathBuf>, Failure> {
         let mut suites = Vec::new();

@@ -1,8 +1,9 @@
 //! One open preview.
 
 use super::{
-    CatchUp, HotMessage, PageRequest, PageResponse,
-    draft::{Draft, Next},
+    Baked, CatchUp, HotMessage, PageRequest, PageResponse,
+    bake::bake,
+    draft::{Draft, Next, apart},
     engine::Shared,
     env::{PreviewEnv, Variables},
     files::Files,
@@ -208,6 +209,19 @@ impl AppPreview {
                 self.state().served_broken = true;
             }
             return response;
+        }
+    }
+
+    /// Everything that pages may ask for, for a host that serves it without this. It waits for packages.
+    ///
+    /// What is imported by a computed address alone is not there; neither are files of more than 16 MiB.
+    pub async fn bake(&self) -> Baked {
+        loop {
+            self.ready().await;
+            let view = self.view();
+            if view.coming.is_none() {
+                return apart(move || bake(&view)).await;
+            }
         }
     }
 

@@ -62,6 +62,11 @@ pub fn client_file(name: &str) -> Option<&'static ClientFile> {
     FILES.iter().find(|file| file.name == name)
 }
 
+/// All of them.
+pub(super) fn client_files() -> &'static [ClientFile] {
+    &FILES
+}
+
 /// The module that stands before all others in the `<head>` of an app that uses React: it has to run before React does.
 pub const REFRESH_PREAMBLE: &str = "<script type=\"module\">import { injectIntoGlobalHook } from \
      \"/@overskill/refresh.js\";injectIntoGlobalHook(window);window.$RefreshReg$ = () => {};window.$RefreshSig$ = () => \

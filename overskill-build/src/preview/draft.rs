@@ -144,7 +144,7 @@ fn decides_config(old: &View, path: &FilePath) -> bool {
 }
 
 /// Works where nobody else is held up: on a thread for that if there is a runtime that has some, else here.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return work() };
     match runtime.spawn_blocking(work).await {
         Ok(done) => done,

@@ -6,6 +6,7 @@
 //! replacement.
 
 mod app;
+mod bake;
 mod client;
 pub(crate) mod config;
 mod draft;
@@ -33,6 +34,7 @@ mod update;
 mod view;
 
 pub use app::AppPreview;
+pub use bake::{Baked, BakedFile};
 pub use client::{ClientFile, REFRESH_PREAMBLE, client_file};
 pub use engine::PreviewEngine;
 pub(crate) use path::content_type;

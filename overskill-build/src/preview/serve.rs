@@ -15,7 +15,7 @@ use super::{
 use crate::{Problem, ProblemKind};
 use bytes::Bytes;
 use overskill_core::{AppFile, Digest, FilePath};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const NO_CACHE: &str = "no-cache";
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
@@ -29,11 +29,36 @@ pub(super) fn respond(view: &View, request: &PageRequest) -> (PageResponse, bool
         Ok(found) => (found.response(request), false),
         Err(Refusal::Bad(why)) => (plain(400, format!("{why}.\n")), false),
         Err(Refusal::Missing(what)) => (plain(404, what), false),
-        Err(Refusal::Broken(problem)) => {
-            let text = format!("{problem}\n{}", problem.frame.as_deref().unwrap_or_default());
-            (plain(500, text), true)
-        }
+        Err(Refusal::Broken(problem)) => (plain(500, broken(&problem)), true),
     }
+}
+
+/// What somebody else will serve.
+pub(super) struct Answer {
+    pub(super) content_type: String,
+    pub(super) cache_control: &'static str,
+    pub(super) status: u16,
+    pub(super) body: Bytes,
+}
+
+/// The whole answer to a request, for who serves it later; `None` where there is nothing.
+pub(super) fn baked(view: &View, request: &PageRequest) -> Option<Answer> {
+    match answer(view, request) {
+        Ok(Found { content_type, cache, body, status, .. }) => {
+            Some(Answer { content_type, cache_control: cache, status, body })
+        }
+        Err(Refusal::Bad(_) | Refusal::Missing(_)) => None,
+        Err(Refusal::Broken(problem)) => Some(Answer {
+            content_type: "text/plain; charset=utf-8".to_owned(),
+            cache_control: "no-store",
+            status: 500,
+            body: broken(&problem).into(),
+        }),
+    }
+}
+
+fn broken(problem: &Problem) -> String {
+    format!("{problem}\n{}", problem.frame.as_deref().unwrap_or_default())
 }
 
 struct Found {
@@ -256,15 +281,29 @@ fn page(view: &View, path: &str, request: &PageRequest) -> Result<Found, Refusal
     Ok(Found::new(HTML, written))
 }
 
-/// What stands first in every page: where it is, the client, and what has to be there before React.
-fn head(view: &View, request: &PageRequest) -> String {
-    let mut config = json!({ "position": messages::position(view.position), "epoch": view.epoch });
-    if let Some(token) = &request.socket_token {
-        config["token"] = token.as_str().into();
-    }
+/// What a page is told, but for its token.
+pub(super) fn first_config(view: &View) -> Value {
+    let mut config = page_config(view);
+    config["position"] = messages::position(view.position);
+    config["epoch"] = view.epoch.into();
+    config
+}
+
+/// What every page of an app is told, wherever it stands.
+pub(super) fn page_config(view: &View) -> Value {
+    let mut config = json!({});
     if !view.shared.inspect_origins.is_empty() {
         config["inspectOrigins"] = json!(view.shared.inspect_origins);
         config["postErrors"] = true.into();
+    }
+    config
+}
+
+/// What stands first in every page: where it is, the client, and what has to be there before React.
+fn head(view: &View, request: &PageRequest) -> String {
+    let mut config = first_config(view);
+    if let Some(token) = &request.socket_token {
+        config["token"] = token.as_str().into();
     }
     let mut head = format!(
         "<script id=\"overskill-preview\" type=\"application/json\">{}</script>\

@@ -1,0 +1,324 @@
+//! Customers' own domains.
+
+use crate::{
+    api::{Api, code, done, enveloped, is_missing, result},
+    cloudflare::Settings,
+};
+use overskill_core::{Error, Result};
+use overskill_http::Method;
+use serde::Deserialize;
+use serde_json::json;
+use std::sync::Arc;
+
+/// Customers' own domains, which lead to the platform's zone (Cloudflare for `SaaS`). Made by
+/// [`Cloudflare::hostnames`](crate::Cloudflare::hostnames).
+///
+/// A hostname works once both its [state](Hostname::state) and its [certificate](Hostname::certificate) are active. What
+/// the customer has to put into DNS until then is in [`Hostname::validation`].
+#[derive(Clone, Debug)]
+pub struct Hostnames {
+    api: Api,
+    settings: Arc<Settings>,
+    zone: String,
+}
+
+/// A customer's own domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Hostname {
+    /// The provider's id of it.
+    pub id: String,
+    /// The name: `www.customer.example`.
+    pub name: String,
+    /// Whether requests for it are taken.
+    pub state: HostnameState,
+    /// Whether it has a certificate.
+    pub certificate: CertificateState,
+    /// What the customer has to do.
+    pub validation: Vec<Validation>,
+    /// What the provider says is wrong.
+    pub problems: Vec<String>,
+}
+
+impl Hostname {
+    /// Whether it works.
+    pub fn is_live(&self) -> bool {
+        self.state == HostnameState::Active && self.certificate == CertificateState::Active
+    }
+}
+
+/// Whether requests for a hostname are taken.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HostnameState {
+    /// DNS does not show yet that it is the customer's and leads here.
+    Pending,
+    /// Requests are taken.
+    Active,
+    /// It was active, and DNS leads elsewhere now.
+    Moved,
+    /// The provider refuses it.
+    Blocked,
+    /// It is on its way out.
+    Deleted,
+    /// Another word of the provider.
+    Other(String),
+}
+
+/// Whether a hostname has a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CertificateState {
+    /// It was only just asked for.
+    Initializing,
+    /// DNS or a file has to show that the domain is the customer's.
+    PendingValidation,
+    /// It is being issued or brought out.
+    PendingDeployment,
+    /// It is there.
+    Active,
+    /// It is over or on its way out.
+    Expired,
+    /// It took too long: begin again.
+    TimedOut,
+    /// Another word of the provider.
+    Other(String),
+}
+
+/// Something that a customer has to put up, so that the provider sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Validation {
+    /// A TXT record in DNS.
+    Txt {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// A file, or an answer of the customer's present server.
+    Http {
+        /// Where it is looked for.
+        url: String,
+        /// What has to be there.
+        body: String,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+struct Told {
+    id: String,
+    hostname: String,
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    ssl: Option<Ssl>,
+    #[serde(default)]
+    ownership_verification: Option<Record>,
+    #[serde(default)]
+    verification_errors: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Ssl {
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    validation_records: Vec<SslRecord>,
+    #[serde(default)]
+    validation_errors: Vec<Problem>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Record {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    value: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct SslRecord {
+    txt_name: Option<String>,
+    txt_value: Option<String>,
+    http_url: Option<String>,
+    http_body: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Problem {
+    #[serde(default)]
+    message: String,
+}
+
+impl Hostnames {
+    pub(crate) fn new(settings: &Arc<Settings>) -> Result<Self> {
+        let zone = settings.zone.clone().ok_or_else(|| {
+            let e = Error::invalid("hostnames need a zone: name it with `CloudflareBuilder::zone`");
+            settings.at(e, "hostnames")
+        })?;
+        Ok(Self { api: settings.api.clone(), settings: settings.clone(), zone })
+    }
+
+    /// Takes a customer's domain in, and asks for its certificate, which a TXT record will validate. Safe to repeat: a name
+    /// that is there is answered as it stands.
+    ///
+    /// # Errors
+    /// `Invalid` when the name is none, or is in the platform's own zone.
+    pub async fn create(&self, name: &str) -> Result<Hostname> {
+        check_name(name).map_err(|e| self.settings.at(e, "create_hostname"))?;
+        let body = json!({"hostname": name, "ssl": {"method": "txt", "type": "dv"}});
+        let call = self.api.zone(Method::Post, &self.zone, &["custom_hostnames"]).operation("create_hostname");
+        match result::<Told>(call.json(&body).idempotent()).await {
+            Ok(made) => Ok(made.read()),
+            // "Duplicate custom hostname": ours of an earlier try, or somebody else's zone.
+            Err(e) if code(&e) == Some(1_406) => self.find(name).await?.ok_or(e),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// How a domain stands, by its name; `None` if it was never taken in.
+    pub async fn find(&self, name: &str) -> Result<Option<Hostname>> {
+        check_name(name).map_err(|e| self.settings.at(e, "find_hostname"))?;
+        let call = self.api.zone(Method::Get, &self.zone, &["custom_hostnames"]).operation("find_hostname");
+        let told = enveloped::<Vec<Told>>(call.query("hostname", name).query("per_page", 50)).await?;
+        // The filter finds parts of names too.
+        Ok(told.result.unwrap_or_default().into_iter().find(|told| told.hostname == name).map(Told::read))
+    }
+
+    /// How a domain stands, by its id; `None` if it is not there.
+    pub async fn status(&self, id: &str) -> Result<Option<Hostname>> {
+        let call = self.api.zone(Method::Get, &self.zone, &["custom_hostnames", id]).operation("get_hostname");
+        match result::<Told>(call).await {
+            Err(e) if is_missing(&e) => Ok(None),
+            told => told.map(|told| Some(told.read())),
+        }
+    }
+
+    /// Asks the provider to look at the domain's records once more.
+    pub async fn refresh(&self, id: &str) -> Result<Hostname> {
+        let call = self.api.zone(Method::Patch, &self.zone, &["custom_hostnames", id]).operation("refresh_hostname");
+        let body = json!({"ssl": {"method": "txt", "type": "dv"}});
+        Ok(result::<Told>(call.json(&body).idempotent()).await?.read())
+    }
+
+    /// Lets a domain go; fine if it is not there.
+    pub async fn delete(&self, id: &str) -> Result<()> {
+        let call = self.api.zone(Method::Delete, &self.zone, &["custom_hostnames", id]).operation("delete_hostname");
+        match done(call).await {
+            Err(e) if is_missing(&e) => Ok(()),
+            answer => answer,
+        }
+    }
+}
+
+impl Told {
+    fn read(self) -> Hostname {
+        let ssl = self.ssl.unwrap_or_default();
+        let mut validation = Vec::new();
+        if let Some(Record { name, value }) = self.ownership_verification.filter(|record| !record.name.is_empty()) {
+            validation.push(Validation::Txt { name, value });
+        }
+        for record in ssl.validation_records {
+            if let (Some(name), Some(value)) = (record.txt_name, record.txt_value) {
+                validation.push(Validation::Txt { name, value });
+            }
+            if let (Some(url), Some(body)) = (record.http_url, record.http_body) {
+                validation.push(Validation::Http { url, body });
+            }
+        }
+        let mut problems = self.verification_errors;
+        problems.extend(ssl.validation_errors.into_iter().map(|problem| problem.message));
+        Hostname {
+            id: self.id,
+            name: self.hostname,
+            state: HostnameState::of(&self.status),
+            certificate: CertificateState::of(&ssl.status),
+            validation,
+            problems,
+        }
+    }
+}
+
+impl HostnameState {
+    fn of(word: &str) -> Self {
+        match word {
+            "pending" | "active_redeploying" | "pending_provisioned" | "provisioned" => Self::Pending,
+            "active" => Self::Active,
+            "moved" => Self::Moved,
+            "blocked" | "pending_blocked" => Self::Blocked,
+            "deleted" | "pending_deletion" => Self::Deleted,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+impl CertificateState {
+    fn of(word: &str) -> Self {
+        match word {
+            "initializing" => Self::Initializing,
+            "pending_validation" => Self::PendingValidation,
+            "pending_issuance" | "pending_deployment" | "staging_deployment" => Self::PendingDeployment,
+            "active" | "staging_active" | "backup_issued" => Self::Active,
+            "expired" | "deleted" | "pending_deletion" | "pending_expiration" => Self::Expired,
+            "initializing_timed_out" | "validation_timed_out" | "issuance_timed_out" | "deployment_timed_out" => {
+                Self::TimedOut
+            }
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+fn check_name(name: &str) -> Result<()> {
+    let label = |l: &str| {
+        let marks = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        !l.is_empty() && l.len() <= 63 && l.bytes().all(marks) && !l.starts_with('-') && !l.ends_with('-')
+    };
+    if name.len() > 253 || !name.contains('.') || !name.split('.').all(label) {
+        let shown: String = name.chars().take(60).collect();
+        let rule = "hostname must be at most 253 bytes and like www.customer.example, in lower case";
+        return Err(Error::invalid(format!("{rule}, but was {shown:?}")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_customer_has_to_do_is_told() {
+        let told: Told = serde_json::from_value(json!({
+            "id": "h1", "hostname": "www.customer.example", "status": "pending",
+            "ssl": {
+                "status": "pending_validation",
+                "validation_records": [
+                    {"txt_name": "_acme-challenge.www", "txt_value": "v"},
+                    {"http_url": "http://www/.well-known/x", "http_body": "b"},
+                ],
+                "validation_errors": [{"message": "CAA records forbid it"}],
+            },
+            "ownership_verification": {"type": "txt", "name": "_cf-custom-hostname.www", "value": "o"},
+        }))
+        .unwrap();
+        let hostname = told.read();
+        assert_eq!(hostname.validation.len(), 3);
+        assert_eq!(hostname.problems, ["CAA records forbid it"]);
+        assert_eq!(
+            (&hostname.state, &hostname.certificate),
+            (&HostnameState::Pending, &CertificateState::PendingValidation)
+        );
+        assert!(!hostname.is_live());
+        assert_eq!(CertificateState::of("new word"), CertificateState::Other("new word".into()));
+    }
+
+    #[test]
+    fn names_that_are_none_are_refused() {
+        for bad in
+            ["", "localhost", "UPPER.example", "a..b", "-a.example", "a_b.example", "a.example/x", "*.example.com"]
+        {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+        assert!(check_name("xn--mnchen-3ya.example").is_ok());
+    }
+}

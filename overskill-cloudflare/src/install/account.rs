@@ -1,0 +1,128 @@
+//! What an installation finds in the account, and single things in it.
+
+use super::{Install, Names};
+use crate::{
+    api::{Api, ScriptSummary, code, done, enveloped, is_missing, result, trusted},
+    cloudflare::Settings,
+};
+use overskill_core::{Environment, Error, Result};
+use overskill_http::{Call, Method};
+use serde::Deserialize;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is there already.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) namespaces: BTreeSet<String>,
+    /// Ids of KV namespaces.
+    pub(super) kv: BTreeMap<Environment, String>,
+    pub(super) has_bucket: bool,
+    pub(super) worker: Option<ScriptSummary>,
+    /// The zone's routes, whoever's.
+    pub(super) routes: Vec<RouteEntry>,
+}
+
+/// A route of a zone.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct RouteEntry {
+    pub(super) id: String,
+    pub(super) pattern: String,
+    #[serde(default)]
+    pub(super) script: Option<String>,
+}
+
+impl Found {
+    pub(super) async fn look(settings: &Settings, names: &Names, bucket: bool) -> Result<Self> {
+        let api = &settings.api;
+        let mut found = Self::default();
+        for namespace in api.namespaces().await? {
+            if Environment::ALL.iter().any(|e| settings.of(*e) == namespace.namespace_name) {
+                if namespace.trusted_workers {
+                    return Err(trusted(&namespace.namespace_name));
+                }
+                found.namespaces.insert(namespace.namespace_name);
+            }
+        }
+        for environment in Environment::ALL {
+            if let Some(id) = api.kv_namespace(&settings.of(environment)).await? {
+                found.kv.insert(environment, id);
+            }
+        }
+        if bucket {
+            found.has_bucket = match done(buckets(api, Method::Get, &[&names.bucket]).operation("get_bucket")).await {
+                Err(e) if is_missing(&e) => false,
+                answer => answer.map(|()| true)?,
+            };
+        }
+        let call = api.account(Method::Get, &["workers", "scripts"]).operation("list_workers");
+        let workers: Vec<ScriptSummary> = result(call.max_body_bytes(usize::MAX)).await?;
+        found.worker = workers.into_iter().find(|worker| worker.id == names.worker);
+        let call = routes(settings, Method::Get, &[])?.operation("list_routes");
+        found.routes = enveloped::<Vec<RouteEntry>>(call).await?.result.unwrap_or_default();
+        Ok(found)
+    }
+}
+
+pub(super) async fn create_bucket(api: &Api, name: &str) -> Result<()> {
+    let call = buckets(api, Method::Post, &[]).operation("create_bucket").json(&json!({ "name": name })).idempotent();
+    match done(call).await {
+        // "The bucket you tried to create already exists, and you own it."
+        Err(e) if code(&e) == Some(10_004) => Ok(()),
+        answer => answer,
+    }
+}
+
+/// Makes a route, or sends an existing one to the Worker.
+pub(super) async fn put_route(settings: &Settings, id: Option<&str>, pattern: &str, script: &str) -> Result<()> {
+    let body = json!({ "pattern": pattern, "script": script });
+    let call = match id {
+        Some(id) => routes(settings, Method::Put, &[id])?,
+        None => routes(settings, Method::Post, &[])?,
+    };
+    match done(call.operation("put_route").json(&body).idempotent()).await {
+        // "A route with the same pattern already exists": an earlier try of ours.
+        Err(e) if id.is_none() && code(&e) == Some(10_020) => Ok(()),
+        answer => answer,
+    }
+}
+
+pub(super) async fn delete_route(settings: &Settings, id: &str) -> Result<()> {
+    gone(done(routes(settings, Method::Delete, &[id])?.operation("delete_route")).await)
+}
+
+pub(super) async fn delete_worker(api: &Api, name: &str) -> Result<()> {
+    let call = api.account(Method::Delete, &["workers", "scripts", name]).query("force", true);
+    gone(done(call.operation("delete_worker")).await)
+}
+
+/// Removes the bucket; one that still holds objects is emptied first.
+pub(super) async fn delete_bucket(settings: &Settings, install: &Install, name: &str) -> Result<()> {
+    let api = &settings.api;
+    match done(buckets(api, Method::Delete, &[name]).operation("delete_bucket")).await {
+        // "The bucket you tried to delete is not empty."
+        Err(e) if code(&e) == Some(10_008) => install.empty_bucket(settings, e).await?,
+        answer => return gone(answer),
+    }
+    gone(done(buckets(api, Method::Delete, &[name]).operation("delete_bucket")).await)
+}
+
+fn gone(answer: Result<()>) -> Result<()> {
+    match answer {
+        Err(e) if is_missing(&e) => Ok(()),
+        answer => answer,
+    }
+}
+
+fn buckets(api: &Api, method: Method, below: &[&str]) -> Call {
+    let mut path = vec!["r2", "buckets"];
+    path.extend_from_slice(below);
+    api.account(method, &path)
+}
+
+fn routes(settings: &Settings, method: Method, below: &[&str]) -> Result<Call> {
+    let zone = settings.zone.as_deref().ok_or_else(|| Error::invalid("zone must be named for the routes"))?;
+    let mut path = vec!["workers", "routes"];
+    path.extend_from_slice(below);
+    Ok(settings.api.zone(method, zone, &path))
+}

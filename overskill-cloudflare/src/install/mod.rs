@@ -1,0 +1,414 @@
+//! The platform's own Worker, and what it needs in the account.
+
+mod account;
+mod plan;
+
+pub use plan::{Action, Change, Plan};
+
+use crate::{
+    api::{Module, Upload},
+    cloudflare::Settings,
+    target::metadata::{Binding, Metadata, MigrationStep, Migrations, Outbound, OutboundParam, OutboundWorker},
+    workers::{self, WorkerBundle},
+};
+use account::Found;
+use overskill_core::{Digest, Environment, Error, Result, Secret};
+use serde_json::{Map, Value};
+use std::{fmt, sync::Arc};
+
+/// How the platform's own Worker is to be; for [`Cloudflare::install`](crate::Cloudflare::install).
+///
+/// ```
+/// use overskill_cloudflare::Install;
+///
+/// let ingest_keys = r#"{"2026-11":"6f1c…"}"#; // `IngestKey::to_binding` makes it
+/// let install = Install::new(ingest_keys, "a key for sockets")
+///     .setting("upstream", "https://api.example.com/apps")
+///     .setting("default_plan", "free");
+/// ```
+#[derive(Clone)]
+pub struct Install {
+    ingest_keys: Secret,
+    socket_key: Secret,
+    app_token_key: Option<Secret>,
+    settings: Map<String, Value>,
+    outbound: Option<String>,
+    bucket: bool,
+    #[cfg(feature = "r2")]
+    r2_keys: Option<crate::R2Keys>,
+    worker_loader: bool,
+}
+
+impl Install {
+    /// With the keys that requests of the platform are signed with (JSON, hex digits by key id), and the one that sockets'
+    /// tokens are made of.
+    pub fn new(ingest_keys: impl Into<Secret>, socket_key: impl Into<Secret>) -> Self {
+        Self {
+            ingest_keys: ingest_keys.into(),
+            socket_key: socket_key.into(),
+            app_token_key: None,
+            settings: Map::new(),
+            outbound: None,
+            bucket: true,
+            #[cfg(feature = "r2")]
+            r2_keys: None,
+            worker_loader: false,
+        }
+    }
+
+    /// With these keys [`uninstall`](crate::Cloudflare::uninstall) can empty the R2 bucket; a bucket that holds files cannot
+    /// be removed without.
+    #[cfg(feature = "r2")]
+    pub fn r2_keys(mut self, keys: crate::R2Keys) -> Self {
+        self.r2_keys = Some(keys);
+        self
+    }
+
+    #[cfg_attr(
+        not(feature = "r2"),
+        expect(clippy::unused_async, unused_variables, reason = "there is nothing to do it with")
+    )]
+    async fn empty_bucket(&self, settings: &Settings, full: Error) -> Result<()> {
+        #[cfg(feature = "r2")]
+        if let Some(keys) = &self.r2_keys {
+            return crate::files::empty_bucket(settings, keys).await;
+        }
+        let message = "the R2 bucket still holds files: give `Install::r2_keys`, or empty it by hand";
+        Err(Error::conflict(message).caused_by(full))
+    }
+
+    /// The key that apps' tokens are signed with (JSON: `kid` and `pkcs8`); without it `/api/*` leads nowhere.
+    pub fn app_token_key(mut self, key: impl Into<Secret>) -> Self {
+        self.app_token_key = Some(key.into());
+        self
+    }
+
+    /// A setting of the Worker, such as `upstream`, `plans` or `frame_ancestors`; `domains` and `targets` are given.
+    pub fn setting(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.settings.insert(name.into(), value.into());
+        self
+    }
+
+    /// The account's Worker that sees what tenants' code fetches; it is told the scope and the plan.
+    pub fn outbound(mut self, script: impl Into<String>) -> Self {
+        self.outbound = Some(script.into());
+        self
+    }
+
+    /// Leaves the R2 bucket out, for accounts without R2.
+    pub fn without_bucket(mut self) -> Self {
+        self.bucket = false;
+        self
+    }
+
+    /// Lets the Worker load apps' server sides itself, for previews of apps that have one.
+    pub fn worker_loader(mut self) -> Self {
+        self.worker_loader = true;
+        self
+    }
+}
+
+impl fmt::Debug for Install {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Install")
+            .field("settings", &self.settings.keys().collect::<Vec<_>>())
+            .field("outbound", &self.outbound)
+            .field("bucket", &self.bucket)
+            .field("worker_loader", &self.worker_loader)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) const NAMESPACE: &str = "dispatch namespace";
+pub(super) const KV: &str = "KV namespace";
+pub(super) const BUCKET: &str = "R2 bucket";
+pub(super) const WORKER: &str = "Worker";
+pub(super) const ROUTE: &str = "route";
+
+/// What stands in a tag before the digest of what was installed.
+const INSTALLED: &str = "overskill-install-";
+
+/// The names of everything that an installation is.
+#[derive(Debug)]
+struct Names {
+    worker: String,
+    bucket: String,
+    routes: Vec<String>,
+}
+
+impl Names {
+    fn of(settings: &Settings) -> Self {
+        let routes = |domain: &String| [format!("*.{domain}/*"), format!("{domain}/*")];
+        Self {
+            worker: format!("{}-dispatch", settings.prefix),
+            bucket: format!("{}-files", settings.prefix),
+            routes: settings.domains.iter().flat_map(routes).collect(),
+        }
+    }
+}
+
+pub(crate) async fn plan(settings: &Settings, install: &Install) -> Result<Plan> {
+    let looked = look(settings, install).await;
+    looked.map(|(plan, _)| plan).map_err(|e| settings.at(e, "plan"))
+}
+
+pub(crate) async fn install(settings: &Arc<Settings>, install: &Install) -> Result<Plan> {
+    let done = carry_out(settings, install).await;
+    done.map_err(|e| settings.at(e, "install"))
+}
+
+pub(crate) async fn uninstall(settings: &Settings, install: &Install) -> Result<Plan> {
+    let done = take_away(settings, install).await;
+    done.map_err(|e| settings.at(e, "uninstall"))
+}
+
+/// What is there, and what is missing.
+async fn look(settings: &Settings, install: &Install) -> Result<(Plan, Found)> {
+    check(settings)?;
+    let (names, bundle) = (Names::of(settings), workers::dispatch());
+    let found = Found::look(settings, &names, install.bucket).await?;
+    let mut plan = Plan::default();
+    for environment in Environment::ALL {
+        let name = settings.of(environment);
+        if !found.namespaces.contains(&name) {
+            plan.add(Action::Create, NAMESPACE, name);
+        }
+    }
+    for environment in Environment::ALL {
+        if !found.kv.contains_key(&environment) {
+            plan.add(Action::Create, KV, settings.of(environment));
+        }
+    }
+    if install.bucket && !found.has_bucket {
+        plan.add(Action::Create, BUCKET, names.bucket.clone());
+    }
+    match &found.worker {
+        None => plan.add(Action::Create, WORKER, names.worker.clone()),
+        Some(worker) => {
+            let wanted = metadata(settings, install, &names, &bundle, &found);
+            let is_current =
+                wanted.is_some_and(|metadata| worker.tags.iter().flatten().any(|t| metadata.tags.contains(t)));
+            if !is_current {
+                plan.add(Action::Update, WORKER, names.worker.clone());
+            }
+        }
+    }
+    for pattern in &names.routes {
+        match found.routes.iter().find(|route| route.pattern == *pattern) {
+            None => plan.add(Action::Create, ROUTE, pattern.clone()),
+            Some(route) if route.script.as_deref() != Some(&names.worker) => {
+                plan.add(Action::Update, ROUTE, pattern.clone());
+            }
+            Some(_) => {}
+        }
+    }
+    Ok((plan, found))
+}
+
+fn check(settings: &Settings) -> Result<()> {
+    if settings.domains.is_empty() {
+        return Err(Error::invalid("domains must name at least one: give them with `CloudflareBuilder::domains`"));
+    }
+    if settings.zone.is_none() {
+        return Err(Error::invalid("zone must be named for the routes: give it with `CloudflareBuilder::zone`"));
+    }
+    Ok(())
+}
+
+async fn carry_out(settings: &Arc<Settings>, install: &Install) -> Result<Plan> {
+    let (plan, mut found) = look(settings, install).await?;
+    let (names, bundle, api) = (Names::of(settings), workers::dispatch(), &settings.api);
+    for change in plan.changes() {
+        tracing::info!(%change, "installing");
+        match (change.what, change.action) {
+            (NAMESPACE, _) => api.create_namespace(&change.name).await?,
+            (KV, _) => {
+                let id = api.ensure_kv_namespace(&change.name).await?;
+                let environment = Environment::ALL.into_iter().find(|e| settings.of(*e) == change.name);
+                found.kv.extend(environment.map(|environment| (environment, id)));
+            }
+            (BUCKET, _) => account::create_bucket(api, &change.name).await?,
+            (WORKER, _) => {
+                let mut metadata = metadata(settings, install, &names, &bundle, &found)
+                    .ok_or_else(|| Error::invalid("every KV namespace must be there before the Worker"))?;
+                let known = found.worker.as_ref().and_then(|worker| worker.migration_tag.as_deref());
+                metadata.migrations = migrations(&bundle, known);
+                let module = |(name, content_type, text): &(&str, &'static str, &'static str)| Module {
+                    name: (*name).to_owned(),
+                    content_type,
+                    contents: text.as_bytes().into(),
+                };
+                let modules: Vec<Module> = bundle.modules.iter().map(module).collect();
+                api.put_account_script(&change.name, Upload { metadata: &metadata, modules: &modules }).await?;
+            }
+            (ROUTE, action) => {
+                let known = found.routes.iter().find(|route| route.pattern == change.name);
+                let id = known.filter(|_| action == Action::Update).map(|route| route.id.as_str());
+                account::put_route(settings, id, &change.name, &names.worker).await?;
+            }
+            _ => {}
+        }
+    }
+    Ok(plan)
+}
+
+async fn take_away(settings: &Settings, install: &Install) -> Result<Plan> {
+    check(settings)?;
+    let (names, api) = (Names::of(settings), &settings.api);
+    let found = Found::look(settings, &names, install.bucket).await?;
+    let mut plan = Plan::default();
+    // Nobody is sent there any more; then what they were sent to, and what that kept.
+    for route in found.routes.iter().filter(|route| route.script.as_deref() == Some(&names.worker)) {
+        account::delete_route(settings, &route.id).await?;
+        plan.add(Action::Remove, ROUTE, route.pattern.clone());
+    }
+    if found.worker.is_some() {
+        account::delete_worker(api, &names.worker).await?;
+        plan.add(Action::Remove, WORKER, names.worker.clone());
+    }
+    for environment in Environment::ALL {
+        let name = settings.of(environment);
+        if found.namespaces.contains(&name) && api.delete_namespace(&name).await? {
+            plan.add(Action::Remove, NAMESPACE, name);
+        }
+    }
+    for (environment, id) in &found.kv {
+        api.delete_kv_namespace(id).await?;
+        plan.add(Action::Remove, KV, settings.of(*environment));
+    }
+    if found.has_bucket {
+        account::delete_bucket(settings, install, &names.bucket).await?;
+        plan.add(Action::Remove, BUCKET, names.bucket);
+    }
+    Ok(plan)
+}
+
+/// The metadata of the Worker's upload, tagged with a digest of all of it; `None` while something that it is bound to is
+/// not there yet.
+fn metadata(
+    settings: &Settings,
+    install: &Install,
+    names: &Names,
+    bundle: &WorkerBundle,
+    found: &Found,
+) -> Option<Metadata> {
+    let domains: Vec<&str> = settings.domains.iter().map(String::as_str).collect();
+    let mut json = workers::settings(&domains, &[settings.name.as_str()]);
+    let told = json.as_object_mut().expect("it is an object");
+    told.extend(install.settings.clone());
+    if install.outbound.is_some() {
+        told.insert("outbound".into(), true.into());
+    }
+    let mut bindings = vec![
+        Binding::Json { name: workers::SETTINGS.to_owned(), json },
+        Binding::SecretText { name: workers::INGEST_KEYS.to_owned(), text: install.ingest_keys.clone() },
+        Binding::SecretText { name: workers::SOCKET_KEY.to_owned(), text: install.socket_key.clone() },
+    ];
+    if let Some(key) = &install.app_token_key {
+        bindings.push(Binding::SecretText { name: workers::APP_TOKEN_KEY.to_owned(), text: key.clone() });
+    }
+    for (name, environment) in workers::NAMESPACES {
+        let outbound = install.outbound.clone().map(|service| Outbound {
+            worker: OutboundWorker { service },
+            params: ["scope", "plan"].map(|name| OutboundParam { name: name.to_owned() }).into(),
+        });
+        let namespace = settings.of(environment);
+        bindings.push(Binding::DispatchNamespace { name: name.to_owned(), namespace, outbound });
+        let namespace_id = found.kv.get(&environment)?.clone();
+        bindings.push(Binding::KvNamespace { name: format!("FILES_{name}"), namespace_id });
+    }
+    if install.bucket {
+        bindings.push(Binding::R2Bucket { name: "LARGE_FILES".into(), bucket_name: names.bucket.clone() });
+    }
+    if install.worker_loader {
+        bindings.push(Binding::WorkerLoader { name: "LOADER".into() });
+    }
+    for (name, class) in &bundle.durable_objects {
+        let (name, class_name) = ((*name).to_owned(), (*class).to_owned());
+        bindings.push(Binding::DurableObjectNamespace { name, class_name });
+    }
+    let mut metadata = Metadata {
+        main_module: bundle.main_module.to_owned(),
+        compatibility_date: bundle.compatibility_date.to_owned(),
+        compatibility_flags: bundle.compatibility_flags.iter().map(|flag| (*flag).to_owned()).collect(),
+        bindings,
+        ..Metadata::default()
+    };
+    // Secrets are part of what is compared, and cannot be read out of it: they are long and random.
+    let all = serde_json::to_vec(&metadata).ok()?;
+    let digest = Digest::of_parts([all.as_slice(), bundle.version.as_bytes()]).to_string();
+    metadata.tags = vec![format!("{INSTALLED}{}", &digest[..32])];
+    Some(metadata)
+}
+
+/// The steps that are not known there yet.
+fn migrations(bundle: &WorkerBundle, known: Option<&str>) -> Option<Migrations> {
+    let done = known.and_then(|tag| bundle.migrations.iter().position(|step| step.tag == tag));
+    let left = &bundle.migrations[done.map_or(0, |done| done + 1)..];
+    let new_tag = left.last()?.tag.to_owned();
+    let classes = |step: &workers::Migration| step.new_sqlite_classes.iter().map(|class| (*class).to_owned()).collect();
+    let steps = left.iter().map(|step| MigrationStep { new_sqlite_classes: classes(step) }).collect();
+    Some(Migrations { old_tag: known.map(str::to_owned), new_tag, steps })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cloudflare;
+
+    fn settings() -> Arc<Settings> {
+        let builder = Cloudflare::connect("0123456789abcdef", "token").zone("z1").domains(["apps.example.com"]);
+        builder.build().unwrap().0
+    }
+
+    fn found() -> Found {
+        let mut found = Found::default();
+        found.kv.extend(Environment::ALL.map(|e| (e, format!("id-{e}"))));
+        found
+    }
+
+    fn tag(install: &Install) -> String {
+        let settings = settings();
+        let made = metadata(&settings, install, &Names::of(&settings), &workers::dispatch(), &found()).unwrap();
+        made.tags.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn every_key_and_setting_counts_in_the_tag() {
+        let install = Install::new("one", "two");
+        let same = tag(&install);
+        assert_eq!(same, tag(&Install::new("one", "two")));
+        for other in [
+            Install::new("other", "two"),
+            Install::new("one", "other"),
+            install.clone().app_token_key("three"),
+            install.clone().setting("upstream", "https://api.example.com"),
+            install.clone().outbound("watch"),
+            install.clone().without_bucket(),
+            install.clone().worker_loader(),
+        ] {
+            assert_ne!(tag(&other), same, "{other:?}");
+        }
+        assert!(!format!("{:?}", Install::new("hunter2", "hunter3")).contains("hunter"));
+    }
+
+    #[test]
+    fn bindings_wait_for_their_namespaces() {
+        let (settings, install) = (settings(), Install::new("one", "two"));
+        let names = Names::of(&settings);
+        assert!(metadata(&settings, &install, &names, &workers::dispatch(), &Found::default()).is_none());
+    }
+
+    #[test]
+    fn only_new_migrations_are_sent() {
+        let mut bundle = workers::dispatch();
+        bundle.migrations.truncate(1);
+        let first = bundle.migrations[0].tag;
+        bundle.migrations.push(workers::Migration { tag: "next", new_sqlite_classes: &["More"] });
+        let all = migrations(&bundle, None).unwrap();
+        assert_eq!((all.old_tag, all.new_tag.as_str(), all.steps.len()), (None, "next", 2));
+        let rest = migrations(&bundle, Some(first)).unwrap();
+        assert_eq!((rest.old_tag.as_deref(), rest.new_tag.as_str(), rest.steps.len()), (Some(first), "next", 1));
+        assert_eq!(migrations(&bundle, Some("next")), None);
+    }
+}

@@ -1,0 +1,355 @@
+//! Workers for Platforms: apps as user Workers in dispatch namespaces.
+
+mod draft;
+pub(crate) mod metadata;
+mod names;
+mod rotate;
+mod site;
+
+pub(crate) use draft::DurableClass;
+pub(crate) use names::check_own_tags;
+
+use crate::{
+    api::{AssetToken, ScriptSummary, Upload, code},
+    cloudflare::Settings,
+};
+use async_trait::async_trait;
+use draft::Draft;
+use metadata::{MigrationStep, Migrations};
+use names::{Label, about};
+use overskill_core::{
+    AppId, DeployRequest, DeploymentId, DeploymentTarget, Error, ErrorKind, Fence, Fencing, Handle, Observed,
+    PlatformFacts, Readiness, Removal, Result, Scope, Staged, TargetInfo, TargetStatus,
+};
+use site::{Memory, Site};
+use std::{num::NonZeroU32, sync::Arc};
+
+/// Runs apps as user Workers of Workers for Platforms. Made by [`Cloudflare::target`](crate::Cloudflare::target); clones
+/// share what they remember.
+///
+/// # What is where
+///
+/// The dispatch namespace of an environment, `{prefix}-{environment}`, is made when it is first needed, untrusted. In it,
+/// a version is a script of its own, `{app}-{fence}`, and its tags name deployment, artifact, variables and fence. So no
+/// version ever takes the place of another: whoever comes late with an old fence displaces nothing, and going back is one
+/// call that names a greater fence on a script that is there. What has the traffic is what the platform's route names;
+/// the target itself calls the version with the greatest fence active.
+///
+/// An app with Durable Objects (the artifact's setting `durable_objects`, such as `ROOMS=Room`) stays in one place, the
+/// script `{app}`: its objects belong to the script. There a late upload does displace, so it is read before and after
+/// each upload, and fences are [`Observed`](Fencing::Observed).
+///
+/// # What is called
+///
+/// [`stage`](DeploymentTarget::stage) brings new assets there and checks everything else, and
+/// [`activate`](DeploymentTarget::activate) uploads code, assets, variables and secrets in one atomic request. A deploy is
+/// one call to look, one for a session of assets, one for each bucket of new assets, and one upload; the first two go side
+/// by side, and the look is saved when somebody [observed](DeploymentTarget::observe) a moment ago.
+///
+/// Assets have names that depend on the app, so that no app can name another's.
+///
+/// # Errors
+///
+/// `LimitExceeded` and `Invalid` name field and limit before any call: 25 MiB an asset, 128 variables of 5 KiB, eight tags.
+#[derive(Clone, Debug)]
+pub struct WfpTarget {
+    settings: Arc<Settings>,
+    memory: Memory,
+}
+
+impl WfpTarget {
+    /// Most assets of an app.
+    pub const MAX_FILES: u32 = 100_000;
+    /// How many deploys the quota allows in an hour, at three calls each.
+    const DEPLOYS_PER_HOUR: NonZeroU32 = NonZeroU32::new(4_300).expect("not zero");
+
+    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+        Self { settings, memory: Memory::default() }
+    }
+
+    fn namespace(&self, scope: &Scope) -> String {
+        self.settings.of(scope.environment)
+    }
+
+    fn handle(&self, scope: &Scope, script: &str) -> Handle {
+        let handle = Handle::new(script);
+        match self.settings.url(scope) {
+            Some(url) => handle.served_at(url),
+            None => handle,
+        }
+    }
+
+    /// What the account has of a scope, asked anew.
+    async fn look(&self, scope: &Scope) -> Result<Site> {
+        let (api, namespace) = (&self.settings.api, self.namespace(scope));
+        let scripts = api.scripts_tagged(&scope.app, &namespace, &names::app_tag(&scope.app)).await?;
+        let site = Site::of(scripts);
+        self.memory.saw(scope, site.clone(), api.clock.monotonic());
+        Ok(site)
+    }
+
+    /// The same, or what was seen a moment ago.
+    async fn glance(&self, scope: &Scope) -> Result<Site> {
+        match self.memory.seen(scope, self.settings.api.clock.monotonic()) {
+            Some(site) => Ok(site),
+            None => self.look(scope).await,
+        }
+    }
+
+    /// Brings the assets there, in a namespace that is made if need be.
+    async fn bring_assets(&self, scope: &Scope, script: &str, draft: &Draft) -> Result<Option<AssetToken>> {
+        if draft.assets.is_empty() {
+            return Ok(None);
+        }
+        let (api, namespace) = (&self.settings.api, self.namespace(scope));
+        match api.upload_assets(&scope.app, &namespace, script, &draft.assets).await {
+            Err(e) if code(&e) == Some(100_119) => {
+                api.create_namespace(&namespace).await?;
+                api.upload_assets(&scope.app, &namespace, script, &draft.assets).await.map(Some)
+            }
+            token => token.map(Some),
+        }
+    }
+
+    /// Uploads a version under a name. What went missing meanwhile, namespace or session, is made anew once.
+    async fn upload(&self, request: &DeployRequest, draft: &Draft, script: &str, fence: Fence) -> Result<()> {
+        let (api, scope) = (&self.settings.api, request.scope());
+        let namespace = self.namespace(scope);
+        let kept = self.memory.token(scope, request.id(), script, api.clock.monotonic());
+        let fresh = kept.is_none();
+        let token = match kept {
+            Some(token) => Some(token),
+            None => self.bring_assets(scope, script, draft).await?,
+        };
+        let mut migrations = self.migrations(scope, script, draft).await?;
+        let mut metadata = draft.metadata(request, &self.settings, fence, token, migrations.take());
+        let put = async |metadata: &metadata::Metadata| {
+            let upload = Upload { metadata, modules: &draft.modules };
+            api.put_script(&scope.app, &namespace, script, upload).await
+        };
+        let Err(refused) = put(&metadata).await else { return Ok(()) };
+        let is_gone = code(&refused) == Some(100_119);
+        // A session that ended or was forgotten is refused in words that no page documents.
+        let is_stale = !fresh
+            && !draft.assets.is_empty()
+            && refused.effect() == overskill_core::Effect::None
+            && matches!(refused.kind(), ErrorKind::Invalid | ErrorKind::Unauthenticated | ErrorKind::NotFound);
+        if code(&refused) == Some(10_074) {
+            // An earlier try of ours made the class.
+            metadata.migrations = self.migrations(scope, script, draft).await?;
+        } else if is_gone || is_stale {
+            if is_gone {
+                api.create_namespace(&namespace).await?;
+            }
+            tracing::debug!(%scope, error = %refused, "the assets are brought there once more");
+            let token = self.bring_assets(scope, script, draft).await?;
+            metadata = draft.metadata(request, &self.settings, fence, token, metadata.migrations);
+        } else {
+            return Err(refused);
+        }
+        put(&metadata).await.map(drop)
+    }
+
+    /// The classes that the script does not have yet.
+    async fn migrations(&self, scope: &Scope, script: &str, draft: &Draft) -> Result<Option<Migrations>> {
+        if draft.classes.is_empty() {
+            return Ok(None);
+        }
+        let (api, namespace) = (&self.settings.api, self.namespace(scope));
+        let live = api.script(&scope.app, &namespace, script).await?;
+        let old_tag = live.as_ref().and_then(|script| script.migration_tag.clone()).filter(|tag| !tag.is_empty());
+        let known = match live {
+            Some(_) => api.bindings(&scope.app, &namespace, script).await?,
+            None => Vec::new(),
+        };
+        let has =
+            |class: &str| known.iter().any(|b| b["type"] == "durable_object_namespace" && b["class_name"] == class);
+        let new: Vec<String> = draft.classes.iter().map(|c| c.class.clone()).filter(|class| !has(class)).collect();
+        if new.is_empty() {
+            return Ok(None);
+        }
+        let number = old_tag.as_deref().and_then(|tag| tag.strip_prefix('v')?.parse().ok()).unwrap_or(0_u32);
+        let steps = vec![MigrationStep { new_sqlite_classes: new }];
+        Ok(Some(Migrations { old_tag, new_tag: format!("v{}", number + 1), steps }))
+    }
+
+    /// Refuses who was overtaken, as far as can be seen.
+    fn fence_off(site: &Site, id: DeploymentId, fence: Fence) -> Result<()> {
+        match site.active() {
+            Some(live) if live.label.fence > fence || (live.label.fence == fence && live.label.id != id) => {
+                let message =
+                    format!("fence must be above {}, but was {fence}: take the lease again", live.label.fence);
+                Err(Error::conflict(message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn stage_now(&self, request: &DeployRequest) -> Result<Staged> {
+        let draft = Draft::of(request, &self.settings)?;
+        let (scope, id) = (request.scope(), request.id());
+        let script = script_name(&scope.app, &draft, request.fence());
+        let staged = |script: &str| Staged { id, handle: Handle::new(script) };
+        let clock = &self.settings.api.clock;
+        let known = self.memory.token(scope, id, &script, clock.monotonic()).is_some();
+        let check = async {
+            let site = self.glance(scope).await?;
+            let there = site.version(id).cloned();
+            if let Some(there) = &there {
+                there.label.admit(request)?;
+            }
+            Ok(there)
+        };
+        // An id that was seen a moment ago needs no assets; whoever was not looked for is looked for meanwhile.
+        let seen = self.memory.seen(scope, clock.monotonic());
+        if known || seen.is_some_and(|site| site.version(id).is_some()) {
+            let there = check.await?;
+            return Ok(staged(there.map_or(script, |there| there.script).as_str()));
+        }
+        let (there, token) = futures::try_join!(check, self.bring_assets(scope, &script, &draft))?;
+        if let Some(token) = token {
+            self.memory.keep(scope, id, &script, token, clock.monotonic());
+        }
+        Ok(staged(there.map_or(script, |there| there.script).as_str()))
+    }
+
+    async fn activate_now(&self, request: &DeployRequest, fence: Fence) -> Result<Handle> {
+        let draft = Draft::of(request, &self.settings)?;
+        let (scope, id, api) = (request.scope(), request.id(), &self.settings.api);
+        let mut site = self.glance(scope).await?;
+        if site.version(id).is_some_and(|there| there.label.fence == fence) {
+            // That it is live already is worth a look.
+            site = self.look(scope).await?;
+        }
+        Self::fence_off(&site, id, fence)?;
+        if let Some(there) = site.version(id) {
+            there.label.admit(request)?;
+            if there.label.fence != fence {
+                // What follows is not what was seen.
+                self.memory.forget(scope);
+                let tags = Label::of(request, fence).tags(&self.settings.tags);
+                match api.put_tags(&scope.app, &self.namespace(scope), &there.script, &tags).await {
+                    Err(e) if e.kind() == ErrorKind::NotFound => {
+                        return Err(Error::not_found("the version is gone: stage it again").caused_by(e));
+                    }
+                    answer => answer?,
+                }
+            }
+            return Ok(self.handle(scope, &there.script));
+        }
+        self.memory.forget(scope);
+        let script = script_name(&scope.app, &draft, fence);
+        self.upload(request, &draft, &script, fence).await?;
+        self.memory.drop_token(scope, id);
+        if !draft.classes.is_empty() {
+            // Somebody may have uploaded over it since it was looked at.
+            Self::fence_off(&self.look(scope).await?, id, fence)?;
+        }
+        Ok(self.handle(scope, &script))
+    }
+
+    async fn remove_now(&self, scope: &Scope, removal: Removal) -> Result<()> {
+        let (api, namespace) = (&self.settings.api, self.namespace(scope));
+        self.memory.forget(scope);
+        let site = match removal {
+            Removal::All => {
+                api.delete_tagged(&scope.app, &namespace, &names::app_tag(&scope.app)).await?;
+                // What is certain is what is seen.
+                self.look(scope).await?
+            }
+            Removal::Only(_) => self.look(scope).await?,
+            _ => return Err(Error::new(ErrorKind::Unsupported, "this cannot be removed here")),
+        };
+        let goes = |script: &ScriptSummary| match removal {
+            Removal::Only(id) => {
+                self.memory.drop_token(scope, id);
+                script.tags.as_deref().and_then(Label::read).is_some_and(|label| label.id == id)
+            }
+            _ => true,
+        };
+        for script in site.scripts().iter().filter(|script| goes(script)) {
+            self.memory.forget(scope);
+            api.delete_script(&scope.app, &namespace, &script.id).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of a version's script.
+fn script_name(app: &AppId, draft: &Draft, fence: Fence) -> String {
+    if draft.classes.is_empty() { names::of_version(app, fence) } else { names::in_place(app) }
+}
+
+#[async_trait]
+impl DeploymentTarget for WfpTarget {
+    fn info(&self) -> TargetInfo {
+        let mut info = TargetInfo::new(self.settings.name.clone(), "cloudflare");
+        info.fencing = Fencing::Observed;
+        // Assets go there before; code and variables come in one atomic request, which is the activation.
+        info.stages_separately = false;
+        info.max_artifact_files = Self::MAX_FILES;
+        info.keeps_previous = true;
+        info.deploys_per_hour = Some(Self::DEPLOYS_PER_HOUR);
+        let source =
+            "https://developers.cloudflare.com/cloudflare-for-platforms/workers-for-platforms/reference/pricing/";
+        info.facts = PlatformFacts::read(source, "2026-11-21");
+        info.facts.sleeping_sockets = true;
+        // 25 a month with 1,000 scripts, and 0.02 for each further one.
+        info.facts.idle_fleet_dollars = Some(1_005);
+        info
+    }
+
+    async fn check(&self) -> Result<Readiness> {
+        let ready = Readiness::ready(self.settings.name.to_string());
+        let namespaces = match self.settings.api.namespaces().await {
+            Ok(namespaces) => namespaces,
+            Err(e) if matches!(e.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied | ErrorKind::Invalid) => {
+                let remedy = "give the id of the account and a token of it with `Workers Scripts: Edit`";
+                return Ok(ready.lacks(format!("the account cannot be used: {}", e.message()), remedy));
+            }
+            Err(e) => return Err(self.settings.at(e, "check")),
+        };
+        let ours = |name: &str| overskill_core::Environment::ALL.iter().any(|e| self.settings.of(*e) == name);
+        let trusted = namespaces.iter().filter(|n| n.trusted_workers && ours(&n.namespace_name));
+        Ok(trusted.fold(ready, |ready, namespace| {
+            let what = format!("the scripts of dispatch namespace `{}` are trusted", namespace.namespace_name);
+            ready.lacks(what, "make it untrusted: tenants of a trusted one share caches")
+        }))
+    }
+
+    async fn stage(&self, request: &DeployRequest) -> Result<Staged> {
+        self.info().admit(request)?;
+        let staged = self.stage_now(request).await;
+        staged.map_err(|e| about(self.settings.at(e, "stage"), request.scope(), request.id()))
+    }
+
+    async fn activate(&self, request: &DeployRequest, staged: &Staged, fence: Fence) -> Result<Handle> {
+        let refuse = |e| about(self.settings.at(e, "activate"), request.scope(), request.id());
+        if staged.id != request.id() {
+            let message = "what was staged must be of the deployment to activate, but is another's";
+            return Err(refuse(Error::invalid(message)));
+        }
+        self.info().admit(request)?;
+        self.activate_now(request, fence).await.map_err(refuse)
+    }
+
+    async fn status(&self, scope: &Scope, id: DeploymentId, fence: Fence) -> Result<TargetStatus> {
+        let site = self.look(scope).await.map_err(|e| about(self.settings.at(e, "status"), scope, id))?;
+        Ok(match site.active() {
+            Some(live) if live.label.id == id && live.label.fence == fence => {
+                TargetStatus::Landed(self.handle(scope, &live.script))
+            }
+            Some(live) if live.label.fence > fence => TargetStatus::Superseded,
+            _ => TargetStatus::Absent,
+        })
+    }
+
+    async fn observe(&self, scope: &Scope) -> Result<Vec<Observed>> {
+        let site = self.look(scope).await.map_err(|e| self.settings.at(e, "observe").with("scope", scope))?;
+        Ok(site.observed(|script| self.handle(scope, script)))
+    }
+
+    async fn remove(&self, scope: &Scope, removal: Removal) -> Result<()> {
+        self.remove_now(scope, removal).await.map_err(|e| self.settings.at(e, "remove").with("scope", scope))
+    }
+}

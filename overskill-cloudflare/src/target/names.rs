@@ -1,0 +1,185 @@
+//! What a script says of itself: its name, and tags that name deployment, artifact, variables and fence.
+
+use crate::CloudflareBuilder;
+use overskill_core::{
+    AppId, DeployRequest, DeploymentId, Digest, EnvRevision, Error, ErrorKind, Fence, Result, Scope, StreamPosition,
+};
+
+/// Most tags on a script.
+pub(super) const MAX_TAGS: usize = 8;
+/// Longest tag in bytes that we make or take.
+const MAX_TAG_BYTES: usize = 100;
+/// Longest script name in bytes.
+pub(super) const MAX_NAME_BYTES: usize = 63;
+
+/// The script of a version: `{app}-{fence}`. A fence names one version for ever, so no script is ever overwritten by
+/// another version, and the first upload under a name is live as soon as it was answered.
+pub(super) fn of_version(app: &AppId, fence: Fence) -> String {
+    format!("{app}-{fence}")
+}
+
+/// The script of an app whose Durable Objects keep it in one place.
+pub(super) fn in_place(app: &AppId) -> String {
+    app.to_string()
+}
+
+/// The tag that every script of an app has.
+pub(super) fn app_tag(app: &AppId) -> String {
+    format!("app-{app}")
+}
+
+/// Refuses a name that the API would refuse.
+pub(super) fn check_name(name: &str) -> Result<()> {
+    if name.len() > MAX_NAME_BYTES {
+        let message = format!("script name must be at most {MAX_NAME_BYTES} bytes, but has {}", name.len());
+        return Err(Error::new(ErrorKind::LimitExceeded, message));
+    }
+    Ok(())
+}
+
+/// Refuses more tags than fit, and what means something in the filter of a listing.
+pub(super) fn check_tags(tags: &[String]) -> Result<()> {
+    if tags.len() > MAX_TAGS {
+        let message = format!("script must have at most {MAX_TAGS} tags, but has {}", tags.len());
+        return Err(Error::new(ErrorKind::LimitExceeded, message));
+    }
+    let legal = |tag: &&String| {
+        let marks = |c: char| c.is_ascii_graphic() && !",&:".contains(c);
+        !tag.is_empty() && tag.len() <= MAX_TAG_BYTES && tag.chars().all(marks)
+    };
+    match tags.iter().find(|tag| !legal(tag)) {
+        Some(bad) => {
+            let shown: String = bad.chars().take(40).collect();
+            Err(Error::invalid(format!(
+                "tag must be 1 to {MAX_TAG_BYTES} visible ASCII characters without comma, & and colon, but was {shown:?}"
+            )))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The same for a host's own tags, which leave room for ours.
+pub(crate) fn check_own_tags(tags: &[String]) -> Result<()> {
+    let max = CloudflareBuilder::MAX_TAGS;
+    if tags.len() > max {
+        return Err(Error::invalid(format!("tags must be at most {max}, but are {}", tags.len())));
+    }
+    check_tags(tags)
+}
+
+/// What the tags of a script say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Label {
+    pub(super) app: AppId,
+    pub(super) id: DeploymentId,
+    pub(super) digest: Digest,
+    pub(super) env: EnvRevision,
+    pub(super) fence: Fence,
+}
+
+impl Label {
+    pub(super) fn of(request: &DeployRequest, fence: Fence) -> Self {
+        Self {
+            app: request.scope().app.clone(),
+            id: request.id(),
+            digest: request.digest(),
+            env: request.env_revision(),
+            fence,
+        }
+    }
+
+    /// As tags, with those of the host.
+    pub(super) fn tags(&self, own: &[String]) -> Vec<String> {
+        let env = self.env.to_string().replace(':', ".");
+        let mut tags = vec![
+            app_tag(&self.app),
+            format!("deployment-{}", self.id),
+            format!("digest-{}", self.digest),
+            format!("env-{env}"),
+            format!("fence-{}", self.fence),
+        ];
+        tags.extend_from_slice(own);
+        tags
+    }
+
+    /// What tags say, if they are ours.
+    pub(super) fn read(tags: &[String]) -> Option<Self> {
+        let value = |key: &str| tags.iter().find_map(|tag| tag.strip_prefix(key)?.strip_prefix('-'));
+        let env: StreamPosition = value("env")?.replacen('.', ":", 1).parse().ok()?;
+        Some(Self {
+            app: AppId::parse(value("app")?).ok()?,
+            id: value("deployment")?.parse().ok()?,
+            digest: value("digest")?.parse().ok()?,
+            env: EnvRevision(env),
+            fence: Fence::from_u64(value("fence")?.parse().ok()?),
+        })
+    }
+
+    /// The id is the idempotency key: with something else it is a conflict.
+    pub(super) fn admit(&self, request: &DeployRequest) -> Result<()> {
+        if self.digest != request.digest() {
+            return Err(Error::conflict("the deployment is here with another artifact"));
+        }
+        if self.env != request.env_revision() {
+            return Err(Error::conflict("the deployment is here with another revision of the variables"));
+        }
+        Ok(())
+    }
+}
+
+/// Names the scope and the deployment of an error.
+pub(super) fn about(e: Error, scope: &Scope, id: DeploymentId) -> Error {
+    e.with("scope", scope).with("deployment", id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use overskill_core::{Incarnation, SeededIds, Timestamp};
+    use proptest::prelude::*;
+
+    fn label(app: &str, fence: u64, life: u64, seq: u64) -> Label {
+        Label {
+            app: AppId::parse(app).unwrap(),
+            id: DeploymentId::generate(&SeededIds::new(fence), Timestamp::from_unix_millis(1_794_000_000_000)),
+            digest: Digest::of(app.as_bytes()),
+            env: EnvRevision(StreamPosition::new(Incarnation::from_u64(life), seq)),
+            fence: Fence::from_u64(fence),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tags_round_trip_and_fit(app in "[a-z0-9]{1,32}", fence: u64, life: u64, seq: u64) {
+            prop_assume!(AppId::parse(&app).is_ok());
+            let label = label(&app, fence, life, seq);
+            let own: Vec<String> = ["team-a", "fence-of-another", "x"].map(String::from).into();
+            let tags = label.tags(&own);
+            prop_assert!(check_tags(&tags).is_ok());
+            prop_assert_eq!(Label::read(&tags), Some(label.clone()));
+            prop_assert!(check_name(&of_version(&label.app, label.fence)).is_ok());
+        }
+    }
+
+    #[test]
+    fn nine_tags_are_named_with_their_limit() {
+        let tags: Vec<String> = (0..9).map(|n| format!("t{n}")).collect();
+        let e = check_tags(&tags).unwrap_err();
+        assert!(e.message().contains("at most 8 tags, but has 9"), "{e}");
+        for bad in ["", "a,b", "a&b", "a:b", "a b", "ü"] {
+            assert!(check_tags(&[bad.to_owned()]).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_named_with_its_limit() {
+        let e = check_name(&"x".repeat(64)).unwrap_err();
+        assert!(e.message().contains("at most 63 bytes, but has 64"), "{e}");
+    }
+
+    #[test]
+    fn tags_of_others_are_nobodys() {
+        assert_eq!(Label::read(&["app-x".into(), "fence-1".into()]), None);
+        assert_eq!(Label::read(&[]), None);
+    }
+}

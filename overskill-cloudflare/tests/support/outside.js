@@ -1,0 +1,55 @@
+// Everything outside of the dispatch Worker: the scripts in the namespaces, the upstream of `/api/*`, other platforms.
+
+/** @type {Map<string, { version: number, code: string, env: Record<string, string> }>} */
+const scripts = new Map();
+/** What came in, by host. @type {Record<string, unknown>[]} */
+let seen = [];
+
+export default {
+  /** @param {Request} request */
+  async fetch(request) {
+    const url = new URL(request.url);
+    if (url.hostname === "control") return control(request, url);
+    const body = await request.text();
+    seen.push({ method: request.method, url: request.url, headers: Object.fromEntries(request.headers), body });
+    if (url.hostname === "data.test") {
+      const headers = new Headers({ "content-type": "application/json", "x-total": "7" });
+      for (const [name, value] of [
+        ["set-cookie", "a=b; Domain=localhost"],
+        ["access-control-allow-origin", "*"],
+        ["x-overskill-room", "closed"],
+      ]) {
+        headers.append(name ?? "", value ?? "");
+      }
+      return new Response(JSON.stringify({ method: request.method, url: request.url, body }), { headers });
+    }
+    if (url.hostname === "elsewhere.test") {
+      if (url.pathname.endsWith("/moved")) return new Response(null, { status: 302, headers: { location: "/base/there?x=1" } });
+      const headers = { "set-cookie": "s=1; Domain=.localhost; Path=/; HttpOnly", "alt-svc": "h3=\":443\"" };
+      return new Response(`elsewhere: ${request.method} ${url.pathname}${url.search} ${body}`, { headers });
+    }
+    return new Response("nobody is there", { status: 502 });
+  },
+};
+
+/** @param {Request} request @param {URL} url */
+async function control(request, url) {
+  const path = url.pathname;
+  if (path.startsWith("/script/")) {
+    const name = path.slice("/script/".length);
+    if (request.method === "PUT") {
+      const version = (scripts.get(name)?.version ?? 0) + 1;
+      const { code, env } = /** @type {any} */ (await request.json());
+      scripts.set(name, { version, code, env });
+      return new Response("put");
+    }
+    const script = scripts.get(name);
+    return script ? Response.json(script) : new Response(null, { status: 404 });
+  }
+  if (path === "/seen") {
+    const answer = Response.json(seen);
+    if (url.search === "?take") seen = [];
+    return answer;
+  }
+  return new Response(null, { status: 404 });
+}

@@ -1,0 +1,184 @@
+// The Worker before all apps: finds out whose a request is and what serves it, and passes it on.
+
+import { api, PREFIX as API } from "./api.js";
+import { fromApp, isFromElsewhere, toApp } from "./guard.js";
+import { ingest, PREFIX as INGEST } from "./ingest.js";
+import { plain, problem } from "./pages.js";
+import { liveOf, scopeOfHost } from "./routes.js";
+import { scopeOf, siteOf } from "./settings.js";
+
+export { PackageShelf } from "./shelf.js";
+export { PreviewLobby } from "./lobby.js";
+export { PreviewRoom } from "./room.js";
+export { RouteTable } from "./routes.js";
+
+/**
+ * @import { Env, Scope } from "./settings.js"
+ * @import { Live, Route } from "./routes.js"
+ */
+
+/** Paths of the platform itself, which no app has. */
+const OURS = "/.overskill/";
+
+export default {
+  /** @param {Request} request @param {Env} env @returns {Promise<Response>} */
+  async fetch(request, env) {
+    const url = new URL(request.url);
+    const site = siteOf(url.hostname, env.SETTINGS.domains);
+    if ("own" in site) {
+      if (url.pathname.startsWith(INGEST)) return ingest(request, url, env);
+      return problem(request, 404, "Not found", "There is nothing here: each app has an address of its own.");
+    }
+    if ("label" in site) return problem(request, 404, "No such app", `“${site.label}” is no address of an app.`);
+    const scope = "scope" in site ? site.scope : await connected(env, url.hostname);
+    if (!scope) return problem(request, 404, "No such app", "This host name is not connected with an app.");
+    if (url.pathname.startsWith(OURS)) return plain(404, "There is nothing here.");
+    return serve(request, url, scope, env);
+  },
+};
+
+/** @param {Env} env @param {string} hostname */
+async function connected(env, hostname) {
+  const [app = "", environment = ""] = (await scopeOfHost(env, hostname.toLowerCase()))?.split("/") ?? [];
+  return scopeOf(app, environment);
+}
+
+/** @param {Request} request @param {URL} url @param {Scope} scope @param {Env} env */
+async function serve(request, url, scope, env) {
+  const ancestors = env.SETTINGS.frame_ancestors;
+  // Whatever a preview's host is asked for goes to its room first; elsewhere there is one only where it is noted.
+  const room = scope.environment === "preview" ? env.ROOMS.getByName(scope.name) : undefined;
+  const isApi = url.pathname.startsWith(API);
+  if (room && !isApi) {
+    const answer = await room.fetch(looking(request));
+    if (answer.headers.get("x-overskill-room") === "server") return served(request, answer, scope, env);
+    if (answer.headers.get("x-overskill-room") !== "closed") return shown(answer, ancestors);
+  }
+  const live = await liveOf(env, scope);
+  if (isApi) {
+    // An app has data once there is an app: else anybody fills the store under any name.
+    const exists = live.route !== null || live.room || (room !== undefined && (await room.isOpened()));
+    return exists ? api(request, url, scope, env) : Response.json({ error: "Nothing is open or live under this address." }, { status: 404 });
+  }
+  if (!room && live.room) {
+    const answer = await env.ROOMS.getByName(scope.name).fetch(looking(request));
+    if (answer.headers.get("x-overskill-room") === "server") return served(request, answer, scope, env);
+    if (answer.headers.get("x-overskill-room") !== "closed") return shown(answer, ancestors);
+  }
+  if (live.route) return deployed(request, url, scope, live, live.route, env);
+  const detail =
+    scope.environment === "preview"
+      ? `The preview of the app “${scope.app}” is not open: open it where the app is edited.`
+      : `There is no app “${scope.app}” here, or it was never deployed.`;
+  return problem(request, 404, scope.environment === "preview" ? "Not open" : "No such app", detail, ancestors);
+}
+
+/** A request as a room gets it: without its body, which may yet be for an app. @param {Request} request */
+const looking = ({ url, method, headers }) => new Request(url, { method, headers });
+
+/** What a room answered: sources are for the app's own pages. @param {Response} answer @param {string} [frameAncestors] */
+function shown(answer, frameAncestors = "'self'") {
+  if (answer.webSocket) return answer;
+  const response = new Response(answer.body, answer);
+  const { headers } = response;
+  headers.set("x-content-type-options", "nosniff");
+  headers.set("referrer-policy", "same-origin");
+  headers.set("cross-origin-resource-policy", "same-origin");
+  if (!headers.has("content-security-policy")) headers.set("content-security-policy", `frame-ancestors ${frameAncestors}`);
+  return response;
+}
+
+/**
+ * A preview's own server side: loaded where it is asked for, and told from every other by app and contents.
+ *
+ * @param {Request} request
+ * @param {Response} answer the room's, which names it
+ * @param {Scope} scope
+ * @param {Env} env
+ */
+async function served(request, answer, scope, env) {
+  if (!env.LOADER) return problem(request, 503, "Not available", "This platform has no Worker Loader: the server side of previews needs it.");
+  const id = answer.headers.get("x-overskill-server") ?? "";
+  const { domains, plans = {}, default_plan: plan = "default" } = env.SETTINGS;
+  try {
+    const worker = env.LOADER.get(`${scope.name}@${id}`, async () => {
+      const code = await env.ROOMS.getByName(scope.name).server(id);
+      if (!code) throw new Error("Worker not found: it was changed meanwhile");
+      const wasm = code.wasm.map(({ path, bytes }) => [path, { wasm: bytes.slice().buffer }]);
+      return {
+        mainModule: "main.js",
+        modules: { "main.js": { js: code.module }, ...Object.fromEntries(wasm) },
+        compatibilityDate: code.date,
+        env: code.env,
+      };
+    });
+    const limits = plans[plan] ?? {};
+    return fromApp(await worker.getEntrypoint(undefined, { limits }).fetch(toApp(request)), domains);
+  } catch (error) {
+    return failed(request, scope, error);
+  }
+}
+
+/** @param {Request} request @param {URL} url @param {Scope} scope @param {Live} live @param {Route} route @param {Env} env */
+async function deployed(request, url, scope, live, route, env) {
+  const { domains, targets, plans = {}, default_plan: fallback = "default", outbound } = env.SETTINGS;
+  if (!targets.includes(route.target)) return proxied(request, url, route, domains);
+  const namespace = namespaceOf(scope, env);
+  if (!namespace) return problem(request, 503, "Not available", `This platform has no namespace for ${scope.environment}.`);
+  const plan = live.plan !== null && Object.hasOwn(plans, live.plan) ? live.plan : fallback;
+  try {
+    const limits = plans[plan] ?? {};
+    const options = { limits, ...(outbound ? { outbound: { scope: scope.name, plan } } : {}) };
+    return fromApp(await namespace.get(route.handle.reference, {}, options).fetch(toApp(request)), domains);
+  } catch (error) {
+    return failed(request, scope, error);
+  }
+}
+
+/** @param {Scope} scope @param {Env} env */
+function namespaceOf({ environment }, env) {
+  if (environment === "production") return env.PRODUCTION;
+  if (environment === "staging") return env.STAGING;
+  return environment === "preview" ? env.PREVIEW : env.DEVELOPMENT;
+}
+
+/** @param {Request} request @param {Scope} scope @param {unknown} error */
+function failed(request, scope, error) {
+  const message = error instanceof Error ? error.message : String(error);
+  if (message.startsWith("Worker not found")) {
+    console.error(`the route of ${scope.name} names a script that is not there`);
+    return problem(request, 503, "Not available", "This app is being deployed: try again soon.");
+  }
+  if (/exceeded|limit/i.test(message)) return problem(request, 503, "Over its limit", "This app used more than its plan allows: try again.");
+  console.error(`${scope.name} failed: ${message}`);
+  return problem(request, 500, "Something went wrong", "This app failed to answer.");
+}
+
+/** An app that runs elsewhere. @param {Request} request @param {URL} url @param {Route} route @param {string[]} domains */
+async function proxied(request, url, route, domains) {
+  if (!route.handle.url) return problem(request, 503, "Not available", "This app runs elsewhere, at no address that is known.");
+  const base = new URL(route.handle.url);
+  if (!("other" in siteOf(base.hostname, domains))) {
+    return problem(request, 508, "Not available", "This app's address leads back here: deploy it again.");
+  }
+  const to = new URL(base);
+  to.pathname = `${base.pathname.replace(/\/$/, "")}${url.pathname}`;
+  to.search = url.search;
+  try {
+    const passed = toApp(request, to);
+    passed.headers.set("x-forwarded-host", url.host);
+    passed.headers.set("x-forwarded-proto", url.protocol.slice(0, -1));
+    // It is same-origin for the app as it is for its viewers.
+    if (passed.headers.has("origin") && !isFromElsewhere(request, url)) passed.headers.set("origin", base.origin);
+    const answer = fromApp(await fetch(passed), domains);
+    const location = answer.headers.get("location");
+    if (location && URL.canParse(location, to)) {
+      const next = new URL(location, to);
+      if (next.origin === base.origin) answer.headers.set("location", `${url.origin}${next.pathname}${next.search}${next.hash}`);
+    }
+    return answer;
+  } catch (error) {
+    console.error(`a platform did not answer: ${error}`);
+    return problem(request, 502, "Not available", "This app does not answer now: try again soon.");
+  }
+}
