@@ -11,7 +11,9 @@ use crate::workspace::Workspace;
 pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     NEXTEST.ensure(workspace)?;
     DENY.ensure(workspace)?;
-    install_npm_tools(workspace)?;
+    for folder in npm_folders(&workspace.npm_tools()) {
+        install_npm_tools(&folder)?;
+    }
 
     let mut missing = Vec::new();
     if !workspace.browser_suites()?.is_empty() && chromium().is_none() {
@@ -57,17 +59,22 @@ pub(crate) fn npm_registry(workspace: &Workspace) -> Option<(&'static str, Strin
     registry.starts_with("http").then(|| (VARIABLE, registry.to_owned()))
 }
 
+/// The folder of the npm tools, and those in it that have packages of their own.
+fn npm_folders(tools: &Path) -> Vec<PathBuf> {
+    let own = subfolders(tools).into_iter().filter(|it| it.join("package-lock.json").is_file());
+    [tools.to_owned()].into_iter().chain(own).collect()
+}
+
 /// Runs `npm ci` unless what is there came from the same lock file.
-fn install_npm_tools(workspace: &Workspace) -> Result<(), Failure> {
-    let folder = workspace.npm_tools();
-    let lock = fs::read(folder.join("package-lock.json"))
-        .map_err(|error| Failure::new(format!("tools/package-lock.json: {error}")))?;
+fn install_npm_tools(folder: &Path) -> Result<(), Failure> {
+    let path = folder.join("package-lock.json");
+    let lock = fs::read(&path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
     // Inside `node_modules`, so that it goes when they go.
     let stamp = folder.join("node_modules/.installed-from.json");
     if fs::read(&stamp).is_ok_and(|installed| installed == lock) {
         return Ok(());
     }
-    process::run(process::program("npm", &folder).args(["ci", "--no-audit", "--no-fund"]))?;
+    process::run(process::program("npm", folder).args(["ci", "--no-audit", "--no-fund"]))?;
     fs::write(&stamp, lock).map_err(|error| Failure::new(format!("{}: {error}", stamp.display())))
 }
 
@@ -136,25 +143,28 @@ mod tests {
 
     #[test]
     fn the_npm_files_name_no_registry() {
-        let lock = fs::read_to_string(tools().join("package-lock.json")).unwrap();
-        let lock: serde_json::Value = serde_json::from_str(&lock).unwrap();
-        let packages = lock["packages"].as_object().unwrap();
-        assert!(packages.len() > 1, "the lock file locks nothing");
-        for (name, package) in packages {
-            assert!(package.get("resolved").is_none(), "{name} has an address");
-        }
-        for file in ["package.json", ".npmrc"] {
-            let text = fs::read_to_string(tools().join(file)).unwrap();
-            assert!(!text.contains("://"), "{file} has an address");
+        for folder in npm_folders(&tools()) {
+            let lock = fs::read_to_string(folder.join("package-lock.json")).unwrap();
+            let lock: serde_json::Value = serde_json::from_str(&lock).unwrap();
+            let packages = lock["packages"].as_object().unwrap();
+            assert!(packages.len() > 1, "the lock file locks nothing");
+            for (name, package) in packages {
+                assert!(package.get("resolved").is_none(), "{name} has an address");
+            }
+            for file in ["package.json", ".npmrc"] {
+                let text = fs::read_to_string(folder.join(file)).unwrap();
+                assert!(!text.contains("://"), "{file} of {} has an address", folder.display());
+            }
         }
     }
 
     #[test]
     fn every_npm_tool_is_pinned() {
-        let package = fs::read_to_string(tools().join("package.json")).unwrap();
-        let package: serde_json::Value = serde_json::from_str(&package).unwrap();
-        for group in ["devDependencies", "optionalDependencies"] {
-            for (name, version) in package[group].as_object().unwrap() {
+        for folder in npm_folders(&tools()) {
+            let package = fs::read_to_string(folder.join("package.json")).unwrap();
+            let package: serde_json::Value = serde_json::from_str(&package).unwrap();
+            let groups = ["devDependencies", "optionalDependencies"];
+            for (name, version) in groups.iter().filter_map(|it| package[*it].as_object()).flatten() {
                 let version = version.as_str().unwrap();
                 // Another version of a package stands under a name of its own: `npm:name@version`.
                 let version = version.rsplit_once('@').map_or(version, |(_, version)| version);

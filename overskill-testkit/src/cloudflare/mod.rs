@@ -281,14 +281,7 @@ impl CloudflareEmulator {
     /// # Errors
     /// `NotFound` when no zone has that custom hostname.
     pub async fn set_hostname(&self, hostname: &str, status: &str, certificate: &str) -> Result<()> {
-        let mut state = self.inner.state();
-        let found = state.zones.values_mut().flat_map(|it| it.hostnames.values_mut()).find(|it| it.host == hostname);
-        let found =
-            found.ok_or_else(|| Error::not_found("there is no such custom hostname").with("hostname", hostname))?;
-        status.clone_into(&mut found.status);
-        certificate.clone_into(&mut found.ssl_status);
-        state.routing += 1;
-        drop(state);
+        self.inner.state().set_hostname(hostname, status, certificate)?;
         match self.inner.edge.get() {
             Some(edge) => edge.follow(&self.inner, &mut *edge.hold().await).await,
             None => Ok(()),
