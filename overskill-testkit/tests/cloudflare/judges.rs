@@ -184,6 +184,18 @@ async fn wrangler_writes_kv_in_bulk() {
 }
 
 #[tokio::test]
+async fn a_signing_client_reads_and_writes_r2() {
+    let api = Api::with_edge(CloudflareEmulator::options().edge(false)).await;
+    api.ok("POST", "/accounts/{a}/r2/buckets", &json!({ "name": "files" })).await;
+    let (id, secret) = api.cloudflare.s3_keys(&api.cloudflare.token()).unwrap();
+    let output = node(&api, &tools(), &["s3.mjs", &api.cloudflare.s3_url(), &id, &secret]).await;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said.trim(), "ok", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(api.cloudflare.state().buckets["files"], ["dir/ü 2", "parts"]);
+    assert_eq!(api.cloudflare.s3_keys("no token of ours"), None);
+}
+
+#[tokio::test]
 async fn the_official_sdk_reads_every_answer() {
     let api = Api::with_edge(CloudflareEmulator::options().edge(false)).await;
     let (url, account, token) = (api.cloudflare.api_url(), api.cloudflare.account(), api.cloudflare.token());
