@@ -10,6 +10,7 @@
 
 mod commits;
 mod core_of_its_own;
+pub mod deploys;
 mod report;
 pub mod statements;
 mod turns;

@@ -34,7 +34,7 @@ const BUGS: [Bug; 12] = [
     Bug {
         name: "the fence is not raised above what targets have seen",
         file: SERVICE,
-        from: "let fence = journal.take(self.highest_fence(scope).await?).await?;",
+        from: "let fence = journal.take(self.highest_above(routed, scope).await?).await?;",
         to: "let fence = journal.take(Fence::ZERO).await?;",
     },
     Bug {
@@ -70,8 +70,8 @@ const BUGS: [Bug; 12] = [
     Bug {
         name: "an older deployment takes the place of a newer one",
         file: SERVICE,
-        from: "if let Some(by) = self.newer(record).await? {",
-        to: "if let Some(by) = self.newer(record).await?.filter(|_| false) {",
+        from: "&& let Some(by) = self.newer(record).await?",
+        to: "&& let Some(by) = self.newer(record).await?.filter(|_| false)",
     },
     Bug {
         name: "a rollback reuses the fence of what it rolls back",

@@ -4,7 +4,7 @@ use super::{
     CatchUp, HotMessage, PageRequest, PageResponse,
     draft::{Draft, Next},
     engine::Shared,
-    env::{PageEnv, Variables},
+    env::{PreviewEnv, Variables},
     files::Files,
     graph::Sources,
     history::History,
@@ -388,7 +388,7 @@ impl fmt::Debug for AppPreview {
     }
 }
 
-pub(super) fn problems(sources: Sources<'_>, env: &PageEnv) -> Vec<Problem> {
+pub(super) fn problems(sources: Sources<'_>, env: &PreviewEnv) -> Vec<Problem> {
     let mut problems = scan::page_problems(sources);
     problems.extend(sources.config.problems.iter().chain(&env.problems).cloned());
     problems

@@ -4,7 +4,7 @@ use super::{
     app::problems,
     config::{Config, VITE_CONFIGS},
     engine::Shared,
-    env::{FILES as ENV_FILES, PageEnv, Variables},
+    env::{FILES as ENV_FILES, PreviewEnv, Variables},
     files::Files,
     graph::{Before, Graph, Sources},
     packages::{Packages, Wanted},
@@ -42,7 +42,7 @@ impl Draft {
         apart(move || {
             let config = shared.pool.config(Config::read(&next.files));
             let compiler = shared.compiler.with_options(config.compiler.clone());
-            let env = Arc::new(PageEnv::of(&next.files, &next.variables));
+            let env = Arc::new(PreviewEnv::of(&next.files, &next.variables));
             let sources = Sources { files: &next.files, config: &config, compiler: &compiler, pool: &shared.pool };
             let graph = Graph::build(sources, None);
             let packages = Packages::default();
@@ -93,7 +93,7 @@ impl Draft {
         let compiler =
             if same_compiler { old.compiler.clone() } else { shared.compiler.with_options(config.compiler.clone()) };
         let env = if next.variables != old.variables || differs(&|path| ENV_FILES.contains(&path)) {
-            Arc::new(PageEnv::of(&next.files, &next.variables))
+            Arc::new(PreviewEnv::of(&next.files, &next.variables))
         } else {
             old.env.clone()
         };

@@ -27,12 +27,12 @@ impl Variables {
 
 /// The variables of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct PageEnv {
+pub(super) struct PreviewEnv {
     values: BTreeMap<String, String>,
     pub(super) problems: Vec<Problem>,
 }
 
-impl PageEnv {
+impl PreviewEnv {
     pub(super) fn of(files: &Files, env: &Variables) -> Self {
         let mut all = BTreeMap::new();
         let mut problems = Vec::new();
@@ -209,7 +209,7 @@ mod tests {
             (".env.development", "VITE_B=dev"),
             (".env.production", "VITE_A=prod"),
         ]);
-        let env = PageEnv::of(
+        let env = PreviewEnv::of(
             &files,
             &Variables::of(&env(
                 1,

@@ -3,7 +3,7 @@
 use super::{
     config::Config,
     engine::Shared,
-    env::{PageEnv, Variables},
+    env::{PreviewEnv, Variables},
     files::Files,
     graph::{Finding, Graph, Sources},
     packages::{Coming, Packages, uses_tailwind},
@@ -35,7 +35,7 @@ pub(super) struct View {
     /// The others.
     pub(super) coming: Option<Coming>,
     pub(super) variables: Arc<Variables>,
-    pub(super) env: Arc<PageEnv>,
+    pub(super) env: Arc<PreviewEnv>,
     /// Which update last renewed a module: part of its address, so that each version has one instance in a page.
     pub(super) stamps: Arc<HashMap<FilePath, u64>>,
     /// How often pages had to be loaded anew without a new position.

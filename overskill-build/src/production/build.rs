@@ -9,6 +9,7 @@ use super::{
     page::{self, PageRoot},
     prebuilt::is_single_page,
     sheets::{Sheet, Sheets},
+    shortcuts::Shortcuts,
     styles::{self, Brought, Groups, Root},
     tailwind::{self, Styling},
     tokens::{Token, in_any_literal},
@@ -236,11 +237,12 @@ fn take(snapshot: &Snapshot, compiler: &Compiler) -> Result<Taken, Failure> {
 
 fn prepare(taken: &Taken, installed: &Installed) -> Result<Prepared, Failure> {
     let (ground, mut assets) = (&taken.ground, Assets::default());
-    let page = Emitter { ground, app: &taken.app, installed, assets: &mut assets }.emit()?;
-    let server = match &taken.server {
-        Some((app, _)) => Some(Emitter { ground, app, installed, assets: &mut assets }.emit()?),
-        None => None,
+    let mut emitted = |app| {
+        let shortcuts = Shortcuts::new(installed, &ground.compiler);
+        Emitter { ground, app, installed, assets: &mut assets, shortcuts }.emit()
     };
+    let page = emitted(&taken.app)?;
+    let server = taken.server.as_ref().map(|(app, _)| emitted(app)).transpose()?;
     let pages: Vec<Vec<usize>> = taken.pages.iter().map(PageRoot::scripts).collect();
     let groups = styles::groups(&taken.app, &page, &pages);
     let mut sheets = Sheets { ground, installed, assets: &mut assets, problems: Vec::new() };
@@ -281,6 +283,7 @@ fn write(folder: &std::path::Path, prepared: &Prepared) -> Result<u64, Trouble> 
         code.iter().enumerate().map(|(unit, code)| (file_name(unit), code.clone())).collect()
     };
     let mut files = named(&prepared.page.code);
+    files.extend(prepared.page.shortcuts.iter().cloned());
     files.push((LOAD_MODULE.to_owned(), include_str!("load.js").to_owned()));
     let mut bytes = bundle::write(folder, MODULES_OF_APP, &files)?;
     if let Some(server) = &prepared.server {

@@ -3,6 +3,7 @@
 use super::{
     modules::{self, For},
     names::Assets,
+    shortcuts::Shortcuts,
     tokens::Token,
     walk::{App, Ground, Made, Side, To, Unit},
 };
@@ -30,6 +31,8 @@ pub(super) struct Emitted {
     pub(super) workers: Vec<usize>,
     /// Packages' style sheets that modules bring (`import "swiper/css"`), by unit and the import's number there.
     pub(super) package_styles: BTreeMap<(usize, usize), modules::PackageFile>,
+    /// Files that modules import from instead of packages, with their code.
+    pub(super) shortcuts: Vec<(String, String)>,
     /// Whether anything reads the page's variables.
     pub(super) reads_env: bool,
     /// `WebAssembly` that the server side imports, by the path it is imported under.
@@ -52,6 +55,7 @@ pub(super) struct Emitter<'a> {
     pub(super) app: &'a App,
     pub(super) installed: &'a Installed,
     pub(super) assets: &'a mut Assets,
+    pub(super) shortcuts: Shortcuts<'a>,
 }
 
 impl Emitter<'_> {
@@ -61,6 +65,7 @@ impl Emitter<'_> {
             dynamic: Vec::new(),
             workers: Vec::new(),
             package_styles: BTreeMap::new(),
+            shortcuts: Vec::new(),
             reads_env: false,
             wasm: BTreeMap::new(),
             problems: Vec::new(),
@@ -69,6 +74,7 @@ impl Emitter<'_> {
             let code = self.unit(index, unit, &mut all)?;
             all.code.push(code);
         }
+        all.shortcuts = self.shortcuts.files();
         for list in [&mut all.dynamic, &mut all.workers] {
             list.sort_unstable();
             list.dedup();
@@ -236,7 +242,16 @@ impl Emitter<'_> {
                     }
                 }
             }
-            _ if ask == Ask::Plain => Ok(Some(name.to_owned())),
+            _ if ask == Ask::Plain => {
+                let instead = match &import.kind {
+                    // The server side is bundled under other conditions, which may lead to other files.
+                    ImportKind::Static(bindings) if self.app.side == Side::Page => {
+                        self.shortcuts.instead(name, bindings)
+                    }
+                    _ => None,
+                };
+                Ok(Some(instead.unwrap_or_else(|| name.to_owned())))
+            }
             _ => {
                 let why = format!("`{}` of a package cannot be imported in this form", import.specifier);
                 let problem = Problem::new(ProblemKind::Unsupported, why);

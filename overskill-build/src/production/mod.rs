@@ -12,6 +12,7 @@ mod npm_script;
 mod page;
 mod prebuilt;
 mod sheets;
+mod shortcuts;
 mod styles;
 mod tailwind;
 mod tokens;

@@ -73,7 +73,8 @@ fn file(place: &str, folder: &Path, inside: &str) -> Option<PackageFile> {
     Some(PackageFile { path, place: place.to_owned(), on_disk })
 }
 
-fn manifest(folder: &Path) -> Value {
+/// A package's `package.json`; null where it cannot be read.
+pub(super) fn manifest(folder: &Path) -> Value {
     let path = folder.join("package.json");
     let small = std::fs::metadata(&path).is_ok_and(|it| it.len() <= MOST_MANIFEST_BYTES);
     let text = small.then(|| std::fs::read(&path).ok()).flatten().unwrap_or_default();

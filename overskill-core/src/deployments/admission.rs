@@ -1,6 +1,8 @@
 //! Whether a target may be asked now: breakers, pauses, hourly budgets, and the line of those who wait.
 
-use crate::{BackendName, Consequence, DeploymentId, DeploymentTarget, Effect, Error, ErrorKind, Retry, Timestamp};
+use crate::{
+    BackendName, Consequence, DeploymentId, DeploymentTarget, Effect, Error, ErrorKind, Retry, TargetInfo, Timestamp,
+};
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     num::NonZeroU32,
@@ -62,13 +64,12 @@ impl Admission {
     }
 
     /// Counts one ask of a target, if it may be asked now.
-    pub(super) fn enter(&self, target: &dyn DeploymentTarget, now: Timestamp) -> Result<(), Busy> {
-        let info = target.info();
+    pub(super) fn enter(&self, info: &TargetInfo, now: Timestamp) -> Result<(), Busy> {
         let mut state = self.state();
-        let known = state.targets.entry(info.name.clone()).or_default();
-        if let Some(busy) = known.busy(info.deploys_per_hour, now) {
-            return Err(Busy { reason: format!("{}: {}", info.name, busy.reason), ..busy });
+        if let Some(busy) = state.busy(info, now) {
+            return Err(busy);
         }
+        let known = state.targets.entry(info.name.clone()).or_default();
         if known.open_until.is_some() {
             known.probing_until = Some(now.plus(self.pause));
         }
@@ -80,17 +81,19 @@ impl Admission {
 
     /// When one of the targets may be asked, if none may now.
     pub(super) fn all_busy(&self, targets: &[Arc<dyn DeploymentTarget>], now: Timestamp) -> Option<Busy> {
-        let mut state = self.state();
         let mut earliest: Option<Busy> = None;
         for target in targets {
-            let info = target.info();
-            let known = state.targets.entry(info.name.clone()).or_default();
-            let busy = known.busy(info.deploys_per_hour, now)?;
+            let busy = self.busy(&target.info(), now)?;
             if earliest.as_ref().is_none_or(|earliest| busy.until < earliest.until) {
-                earliest = Some(Busy { reason: format!("{}: {}", info.name, busy.reason), ..busy });
+                earliest = Some(busy);
             }
         }
         earliest
+    }
+
+    /// When a target may be asked, if it may not now.
+    pub(super) fn busy(&self, info: &TargetInfo, now: Timestamp) -> Option<Busy> {
+        self.state().busy(info, now)
     }
 
     /// What an ask told of the target's health.
@@ -152,6 +155,13 @@ impl Admission {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of the admission panics")
+    }
+}
+
+impl State {
+    fn busy(&mut self, info: &TargetInfo, now: Timestamp) -> Option<Busy> {
+        let busy = self.targets.get_mut(&info.name)?.busy(info.deploys_per_hour, now)?;
+        Some(Busy { reason: format!("{}: {}", info.name, busy.reason), ..busy })
     }
 }
 
@@ -278,7 +288,7 @@ mod tests {
     #[test]
     fn a_budget_holds_in_every_window_of_an_hour() {
         let (admission, target) = (admission(), target(3));
-        let enter = |seconds| admission.enter(&target, at(seconds)).map_err(|busy| busy.until);
+        let enter = |seconds| admission.enter(&target.info(), at(seconds)).map_err(|busy| busy.until);
         assert_eq!([enter(0), enter(1_800), enter(3_599)], [Ok(()); 3]);
         assert_eq!(enter(3_599), Err(at(3_600)));
         assert_eq!(enter(3_600), Ok(()), "the first is an hour ago");
@@ -291,16 +301,16 @@ mod tests {
         let name = target.info().name;
         let down = Error::new(ErrorKind::Unavailable, "down");
         admission.learned(&name, Some(&down), at(0));
-        assert!(admission.enter(&target, at(0)).is_ok());
+        assert!(admission.enter(&target.info(), at(0)).is_ok());
         admission.learned(&name, Some(&down), at(1));
-        assert_eq!(admission.enter(&target, at(2)).unwrap_err().until, at(31));
-        assert!(admission.enter(&target, at(31)).is_ok(), "one goes to see");
-        assert_eq!(admission.enter(&target, at(32)).unwrap_err().until, at(61), "one alone");
+        assert_eq!(admission.enter(&target.info(), at(2)).unwrap_err().until, at(31));
+        assert!(admission.enter(&target.info(), at(31)).is_ok(), "one goes to see");
+        assert_eq!(admission.enter(&target.info(), at(32)).unwrap_err().until, at(61), "one alone");
         admission.learned(&name, Some(&down), at(33));
-        assert_eq!(admission.enter(&target, at(34)).unwrap_err().until, at(63));
-        assert!(admission.enter(&target, at(63)).is_ok());
+        assert_eq!(admission.enter(&target.info(), at(34)).unwrap_err().until, at(63));
+        assert!(admission.enter(&target.info(), at(63)).is_ok());
         admission.learned(&name, None, at(64));
-        assert!(admission.enter(&target, at(64)).is_ok());
+        assert!(admission.enter(&target.info(), at(64)).is_ok());
     }
 
     #[test]
@@ -308,8 +318,8 @@ mod tests {
         let (admission, target) = (admission(), target(0));
         let slow = Error::new(ErrorKind::RateLimited, "slow").retry_as(Retry::After(Duration::from_mins(10)));
         admission.learned(&target.info().name, Some(&slow), at(0));
-        assert_eq!(admission.enter(&target, at(599)).unwrap_err().until, at(600));
-        assert!(admission.enter(&target, at(600)).is_ok());
+        assert_eq!(admission.enter(&target.info(), at(599)).unwrap_err().until, at(600));
+        assert!(admission.enter(&target.info(), at(600)).is_ok());
     }
 
     #[test]
@@ -318,7 +328,7 @@ mod tests {
         for _ in 0..9 {
             admission.learned(&target.info().name, Some(&Error::invalid("bad app")), at(0));
         }
-        assert!(admission.enter(&target, at(0)).is_ok());
+        assert!(admission.enter(&target.info(), at(0)).is_ok());
     }
 
     #[test]

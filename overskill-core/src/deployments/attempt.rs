@@ -2,7 +2,7 @@ use super::{DeploymentStrategy, Fallback, admission::Admission, admission::Busy,
 use crate::{
     AttemptOutcome, BackendName, Clock, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentTarget,
     Doubt, Effect, Error, ErrorKind, Failure, Fence, Handle, Ids, Result, RetryPolicy, Route, RouteTable, Staged,
-    TargetStatus, instruments, timeout,
+    TargetInfo, TargetStatus, instruments, timeout,
 };
 use std::{future::Future, sync::Arc};
 
@@ -18,6 +18,8 @@ pub(super) struct Attempts<'a> {
     pub(super) request: DeployRequest,
     pub(super) journal: &'a mut Journal,
     pub(super) fence: Fence,
+    /// Which target, if any, is routed to until this one is; `None` where somebody may have changed it.
+    pub(super) before: Option<Option<BackendName>>,
     /// The activation that the record says began and does not say how it ended: whoever drove it before crashed.
     pub(super) open: Option<(BackendName, Fence)>,
     /// Whether it still waits for targets that are down.
@@ -71,8 +73,9 @@ impl Attempts<'_> {
         }
         let (mut last, mut busy): (_, Option<Busy>) = (None, None);
         for target in targets {
-            let name = target.info().name;
-            match self.ask(&*target, &name).await? {
+            let info = target.info();
+            let name = info.name.clone();
+            match self.ask(&*target, &info).await? {
                 Asked::Landed(handle) => return self.go_live(name, handle).await,
                 Asked::Superseded => return Ok(Drove::Ended(DeploymentEnd::Superseded { by: None })),
                 Asked::Stop(e) => return Ok(failed(format!("{name}: {e}"))),
@@ -80,7 +83,7 @@ impl Attempts<'_> {
                 Asked::Next(e) => {
                     // It may take it later, if it only asked to be left alone or fails for everybody.
                     if e.consequence() == Consequence::RetryThenNext {
-                        let still = self.admission.all_busy(std::slice::from_ref(&target), self.clock.now());
+                        let still = self.admission.busy(&info, self.clock.now());
                         busy = Busy::earlier(busy, still);
                     }
                     last = Some((name, e));
@@ -132,9 +135,9 @@ impl Attempts<'_> {
         Ok(())
     }
 
-    async fn ask(&mut self, target: &dyn DeploymentTarget, name: &BackendName) -> Result<Asked> {
-        if let Err(e) = target.info().admit(&self.request) {
-            self.failed(name, "admit", &e);
+    async fn ask(&mut self, target: &dyn DeploymentTarget, info: &TargetInfo) -> Result<Asked> {
+        if let Err(e) = info.admit(&self.request) {
+            self.failed(&info.name, "admit", &e);
             return Ok(Self::asked(e));
         }
         let retry = RetryPolicy::new(self.clock.clone(), self.ids.clone())
@@ -143,10 +146,10 @@ impl Attempts<'_> {
             .longest_asked(self.strategy.longest_wait);
         let mut raised = false;
         for attempt in 1.. {
-            if let Err(busy) = self.admission.enter(target, self.clock.now()) {
+            if let Err(busy) = self.admission.enter(info, self.clock.now()) {
                 return Ok(Asked::Busy(busy));
             }
-            let error = match self.attempt(target, name, attempt).await? {
+            let error = match self.attempt(target, info, attempt).await? {
                 Ok(handle) => return Ok(Asked::Landed(handle)),
                 Err(Tried::Superseded) if !raised && self.raise(target).await? => {
                     raised = true;
@@ -177,6 +180,7 @@ impl Attempts<'_> {
             return Ok(false);
         }
         self.fence = self.journal.take(highest).await?;
+        self.before = None;
         self.request = self.request.clone().under(self.fence);
         Ok(true)
     }
@@ -192,9 +196,10 @@ impl Attempts<'_> {
     async fn attempt(
         &mut self,
         target: &dyn DeploymentTarget,
-        name: &BackendName,
+        info: &TargetInfo,
         attempt: u32,
     ) -> Result<Result<Handle, Tried>> {
+        let name = &info.name;
         self.journal.note(DeploymentEvent::Staging { target: name.clone(), attempt });
         self.journal.keep_unless_fresh().await?;
         let staged = self.timed(instruments::STAGE_SECONDS, target.stage(&self.request)).await;
@@ -209,7 +214,7 @@ impl Attempts<'_> {
         };
         self.request.progress().at(60, "activating", format!("Activating on {name}"));
         self.journal.note(DeploymentEvent::Staged { target: name.clone(), staged: staged.clone() });
-        if let Some(gate) = self.strategy.staged_gate.as_ref().filter(|_| target.info().stages_separately) {
+        if let Some(gate) = self.strategy.staged_gate.as_ref().filter(|_| info.stages_separately) {
             self.journal.keep().await?;
             let looked = gate.look(&**self.clock, self.strategy.attempt_timeout, &self.request, &staged.handle).await;
             let gate = String::from("staged");
@@ -278,9 +283,12 @@ impl Attempts<'_> {
                 return Ok(Drove::Unwell { target, why });
             }
         }
-        let before = self.routes.get(self.request.scope()).await?.filter(|route| route.target != target);
-        if let Some(before) = before {
-            self.journal.note(DeploymentEvent::Leaving { target: before.target });
+        let before = match self.before.take() {
+            Some(before) => before,
+            None => self.routes.get(self.request.scope()).await?.map(|route| route.target),
+        };
+        if let Some(before) = before.filter(|before| *before != target) {
+            self.journal.note(DeploymentEvent::Leaving { target: before });
         }
         self.journal.note(DeploymentEvent::Routing { target: target.clone(), fence: self.fence });
         self.journal.keep_unless_fresh().await?;

@@ -58,11 +58,17 @@ impl Deployments {
             }
             _ => None,
         };
-        journal.release(sweep.into_iter().chain(failback).min()).await?;
+        let release = journal.release(sweep.into_iter().chain(failback).min());
+        let (released, surplus) = if matches!(end, DeploymentEnd::Active { .. }) {
+            futures::join!(release, self.surplus(scope, id))
+        } else {
+            (release.await, Ok(None))
+        };
+        released?;
         self.admission.leave(&owner(record), id);
         metrics::counter!(instruments::DEPLOYMENTS_TOTAL, "outcome" => word(&end)).increment(1);
         if matches!(end, DeploymentEnd::Active { .. }) {
-            self.retire(scope, id).await;
+            self.retire(scope, surplus).await;
         } else {
             self.let_go(id).await;
         }
@@ -246,33 +252,42 @@ impl Deployments {
         }
     }
 
-    /// Lets go of the oldest version that is one too many, now that `live` is.
-    async fn retire(&self, scope: &Scope, live: DeploymentId) {
-        let retire = async {
-            let parts = &*self.parts;
-            let (mut before, mut kept, mut looked) = (None, 0, 0);
-            loop {
-                let page = parts.store.list(scope, before, PAGE).await?;
-                for summary in page.items {
-                    looked += 1;
-                    let Some(DeploymentEnd::Active { target, .. }) = &summary.end else { continue };
-                    kept += 1;
-                    if kept <= parts.strategy.keep.get() || live == summary.id {
-                        continue;
-                    }
-                    parts.bundles.release(summary.id, parts.clock.now()).await?;
-                    if let Ok(target) = self.target(target) {
-                        let remove = target.remove(scope, Removal::Only(summary.id));
-                        timeout(&*parts.clock, parts.strategy.attempt_timeout, remove).await?;
-                    }
-                    return Ok(());
+    /// The oldest version that is one too many once `live` is, and where it is.
+    async fn surplus(&self, scope: &Scope, live: DeploymentId) -> Result<Option<(DeploymentId, BackendName)>> {
+        let parts = &*self.parts;
+        let (mut before, mut kept, mut looked) = (None, 1, 0);
+        loop {
+            let page = parts.store.list(scope, before, PAGE).await?;
+            for summary in page.items {
+                looked += 1;
+                let Some(DeploymentEnd::Active { target, .. }) = summary.end else { continue };
+                if summary.id == live {
+                    continue;
                 }
-                before = page.next;
-                // Failures do not crowd out what is kept for ever: after so many, the rest waits for a better day.
-                if before.is_none() || looked > 16 * parts.strategy.keep.get() {
-                    return Ok::<_, Error>(());
+                kept += 1;
+                if kept > parts.strategy.keep.get() {
+                    return Ok(Some((summary.id, target)));
                 }
             }
+            before = page.next;
+            // Failures do not crowd out what is kept for ever: after so many, the rest waits for a better day.
+            if before.is_none() || looked > 16 * parts.strategy.keep.get() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Lets go of a version that is one too many.
+    async fn retire(&self, scope: &Scope, surplus: Result<Option<(DeploymentId, BackendName)>>) {
+        let retire = async {
+            let Some((id, target)) = surplus? else { return Ok(()) };
+            let parts = &*self.parts;
+            parts.bundles.release(id, parts.clock.now()).await?;
+            if let Ok(target) = self.target(&target) {
+                let remove = target.remove(scope, Removal::Only(id));
+                timeout(&*parts.clock, parts.strategy.attempt_timeout, remove).await?;
+            }
+            Ok::<_, Error>(())
         };
         if let Err(e) = retire.await {
             tracing::warn!(%scope, error = %e, "an old version is kept for nothing");

@@ -5,10 +5,10 @@ use super::{
     journal::Journal,
 };
 use crate::{
-    Actor, Artifact, BuildMode, BuildRequest, Builder, BundleStore, Clock, Consequence, DeployRequest, DeploymentEnd,
-    DeploymentEvent, DeploymentId, DeploymentSource, DeploymentStore, DeploymentTarget, Digest, Doubt, Effect,
-    EnvRevision, EnvStore, Error, ErrorKind, Fence, FileStore, Ids, IdsExt, Limits, OperatorChoice, Progress,
-    ProgressSink, Result, Route, RouteTable, Scope, SubjectId, Timestamp, WorkerName, instruments, timeout,
+    Actor, Artifact, BuildMode, BuildRequest, Builder, BundleStore, Clock, Consequence, DeployLease, DeployRequest,
+    DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, DeploymentStore, DeploymentTarget, Digest, Doubt,
+    Effect, EnvRevision, EnvStore, Error, ErrorKind, Fence, FileStore, Ids, IdsExt, Limits, OperatorChoice, Progress,
+    ProgressSink, Result, Route, RouteTable, Scope, Standing, SubjectId, Timestamp, WorkerName, instruments, timeout,
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
@@ -55,6 +55,15 @@ pub struct NewDeployment {
 pub struct Deployments {
     pub(super) parts: Arc<DeploymentsParts>,
     pub(super) admission: Arc<Admission>,
+}
+
+/// A deployment before it is driven on.
+struct Looked {
+    record: DeploymentRecord,
+    /// Who drives it, or another of its scope.
+    lease: Option<DeployLease>,
+    /// The newest of its scope.
+    newest: DeploymentId,
 }
 
 /// How far a drive brought a deployment.
@@ -128,6 +137,13 @@ impl Deployments {
         Ok(Some(DeploymentRecord::from_events(id, scope, events)))
     }
 
+    /// The same with what a drive has to know besides.
+    async fn look(&self, id: DeploymentId) -> Result<Looked> {
+        let standing = self.parts.store.standing(id, self.parts.clock.now()).await?;
+        let Standing { scope, events, lease, newest } = standing.ok_or_else(|| unknown(id))?;
+        Ok(Looked { record: DeploymentRecord::from_events(id, scope, events), lease, newest })
+    }
+
     /// Drives a deployment until there is something to know; waits while somebody else drives it, and while no target can
     /// take it.
     ///
@@ -135,13 +151,12 @@ impl Deployments {
     /// goes on from there, from the stores and the targets alone.
     pub async fn outcome(&self, id: DeploymentId) -> Result<Outcome> {
         loop {
-            let record = self.read(id).await?;
+            let Looked { record, lease, newest } = self.look(id).await?;
             if let Some(outcome) = self.settled(&record) {
                 return Ok(outcome);
             }
-            let now = self.parts.clock.now();
-            let wait = match self.parts.store.lease(record.scope(), now).await? {
-                None => match self.drive(record).await {
+            let wait = match lease {
+                None => match self.drive(record, newest).await {
                     Ok(Driven::Known(outcome)) => return Ok(outcome),
                     Ok(Driven::Waits(until)) => {
                         // Somebody whose caller has gone may stand in front.
@@ -154,7 +169,7 @@ impl Deployments {
                     Err(e) if e.kind() == ErrorKind::Conflict => Duration::from_millis(50),
                     Err(e) => return Err(e),
                 },
-                Some(lease) => lease.expires_at.since(now).clamp(LEAST_WAIT, LONGEST_WAIT),
+                Some(lease) => lease.expires_at.since(self.parts.clock.now()).clamp(LEAST_WAIT, LONGEST_WAIT),
             };
             self.parts.clock.sleep(self.parts.ids.jitter(wait).max(LEAST_WAIT)).await;
         }
@@ -206,9 +221,9 @@ impl Deployments {
     /// Drives one deployment if nobody else does; whether it ended.
     async fn drive_free(&self, id: DeploymentId) -> bool {
         let drive = async {
-            let record = self.read(id).await?;
+            let Looked { record, lease, newest } = self.look(id).await?;
             let this = self.under_strategy_of(&record).unwrap_or_else(|_| self.clone());
-            if self.parts.store.lease(record.scope(), self.parts.clock.now()).await?.is_some() {
+            if lease.is_some() {
                 return Ok(false);
             }
             if record.end().is_some() {
@@ -218,7 +233,7 @@ impl Deployments {
             if self.settled(&record).is_some() {
                 return Ok(false);
             }
-            Ok(matches!(self.drive(record).await?, Driven::Known(outcome) if outcome.is_final()))
+            Ok(matches!(self.drive(record, newest).await?, Driven::Known(outcome) if outcome.is_final()))
         };
         match drive.await {
             Ok(ended) => ended,
@@ -238,13 +253,13 @@ impl Deployments {
 
     #[tracing::instrument(name = "overskill.deployments.drive", skip_all,
         fields(app = %record.scope().app, environment = %record.scope().environment, deployment = %record.id()))]
-    async fn drive(&self, record: DeploymentRecord) -> Result<Driven> {
+    async fn drive(&self, record: DeploymentRecord, newest: DeploymentId) -> Result<Driven> {
         let (this, misfit) = match self.under_strategy_of(&record) {
             Ok(this) => (this, None),
             // It was taken once: the platform has lost a target since.
             Err(e) => (self.clone(), Some(Drove::Ended(DeploymentEnd::Failed { reason: e.message().to_owned() }))),
         };
-        this.drive_on(record, misfit).await
+        this.drive_on(record, newest, misfit).await
     }
 
     /// This service with what is otherwise for the app of `record`.
@@ -255,7 +270,7 @@ impl Deployments {
         Ok(Self { parts, admission: self.admission.clone() })
     }
 
-    async fn drive_on(&self, record: DeploymentRecord, known: Option<Drove>) -> Result<Driven> {
+    async fn drive_on(&self, record: DeploymentRecord, newest: DeploymentId, known: Option<Drove>) -> Result<Driven> {
         let parts = &*self.parts;
         let timer = instruments::Timer::start(&parts.clock, instruments::DEPLOY_SECONDS);
         let (id, scope) = (record.id(), record.scope().clone());
@@ -264,7 +279,7 @@ impl Deployments {
         let mut journal = self.journal(&record);
         let mut drove = match known {
             Some(drove) => drove,
-            None => self.bring_to_end(&record, &mut journal, &progress).await?,
+            None => self.bring_to_end(&record, newest, &mut journal, &progress).await?,
         };
         if let Drove::Unwell { target, why } = drove {
             progress.at(80, "rolling_back", format!("Not well on {target}: going back"));
@@ -304,21 +319,20 @@ impl Deployments {
     async fn bring_to_end(
         &self,
         record: &DeploymentRecord,
+        newest: DeploymentId,
         journal: &mut Journal,
         progress: &Progress,
     ) -> Result<Drove> {
         let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
         let failed = |reason| Ok(Drove::Ended(DeploymentEnd::Failed { reason }));
-        // A crash between the route and the record: it is live, whatever came since.
-        if let Some(route) = parts.routes.get(scope).await?.filter(|route| route.deployment == id) {
-            let Route { target, handle, fence, .. } = route;
-            // Whoever crashed may have taken the record of where the version before is with it.
-            for other in parts.strategy.registered().iter().map(|other| other.info().name) {
-                if other != target {
-                    journal.note(DeploymentEvent::Leaving { target: other });
-                }
+        // A crash between the route and the record: it is live, whatever came since. What was never driven and is the newest
+        // is asked after later.
+        let driven = record.events().iter().any(|e| matches!(e.event, DeploymentEvent::Leased { .. }));
+        if driven || newest != id {
+            let route = parts.routes.get(scope).await?;
+            if let Some(route) = route.filter(|route| route.deployment == id) {
+                return Ok(self.live_already(route, journal));
             }
-            return Ok(Drove::Ended(DeploymentEnd::Active { target, handle, fence }));
         }
         if let Some((_, OperatorChoice::Abort, actor)) = record.answers().last() {
             return failed(format!("{actor} aborted it"));
@@ -331,7 +345,9 @@ impl Deployments {
             journal.take(self.highest_fence(scope).await?).await?;
             return Ok(Drove::Unwell { target, why });
         }
-        if let Some(by) = self.newer(record).await? {
+        if newest != id
+            && let Some(by) = self.newer(record).await?
+        {
             return Ok(Drove::Ended(DeploymentEnd::Superseded { by: Some(by) }));
         }
         // Builds run before the lease: they may take long and touch nothing.
@@ -350,6 +366,15 @@ impl Deployments {
             }
             Err(e) => return Err(e),
         };
+        let (route, routed) = parts.routes.standing(scope).await?;
+        match &route {
+            Some(route) if route.deployment == id => return Ok(self.live_already(route.clone(), journal)),
+            // A newer one was quicker while this one was built.
+            Some(Route { deployment, .. }) if *deployment > id => {
+                return Ok(Drove::Ended(DeploymentEnd::Superseded { by: Some(*deployment) }));
+            }
+            _ => {}
+        }
         let given_up = |target: &Arc<dyn DeploymentTarget>| {
             let name = target.info().name;
             record.answers().iter().any(|(about, choice, _)| {
@@ -376,7 +401,10 @@ impl Deployments {
                 return Ok(Drove::Waits(Busy { until, reason, well: true }));
             }
         }
-        let fence = journal.take(self.highest_fence(scope).await?).await?;
+        let fence = journal.take(self.highest_above(routed, scope).await?).await?;
+        // No fence lies between that of the route and ours: nobody has held the lease in between, and nobody sets routes
+        // without it.
+        let before = (fence == routed.next()).then(|| route.map(|route| route.target));
         progress.at(40, "staging", "Uploading");
         let request = DeployRequest::new(id, scope.clone(), artifact, Arc::new(env))
             .under(fence)
@@ -392,10 +420,22 @@ impl Deployments {
             request,
             journal,
             fence,
+            before,
             open,
             patient,
         };
         attempts.run().await
+    }
+
+    /// The end of one that the route names.
+    fn live_already(&self, Route { target, handle, fence, .. }: Route, journal: &mut Journal) -> Drove {
+        // Whoever crashed may have taken the record of where the version before is with it.
+        for other in self.parts.strategy.registered().iter().map(|other| other.info().name) {
+            if other != target {
+                journal.note(DeploymentEvent::Leaving { target: other });
+            }
+        }
+        Drove::Ended(DeploymentEnd::Active { target, handle, fence })
     }
 
     /// Whether a person has to be asked before it goes live. What comes back to where it was before is not asked for.
@@ -497,7 +537,11 @@ impl Deployments {
 
     /// The highest fence anybody has seen in the scope: a restored store must not fall behind it.
     pub(super) async fn highest_fence(&self, scope: &Scope) -> Result<Fence> {
-        let mut highest = self.parts.routes.fence(scope).await?;
+        self.highest_above(self.parts.routes.fence(scope).await?, scope).await
+    }
+
+    /// The same, where that of the routes is known.
+    async fn highest_above(&self, mut highest: Fence, scope: &Scope) -> Result<Fence> {
         for target in self.parts.strategy.registered() {
             // One that cannot be asked now refuses a fence that is too low, and is asked again then.
             let observed =
@@ -510,8 +554,12 @@ impl Deployments {
     }
 
     pub(super) async fn read(&self, id: DeploymentId) -> Result<DeploymentRecord> {
-        self.record(id).await?.ok_or_else(|| Error::not_found("no such deployment").with("deployment", id))
+        self.record(id).await?.ok_or_else(|| unknown(id))
     }
+}
+
+fn unknown(id: DeploymentId) -> Error {
+    Error::not_found("no such deployment").with("deployment", id)
 }
 
 /// Least and longest time between two looks at a deployment that somebody else drives.

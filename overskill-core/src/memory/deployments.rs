@@ -1,7 +1,7 @@
 use super::{NAME, Shared};
 use crate::{
     Commit, Committed, DeployLease, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentStore, DeploymentSummary,
-    Error, ErrorKind, Fence, LeaseChange, Page, Readiness, RecordedEvent, Result, Scope, Timestamp,
+    Error, ErrorKind, Fence, LeaseChange, Page, Readiness, RecordedEvent, Result, Scope, Standing, Timestamp,
 };
 use async_trait::async_trait;
 use std::{
@@ -89,6 +89,18 @@ impl DeploymentStore for MemoryDeployments {
         let ids = records.scopes.get(scope).into_iter().flat_map(|record| record.deployments.range(older).rev());
         let items = ids.take(limit.saturating_add(1)).filter_map(|id| records.summary(*id)).collect();
         Ok(Page::cut(items, limit, |summary: &DeploymentSummary| summary.id))
+    }
+
+    async fn standing(&self, id: DeploymentId, now: Timestamp) -> Result<Option<Standing>> {
+        let records = self.0.lock();
+        let Some(deployment) = records.deployments.get(&id) else { return Ok(None) };
+        let scope = records.scopes.get(&deployment.scope);
+        Ok(Some(Standing {
+            scope: deployment.scope.clone(),
+            events: deployment.events.clone(),
+            lease: scope.and_then(|scope| scope.held(now)).cloned(),
+            newest: scope.and_then(|scope| scope.deployments.last()).copied().unwrap_or(id),
+        }))
     }
 }
 

@@ -61,6 +61,11 @@ impl RouteTable for MemoryRoutes {
     async fn fence(&self, scope: &Scope) -> Result<Fence> {
         Ok(self.0.lock().get(scope).map_or(Fence::ZERO, |fenced| fenced.fence))
     }
+
+    async fn standing(&self, scope: &Scope) -> Result<(Option<Route>, Fence)> {
+        let table = self.0.lock();
+        Ok(table.get(scope).map_or((None, Fence::ZERO), |fenced| (fenced.route.clone(), fenced.fence)))
+    }
 }
 
 fn overtaken(operation: &'static str, scope: &Scope, fence: Fence, highest: Fence) -> Error {

@@ -428,6 +428,19 @@ pub struct DeploymentSummary {
     pub end: Option<DeploymentEnd>,
 }
 
+/// What a store holds of one deployment, seen at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Where to.
+    pub scope: Scope,
+    /// Its events, oldest first.
+    pub events: Vec<RecordedEvent>,
+    /// Who may change the scope: this deployment or another.
+    pub lease: Option<DeployLease>,
+    /// The newest deployment of the scope.
+    pub newest: DeploymentId,
+}
+
 /// The record of every deployment, and the lease that makes sure only one changes a scope at a time.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
@@ -465,6 +478,17 @@ pub trait DeploymentStore: Debug + Send + Sync + 'static {
         before: Option<DeploymentId>,
         limit: NonZeroU32,
     ) -> Result<Page<DeploymentSummary, DeploymentId>>;
+
+    /// What is there to know before a deployment is driven on at `now`: [`scope_of`](Self::scope_of),
+    /// [`events`](Self::events), [`lease`](Self::lease) and the first of [`list`](Self::list); `None` for one that does not
+    /// exist. A store that can say it in one answer does; this asks one after the other.
+    async fn standing(&self, id: DeploymentId, now: Timestamp) -> Result<Option<Standing>> {
+        let Some(scope) = self.scope_of(id).await? else { return Ok(None) };
+        let events = self.events(id).await?;
+        let lease = self.lease(&scope, now).await?;
+        let newest = self.list(&scope, None, NonZeroU32::MIN).await?.items.first().map_or(id, |newest| newest.id);
+        Ok(Some(Standing { scope, events, lease, newest }))
+    }
 }
 
 crate::seam::forward_seam!(DeploymentStore as "deployments" [] {
@@ -475,4 +499,5 @@ crate::seam::forward_seam!(DeploymentStore as "deployments" [] {
     safe fn lease(&self, scope: &Scope, now: Timestamp) -> Option<DeployLease>;
     safe fn pending(&self, now: Timestamp, limit: NonZeroU32) -> Vec<DeploymentSummary>;
     safe fn list(&self, scope: &Scope, before: Option<DeploymentId>, limit: NonZeroU32) -> Page<DeploymentSummary, DeploymentId>;
+    safe fn standing(&self, id: DeploymentId, now: Timestamp) -> Option<Standing>;
 });

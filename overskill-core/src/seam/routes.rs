@@ -47,6 +47,13 @@ pub trait RouteTable: Debug + Send + Sync + 'static {
 
     /// The highest fence that was ever set here, or [`Fence::ZERO`].
     async fn fence(&self, scope: &Scope) -> Result<Fence>;
+
+    /// [`get`](Self::get) and [`fence`](Self::fence) in one answer, where the table can give one. The route may be newer than
+    /// the fence, never older.
+    async fn standing(&self, scope: &Scope) -> Result<(Option<Route>, Fence)> {
+        let fence = self.fence(scope).await?;
+        Ok((self.get(scope).await?, fence))
+    }
 }
 
 crate::seam::forward_seam!(RouteTable as "routes" [fn staleness(&self) -> Duration;] {
@@ -55,4 +62,5 @@ crate::seam::forward_seam!(RouteTable as "routes" [fn staleness(&self) -> Durati
     safe fn set(&self, scope: &Scope, route: &Route) -> ();
     unsafe_to_repeat fn clear(&self, scope: &Scope, fence: Fence) -> ();
     safe fn fence(&self, scope: &Scope) -> Fence;
+    safe fn standing(&self, scope: &Scope) -> (Option<Route>, Fence);
 });

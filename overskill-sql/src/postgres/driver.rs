@@ -96,6 +96,11 @@ impl Db {
         Ok(self.0.pool.acquire().await?)
     }
 
+    /// A connection for one statement that takes no longer than writing some rows: any.
+    pub(super) async fn brief_reader(&self) -> Result<Reader, Fault> {
+        self.reader().await
+    }
+
     /// A connection to write with.
     pub(super) async fn writer(&self) -> Result<Writer<'_>, Fault> {
         Ok(Writer { connection: self.0.pool.acquire().await?, beginning: false, _db: PhantomData })

@@ -125,6 +125,17 @@ impl Db {
         Ok(Reader::Pooled { connection: Some(connection), readers, _permit: permit })
     }
 
+    /// A connection for one statement that takes no longer than writing some rows: the one that writes, if nobody writes.
+    /// It has in memory what was just written, which a reader has to read, and a thread that is often still awake.
+    pub(super) async fn brief_reader(&self) -> Result<Reader<'_>, Fault> {
+        match self.0.writer.try_lock() {
+            Ok(guard) if guard.is_some() && !self.0.suspect.load(Ordering::Relaxed) => {
+                Ok(Reader::Writer(Writer { guard, suspect: &self.0.suspect }))
+            }
+            _ => self.reader().await,
+        }
+    }
+
     /// The connection that writes, once it is this caller's turn.
     pub(super) async fn writer(&self) -> Result<Writer<'_>, Fault> {
         let mut guard = self.0.writer.lock().await;

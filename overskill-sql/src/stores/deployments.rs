@@ -1,10 +1,10 @@
-use super::driver::{Connection, Db, Fault, row, run, sql};
+use super::driver::{Connection, Db, Fault, Row, row, run, sql};
 use async_trait::async_trait;
 use overskill_core::{
     Commit, Committed, DeployLease, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentStore, DeploymentSummary,
-    Error, ErrorKind, Fence, LeaseChange, Page, Readiness, RecordedEvent, Result, Scope, Timestamp,
+    Error, ErrorKind, Fence, LeaseChange, Page, Readiness, RecordedEvent, Result, Scope, Standing, Timestamp,
 };
-use sqlx::{query, query_as, query_scalar};
+use sqlx::{Row as _, query, query_as, query_scalar};
 use std::num::NonZeroU32;
 
 /// The later of a parameter and the database's clock, if it has one that all nodes share.
@@ -54,13 +54,9 @@ impl DeploymentStore for Deployments {
     async fn events(&self, id: DeploymentId) -> Result<Vec<RecordedEvent>> {
         run("events", || async {
             let sql = "SELECT seq, at_ms, event FROM deployment_events WHERE deployment = $1 ORDER BY seq";
-            let mut reader = self.db.reader().await?;
-            let rows: Vec<(i64, i64, String)> = query_as(sql).bind(id.to_string()).fetch_all(&mut *reader).await?;
-            let recorded = rows.into_iter().map(|(seq, at, event)| {
-                let event = serde_json::from_str(&event).map_err(row::altered)?;
-                Ok(RecordedEvent { seq: row::number(seq)?, at: Timestamp::from_unix_millis(at), event })
-            });
-            recorded.collect()
+            let mut reader = self.db.brief_reader().await?;
+            let rows: Vec<EventRow> = query_as(sql).bind(id.to_string()).fetch_all(&mut *reader).await?;
+            Ok(rows.into_iter().map(recorded).collect::<Result<_>>()?)
         })
         .await
     }
@@ -68,7 +64,7 @@ impl DeploymentStore for Deployments {
     async fn scope_of(&self, id: DeploymentId) -> Result<Option<Scope>> {
         run("scope_of", || async {
             let sql = "SELECT app, environment FROM deployments WHERE id = $1";
-            let mut reader = self.db.reader().await?;
+            let mut reader = self.db.brief_reader().await?;
             let found: Option<(String, String)> =
                 query_as(sql).bind(id.to_string()).fetch_optional(&mut *reader).await?;
             Ok(found.map(|(app, environment)| row::scope(&app, &environment)).transpose()?)
@@ -83,22 +79,14 @@ impl DeploymentStore for Deployments {
                  WHERE app = $1 AND environment = $2 AND expires_ms > ",
                 later!("$3")
             );
-            let mut reader = self.db.reader().await?;
-            let found: Option<(i64, String, String, i64)> = query_as(sql)
+            let mut reader = self.db.brief_reader().await?;
+            let found: Option<LeaseRow> = query_as(sql)
                 .bind(scope.app.as_str())
                 .bind(scope.environment.as_str())
                 .bind(now.as_unix_millis())
                 .fetch_optional(&mut *reader)
                 .await?;
-            let lease = found.map(|(fence, deployment, holder, expires)| {
-                Ok::<_, Error>(DeployLease {
-                    fence: Fence::from_u64(row::number(fence)?),
-                    deployment: row::stored(&deployment)?,
-                    holder: row::stored(&holder)?,
-                    expires_at: Timestamp::from_unix_millis(expires),
-                })
-            });
-            Ok(lease.transpose()?)
+            Ok(found.map(lease).transpose()?)
         })
         .await
     }
@@ -117,7 +105,7 @@ impl DeploymentStore for Deployments {
                 later!("$1"),
                 ") ORDER BY due_ms, id LIMIT $2"
             );
-            let mut reader = self.db.reader().await?;
+            let mut reader = self.db.brief_reader().await?;
             let found = query_as(sql).bind(now.as_unix_millis()).bind(i64::from(limit.get()));
             let rows: Vec<SummaryRow> = found.fetch_all(&mut *reader).await?;
             Ok(rows.into_iter().map(summary).collect::<Result<_>>()?)
@@ -136,7 +124,7 @@ impl DeploymentStore for Deployments {
             let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
             let sql = "SELECT id, app, environment, seq, ended FROM deployments
                        WHERE app = $1 AND environment = $2 AND id < $3 ORDER BY id DESC LIMIT $4";
-            let mut reader = self.db.reader().await?;
+            let mut reader = self.db.brief_reader().await?;
             let rows: Vec<SummaryRow> = query_as(sql)
                 .bind(scope.app.as_str())
                 .bind(scope.environment.as_str())
@@ -149,6 +137,59 @@ impl DeploymentStore for Deployments {
         })
         .await
     }
+
+    async fn standing(&self, id: DeploymentId, now: Timestamp) -> Result<Option<Standing>> {
+        run("standing", || async {
+            // What is of the deployment comes with each of its events: there is at least one, and seldom are there many.
+            let sql = concat!(
+                "SELECT d.app, d.environment,
+                        (SELECT max(id) FROM deployments n WHERE n.app = d.app AND n.environment = d.environment),
+                        l.fence, l.deployment, l.holder, l.expires_ms, e.seq, e.at_ms, e.event
+                 FROM deployments d JOIN deployment_events e ON e.deployment = d.id
+                 LEFT JOIN deployment_leases l
+                   ON l.app = d.app AND l.environment = d.environment AND l.expires_ms > ",
+                later!("$2"),
+                " WHERE d.id = $1 ORDER BY e.seq"
+            );
+            let mut reader = self.db.brief_reader().await?;
+            let rows: Vec<Row> =
+                query(sql).bind(id.to_string()).bind(now.as_unix_millis()).fetch_all(&mut *reader).await?;
+            let Some(first) = rows.first() else { return Ok(None) };
+            let (app, environment): (&str, &str) = (first.try_get(0)?, first.try_get(1)?);
+            let held: Option<i64> = first.try_get(3)?;
+            let held = held
+                .map(|fence| Ok::<_, sqlx::Error>((fence, first.try_get(4)?, first.try_get(5)?, first.try_get(6)?)));
+            let held: Option<LeaseRow> = held.transpose()?;
+            let event = |row: &Row| Ok(recorded((row.try_get(7)?, row.try_get(8)?, row.try_get(9)?))?);
+            Ok(Some(Standing {
+                scope: row::scope(app, environment)?,
+                newest: row::stored(first.try_get(2)?)?,
+                lease: held.map(lease).transpose()?,
+                events: rows.iter().map(event).collect::<Result<_, Fault>>()?,
+            }))
+        })
+        .await
+    }
+}
+
+/// Number, time, event.
+type EventRow = (i64, i64, String);
+
+fn recorded((seq, at, event): EventRow) -> Result<RecordedEvent> {
+    let event = serde_json::from_str(&event).map_err(row::altered)?;
+    Ok(RecordedEvent { seq: row::number(seq)?, at: Timestamp::from_unix_millis(at), event })
+}
+
+/// Fence, deployment, holder, end.
+type LeaseRow = (i64, String, String, i64);
+
+fn lease((fence, deployment, holder, expires): LeaseRow) -> Result<DeployLease> {
+    Ok(DeployLease {
+        fence: Fence::from_u64(row::number(fence)?),
+        deployment: row::stored(&deployment)?,
+        holder: row::stored(&holder)?,
+        expires_at: Timestamp::from_unix_millis(expires),
+    })
 }
 
 /// Id, app, environment, number of events, end.

@@ -1,7 +1,7 @@
 use super::driver::{Db, Fault, row, run};
 use async_trait::async_trait;
 use overskill_core::{Error, Fence, Handle, Readiness, Result, Route, RouteTable, Scope};
-use sqlx::{query, query_as, query_scalar};
+use sqlx::{query, query_as};
 use std::time::Duration;
 
 /// A [`RouteTable`] in a table. Readers see a new route at once.
@@ -30,14 +30,7 @@ impl RouteTable for Routes {
     }
 
     async fn get(&self, scope: &Scope) -> Result<Option<Route>> {
-        run("get", || async {
-            let sql =
-                "SELECT target, deployment, reference, url, fence FROM routes WHERE app = $1 AND environment = $2";
-            let mut reader = self.db.reader().await?;
-            let found = query_as::<_, Row>(sql).bind(scope.app.as_str()).bind(scope.environment.as_str());
-            Ok(found.fetch_optional(&mut *reader).await?.map(route).transpose()?.flatten())
-        })
-        .await
+        self.found("get", scope).await.map(|(route, _)| route)
     }
 
     async fn set(&self, scope: &Scope, route: &Route) -> Result<()> {
@@ -78,27 +71,38 @@ impl RouteTable for Routes {
     }
 
     async fn fence(&self, scope: &Scope) -> Result<Fence> {
-        run("fence", || async {
-            let sql = "SELECT fence FROM routes WHERE app = $1 AND environment = $2";
-            let mut reader = self.db.reader().await?;
-            let found = query_scalar(sql).bind(scope.app.as_str()).bind(scope.environment.as_str());
-            let fence = found.fetch_optional(&mut *reader).await?;
-            Ok(Fence::from_u64(row::number(fence.unwrap_or(0))?))
+        self.found("fence", scope).await.map(|(_, fence)| fence)
+    }
+
+    async fn standing(&self, scope: &Scope) -> Result<(Option<Route>, Fence)> {
+        self.found("standing", scope).await
+    }
+}
+
+impl Routes {
+    async fn found(&self, operation: &'static str, scope: &Scope) -> Result<(Option<Route>, Fence)> {
+        run(operation, || async {
+            let sql =
+                "SELECT target, deployment, reference, url, fence FROM routes WHERE app = $1 AND environment = $2";
+            let mut reader = self.db.brief_reader().await?;
+            let found = query_as::<_, Row>(sql).bind(scope.app.as_str()).bind(scope.environment.as_str());
+            let found = found.fetch_optional(&mut *reader).await?;
+            Ok(found.map(route).transpose()?.unwrap_or((None, Fence::ZERO)))
         })
         .await
     }
 }
 
-fn route((target, deployment, reference, url, fence): Row) -> Result<Option<Route>> {
+fn route((target, deployment, reference, url, fence): Row) -> Result<(Option<Route>, Fence)> {
+    let fence = Fence::from_u64(row::number(fence)?);
     let (Some(target), Some(deployment), Some(reference)) = (target, deployment, reference) else {
-        return Ok(None);
+        return Ok((None, fence));
     };
     let mut handle = Handle::new(reference);
     if let Some(url) = url {
         handle = handle.served_at(row::stored(&url)?);
     }
-    let fence = Fence::from_u64(row::number(fence)?);
-    Ok(Some(Route::new(row::stored(&target)?, row::stored(&deployment)?, handle, fence)))
+    Ok((Some(Route::new(row::stored(&target)?, row::stored(&deployment)?, handle, fence)), fence))
 }
 
 fn overtaken(scope: &Scope, fence: Fence) -> Fault {

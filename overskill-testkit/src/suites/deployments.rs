@@ -29,6 +29,7 @@ suite! {
         a_deployment_stays_in_its_scope: "a commit of a deployment in another scope is a conflict and changes nothing";
         of_concurrent_commits_one_wins: "of concurrent commits that expect the same number of events exactly one succeeds";
         a_scope_lists_its_deployments_newest_first: "list gives a scope's deployments newest first, page by page, each once";
+        standing_says_all_of_it: "standing answers the scope, the events, the lease of the moment and the newest deployment of the scope, as the other calls do; and nothing for a deployment that does not exist";
         a_summary_says_how_far_it_is: "a summary has the scope, the number of events and the end";
         pending_is_what_nobody_drives: "pending lists deployments that have not ended and that nobody drives at that moment";
         what_is_due_later_is_pending_then: "pending leaves out what is due later, lists it then, ended or not, and those first that have been due longest";

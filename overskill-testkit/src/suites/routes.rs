@@ -24,6 +24,7 @@ suite! {
         a_cleared_scope_remembers_its_fence: "clear remembers its fence: what is not above it stays out";
         clear_with_a_stale_fence_is_refused: "clear with a fence that is not greater than every fence before is a conflict and changes nothing";
         the_fence_never_falls: "fence answers the highest fence that was ever set or cleared with, and never falls";
+        standing_is_route_and_fence: "standing answers the route and the fence, as get and fence do";
         scopes_know_nothing_of_each_other: "a route and a fence are seen in their own scope alone";
         of_concurrent_sets_the_highest_fence_wins: "of concurrent sets the one with the highest fence is what stays";
         of_concurrent_sets_under_one_fence_one_wins: "of concurrent sets under one fence by different deployments exactly one succeeds";
@@ -187,6 +188,19 @@ mod cases {
             highest = highest.max(fence);
             ensure_eq!(f.store().fence(&scope).await?, highest, "fence after {fence} was tried");
         }
+        Ok(())
+    }
+
+    pub(super) async fn standing_is_route_and_fence(f: &F) -> Verdict {
+        let scope = scope(f);
+        ensure_eq!(f.store().standing(&scope).await?, (None, Fence::ZERO), "standing of a new scope");
+        let live = route(f.names().deployment(), 4, "live");
+        f.store().set(&scope, &live).await?;
+        ensure_eq!(read(f, &scope, Some(&live)).await?, Some(live.clone()), "route after set");
+        ensure_eq!(f.store().standing(&scope).await?, (Some(live), Fence::from_u64(4)), "standing after set");
+        f.store().clear(&scope, Fence::from_u64(9)).await?;
+        ensure_eq!(read(f, &scope, None).await?, None, "route after clear");
+        ensure_eq!(f.store().standing(&scope).await?, (None, Fence::from_u64(9)), "standing after clear");
         Ok(())
     }
 

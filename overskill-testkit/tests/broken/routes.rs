@@ -23,6 +23,7 @@ enum Bug {
     ClearOverrules,
     ClearLeavesTheRoute,
     FenceIsTheRoutes,
+    StandsWithoutAFence,
     LeaksEnvironments,
     ChecksThenActs,
     ForgetsOnRestart,
@@ -44,6 +45,7 @@ const BUGS: &[(Bug, &[&str])] = &[
     (Bug::ClearOverrules, &["clear_with_a_stale_fence_is_refused", "pointers_and_wrappers_answer_alike"]),
     (Bug::ClearLeavesTheRoute, &["clear_takes_the_route_away"]),
     (Bug::FenceIsTheRoutes, &["the_fence_never_falls"]),
+    (Bug::StandsWithoutAFence, &["standing_is_route_and_fence"]),
     (Bug::LeaksEnvironments, &["scopes_know_nothing_of_each_other"]),
     (Bug::ChecksThenActs, &["of_concurrent_sets_under_one_fence_one_wins"]),
     (Bug::ForgetsOnRestart, &["routes_survive_a_restart"]),
@@ -162,5 +164,12 @@ impl RouteTable for Table {
             Bug::FenceIsTheRoutes => live.map_or(Fence::ZERO, |live| live.fence),
             _ => fence,
         })
+    }
+
+    async fn standing(&self, scope: &Scope) -> Result<(Option<Route>, Fence)> {
+        let route = self.get(scope).await?;
+        let fence = self.fence(scope).await?;
+        let routed = route.as_ref().map_or(Fence::ZERO, |live| live.fence);
+        Ok((route, if self.bug == Bug::StandsWithoutAFence { routed } else { fence }))
     }
 }

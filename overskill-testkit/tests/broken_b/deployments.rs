@@ -2,7 +2,7 @@ use super::breaks;
 use async_trait::async_trait;
 use overskill_core::{
     Commit, Committed, DeployLease, DeploymentId, DeploymentStore, DeploymentSummary, ErrorKind, Fence, LeaseChange,
-    Page, Readiness, RecordedEvent, Result, Scope, Timestamp, memory::MemoryDeployments,
+    Page, Readiness, RecordedEvent, Result, Scope, Standing, Timestamp, memory::MemoryDeployments,
 };
 use overskill_testkit::{DeploymentStoreFixture, suites::deployments::V1};
 use std::{
@@ -30,9 +30,10 @@ enum Flaw {
     IsNotReady,
     IgnoresWhoseTheLeaseIs,
     ForgetsWhatIsDue,
+    StandsAlone,
 }
 
-const FLAWS: [Flaw; 17] = [
+const FLAWS: [Flaw; 18] = [
     Flaw::ForgetsFences,
     Flaw::ReordersEvents,
     Flaw::LosesAnEvent,
@@ -50,6 +51,7 @@ const FLAWS: [Flaw; 17] = [
     Flaw::IsNotReady,
     Flaw::IgnoresWhoseTheLeaseIs,
     Flaw::ForgetsWhatIsDue,
+    Flaw::StandsAlone,
 ];
 
 #[derive(Debug)]
@@ -202,6 +204,12 @@ impl DeploymentStore for Broken {
         }
         Ok(page)
     }
+
+    async fn standing(&self, id: DeploymentId, now: Timestamp) -> Result<Option<Standing>> {
+        let standing = self.store.standing(id, now).await?;
+        let alone = |standing| Standing { newest: id, ..standing };
+        Ok(if self.flaw == Flaw::StandsAlone { standing.map(alone) } else { standing })
+    }
 }
 
 #[tokio::test]
@@ -297,6 +305,11 @@ async fn a_store_that_ignores_whose_the_lease_is() {
 #[tokio::test]
 async fn a_store_that_forgets_what_is_due() {
     broken(Flaw::ForgetsWhatIsDue, &["what_is_due_later_is_pending_then"]).await;
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_see_what_is_newer() {
+    broken(Flaw::StandsAlone, &["standing_says_all_of_it"]).await;
 }
 
 #[tokio::test]

@@ -5,17 +5,20 @@ use crate::common::{
 };
 use async_trait::async_trait;
 use overskill_core::{
-    Clock as _, DeploymentEvent, DeploymentId, DeploymentStrategy, DeploymentTarget as _, Drift, Effect, ErrorKind,
-    Fallback, Fence, Fencing, IdsExt as _, Outcome, Readiness, Result, Route, RouteTable, Scope, SeededIds, TargetInfo,
-    TestClock, Timestamp,
-    memory::{MemoryBackends, MemoryRoutes, MemoryTarget},
+    Around, Clock as _, DeploymentEvent, DeploymentId, DeploymentStrategy, DeploymentTarget as _, Drift, Effect,
+    ErrorKind, Fallback, Fence, Fencing, IdsExt as _, Operation, Outcome, Policy, Readiness, Result, Route, RouteTable,
+    Scope, SeededIds, TargetInfo, TestClock, Timestamp,
+    memory::{MemoryBackends, MemoryRoutes, MemoryTarget, StaticBuilder},
 };
 use overskill_testkit::{
     TestPlatform,
     faulty::{Calls, Fault, FaultPlan},
 };
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -199,6 +202,46 @@ async fn an_eager_fallback_names_what_is_unsettled_and_a_cautious_one_fails_with
         assert_eq!(matches!(d.outcome, Outcome::Active { .. }), live, "{}", d.story);
         assert!(d.events.iter().any(|e| matches!(e, DeploymentEvent::Unsettled { .. })), "{}", d.story);
     }
+}
+
+/// Holds the first build until it is let go.
+#[derive(Clone, Debug, Default)]
+struct Slow(Arc<(AtomicBool, tokio::sync::Notify)>);
+
+impl Policy for Slow {
+    async fn run<'a, T, F, Fut>(&'a self, operation: Operation, mut call: F) -> Result<T>
+    where
+        T: Send + 'a,
+        F: FnMut() -> Fut + Send + 'a,
+        Fut: Future<Output = Result<T>> + Send + 'a,
+    {
+        if operation.name == "build" && !self.0.0.swap(true, Ordering::SeqCst) {
+            self.0.1.notified().await;
+        }
+        call().await
+    }
+}
+
+#[tokio::test]
+async fn a_build_that_ends_late_does_not_take_the_place_of_what_is_newer() {
+    let slow = Slow::default();
+    let test = TestPlatform::seeded(7, |builder, _| {
+        let builds = Around::with_policy(StaticBuilder, slow.clone());
+        builder.deploy_with(DeploymentStrategy::prefer(target("edge"))).builder(builds)
+    });
+    let test = test.await.unwrap();
+    let app = written(&test).await;
+    let older = app.deploy(PRODUCTION).await.unwrap();
+    let newer = async {
+        let newer = deploy(&test, &app, "two").await;
+        slow.0.1.notify_one();
+        newer
+    };
+    let (outcome, newer) = tokio::join!(older.outcome(), newer);
+    assert_eq!(live_on(&newer.outcome), "edge", "{}", newer.story);
+    let older = deployed(&app, older.id(), outcome.unwrap()).await;
+    assert_eq!(older.outcome, Outcome::Superseded, "{}", older.story);
+    assert_eq!(test.memory.routes.get(&scope()).await.unwrap().unwrap().deployment, newer.id);
 }
 
 /// Routes where somebody else is a moment earlier.

@@ -6,7 +6,7 @@
 //! strategy: which target, whether it takes the request, tries, timers, time limits, and what to do with the answer.
 
 use crate::{LIMIT, service, under_limit};
-use overskill_benches::{Bench, Figure, Outcome, Turns, interleave, nanos_each};
+use overskill_benches::{Bench, Figure, Outcome, Turns, deploys, interleave, nanos_each};
 use overskill_core::{
     Actor, Around, Artifact, Commit, DeployRequest, DeploymentEvent, DeploymentId, DeploymentSource, DeploymentStore,
     DeploymentStrategy, DeploymentTarget, Deployments, DeploymentsParts, EnvStore, Fence, FilePath, Incarnation,
@@ -75,7 +75,8 @@ impl Watched {
             routes: self.routes.clone(),
             env: self.env.clone(),
             progress: self.progress.clone(),
-            ..service::parts(&self.memory, strategy)
+            strategy,
+            ..deploys::parts(&self.memory)
         });
         service::deploy(&self.memory, &deployments, times).await?;
         Ok(())
@@ -85,7 +86,7 @@ impl Watched {
         let artifact = Artifact::of_assets([(FilePath::parse("index.html")?, "hello".to_owned().into())])?;
         let (artifact, holder) = (Arc::new(artifact), WorkerName::parse("w-1")?);
         for n in 0..times {
-            self.try_by_hand(service::scope(n)?, artifact.clone(), holder.clone()).await?;
+            self.try_by_hand(deploys::scope(n)?, artifact.clone(), holder.clone()).await?;
         }
         Ok(())
     }

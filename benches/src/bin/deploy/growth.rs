@@ -1,8 +1,11 @@
 //! Whether a deploy costs more where many apps have been deployed.
 
-use crate::stores::{deploy, scope, service, wanted};
-use overskill_benches::{Bench, Figure, Goal, Outcome, Turns, interleave, nanos_each};
-use overskill_core::memory::MemoryBackends;
+use overskill_benches::{
+    Bench, Figure, Goal, Outcome, Turns,
+    deploys::{deploy, parts, scope, wanted},
+    interleave, nanos_each,
+};
+use overskill_core::{Deployments, DeploymentsParts, memory::MemoryBackends};
 use overskill_sql::{SqliteOptions, SqliteStores};
 use sqlx::{ConnectOptions as _, Connection as _, query, sqlite::SqliteConnectOptions};
 use std::{path::Path, sync::Arc, time::Instant};
@@ -23,8 +26,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<()> {
         stores.push(store);
     }
     let memory = MemoryBackends::new();
-    let services: Vec<_> =
-        stores.iter().map(|store| service(&memory, Arc::new(store.deployments()), Arc::new(store.routes()))).collect();
+    let services: Vec<_> = stores.iter().map(|stores| over(&memory, stores)).collect();
     let (times, mut next) = (bench.size(40_u32, 5), 0);
     let turns: Turns<3> = interleave(bench.size(60, 3), async |who| {
         let mut all = Vec::new();
@@ -45,11 +47,17 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<()> {
     Ok(())
 }
 
+/// A service over `stores`, with everything else in memory.
+fn over(memory: &MemoryBackends, stores: &SqliteStores) -> Deployments {
+    let (store, routes) = (Arc::new(stores.deployments()), Arc::new(stores.routes()));
+    Deployments::new(DeploymentsParts { store, routes, ..parts(memory) })
+}
+
 /// Deploys one app, and copies its rows to all others.
 async fn fill(store: &SqliteStores, path: &Path, apps: u32) -> Outcome<()> {
     const IDS: &str = "WITH RECURSIVE numbers (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n < $1 - 1)";
     let memory = MemoryBackends::new();
-    let service = service(&memory, Arc::new(store.deployments()), Arc::new(store.routes()));
+    let service = over(&memory, store);
     let first = deploy(&service, wanted(&memory, scope(apps)?).await?).await?.to_string();
     let mut on = SqliteConnectOptions::new().filename(path).connect().await?;
     // An id of its own for each, older than any that is made now.

@@ -5,7 +5,6 @@ mod building;
 mod growth;
 mod overhead;
 mod stampede;
-mod stores;
 
 use overskill_benches::Bench;
 

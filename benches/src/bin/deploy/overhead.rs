@@ -3,16 +3,17 @@
 //!
 //! What the peer commits, the service has said before: a rehearsal with stores in memory writes it down.
 
-use crate::stores::{deploy, scope, service, wanted};
 use async_trait::async_trait;
 use overskill_benches::{
-    Bench, Figure, Goal, Outcome, PreparedCommit, Reading, Turns, commit_on_sqlite, interleave, nanos_each,
+    Bench, Figure, Goal, Outcome, PreparedCommit, Reading, Turns, commit_on_sqlite,
+    deploys::{deploy, parts, scope, wanted},
+    interleave, nanos_each,
     statements::SET_ROUTE,
 };
 use overskill_core::{
     Artifact, Commit, Committed, DeployLease, DeployRequest, DeploymentId, DeploymentStore, DeploymentSummary,
-    DeploymentTarget, EnvRevision, EnvSnapshot, Fence, FilePath, Incarnation, Page, Readiness, RecordedEvent, Result,
-    Route, RouteTable, Scope, StreamPosition, Timestamp,
+    DeploymentTarget, Deployments, DeploymentsParts, EnvRevision, EnvSnapshot, Fence, FilePath, Incarnation, Page,
+    Readiness, RecordedEvent, Result, Route, RouteTable, Scope, StreamPosition, Timestamp,
     memory::{MemoryBackends, MemoryDeployments, MemoryRoutes},
 };
 use overskill_sql::{SqliteOptions, SqliteStores};
@@ -65,7 +66,8 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<()> {
 }
 
 async fn by_service(memory: &MemoryBackends, stores: &SqliteStores, scopes: Vec<Scope>) -> Outcome<f64> {
-    let service = service(memory, Arc::new(stores.deployments()), Arc::new(stores.routes()));
+    let (store, routes) = (Arc::new(stores.deployments()), Arc::new(stores.routes()));
+    let service = Deployments::new(DeploymentsParts { store, routes, ..parts(memory) });
     let (mut all, times) = (Vec::new(), u32::try_from(scopes.len())?);
     for scope in scopes {
         all.push(wanted(memory, scope).await?);
@@ -86,9 +88,9 @@ struct Rehearsed {
 
 async fn rehearse(memory: &MemoryBackends, scopes: Vec<Scope>) -> Outcome<Vec<Rehearsed>> {
     let heard = Heard::default();
-    let store = Rehearsal { inner: memory.deployments.clone(), heard: heard.clone() };
-    let routes = RoutesRehearsal { inner: memory.routes.clone(), heard: heard.clone() };
-    let service = service(memory, Arc::new(store), Arc::new(routes));
+    let store = Arc::new(Rehearsal { inner: memory.deployments.clone(), heard: heard.clone() });
+    let routes = Arc::new(RoutesRehearsal { inner: memory.routes.clone(), heard: heard.clone() });
+    let service = Deployments::new(DeploymentsParts { store, routes, ..parts(memory) });
     let artifact = Arc::new(Artifact::of_assets([(FilePath::parse("index.html")?, "hello".to_owned().into())])?);
     let revision = EnvRevision(StreamPosition::start(Incarnation::from_u64(1)));
     let env = Arc::new(EnvSnapshot { revision, values: BTreeMap::new() });

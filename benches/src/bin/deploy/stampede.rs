@@ -3,15 +3,15 @@
 //! Each owner has from one app to a thousand. Both targets have an hourly budget, and the target itself counts: one ask too
 //! many in any hour fails the measurement.
 
-use crate::stores::wanted;
-use async_trait::async_trait;
-use overskill_benches::{Bench, Figure, Goal, Outcome, Reading};
+use overskill_benches::{
+    Bench, Figure, Goal, Outcome, Reading,
+    deploys::{parts, wanted},
+};
 use overskill_core::{
-    BackendName, Clock, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentStore,
-    DeploymentStrategy, DeploymentTarget, Deployments, DeploymentsParts, Environment, Error, ErrorKind, Fence, Handle,
-    Observed, Readiness, Removal, Result, Scope, SeededIds, Staged, SubjectId, TargetInfo, TargetStatus, TestClock,
-    Timestamp,
-    memory::{MemoryBackends, MemoryTarget, StaticBuilder},
+    Around, BackendName, Clock, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentStore, DeploymentStrategy,
+    Deployments, DeploymentsParts, DiscardProgress, Environment, Error, ErrorKind, Operation, Policy, Result, Scope,
+    SeededIds, SubjectId, TargetInfo, TestClock, Timestamp,
+    memory::{MemoryBackends, MemoryTarget},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -43,21 +43,12 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<()> {
     let start = clock.now();
     let memory = MemoryBackends::with(Arc::new(clock.clone()), Arc::new(SeededIds::new(1)));
     let scale = bench.size(1, 25);
-    let preferred = Counted::new("preferred", PREFERRED / scale, &clock, Some(start.plus(DOWN)));
-    let second = Counted::new("second", SECOND / scale, &clock, None);
-    let service = Deployments::new(DeploymentsParts {
-        strategy: DeploymentStrategy::prefer(preferred.clone()).then(second.clone()).patience(Duration::from_hours(12)),
-        store: Arc::new(memory.deployments.clone()),
-        routes: Arc::new(memory.routes.clone()),
-        files: Arc::new(memory.files.clone()),
-        bundles: Arc::new(memory.bundles.clone()),
-        env: Arc::new(memory.env.clone()),
-        builder: Arc::new(StaticBuilder),
-        build_timeout: Duration::from_mins(1),
-        progress: Arc::new(overskill_core::DiscardProgress),
-        clock: Arc::new(clock.clone()),
-        ids: memory.ids.clone(),
-    });
+    let preferred = Counted::target("preferred", PREFERRED / scale, &clock, Some(start.plus(DOWN)));
+    let second = Counted::target("second", SECOND / scale, &clock, None);
+    let strategy =
+        DeploymentStrategy::prefer(preferred.clone()).then(second.clone()).patience(Duration::from_hours(12));
+    let progress = Arc::new(DiscardProgress);
+    let service = Deployments::new(DeploymentsParts { strategy, progress, ..parts(&memory) });
     let mut asked: BTreeMap<DeploymentId, (String, Timestamp)> = BTreeMap::new();
     let (mut wanted_apps, mut n) = (owners(apps).into_iter(), 0_u32);
     // All of them within the first ten minutes.
@@ -104,13 +95,8 @@ pub(crate) async fn measure(bench: &mut Bench) -> Outcome<()> {
     let hours = (left / f64::from(PREFERRED / scale)).ceil() - 1.0;
     let allowed = DOWN.as_secs_f64() / 60.0 + hours * 60.0;
     bench.show(&LIVE, Reading::limited(took, allowed));
-    bench.show(
-        &OVER,
-        Reading {
-            ratio: Some(f64::from(preferred.over() + second.over())),
-            ..Reading::alone(f64::from(preferred.over() + second.over()))
-        },
-    );
+    let over = preferred.policy().over() + second.policy().over();
+    bench.show(&OVER, Reading { ratio: Some(f64::from(over)), ..Reading::alone(f64::from(over)) });
     let all = waits.quantile(|_| true, 0.95);
     bench.show(&SMALL, Reading::limited(waits.quantile(|apps| apps == 1, 0.95), all));
     bench.show(&LARGE, Reading::limited(waits.quantile(|apps| apps >= 1_000 / scale as usize, 0.95), all));
@@ -173,10 +159,9 @@ impl Waits {
     }
 }
 
-/// A target that counts what it is asked in any hour, and may be down.
+/// Counts what a target is asked in any hour, and may say that it is down.
 #[derive(Clone, Debug)]
 struct Counted {
-    inner: MemoryTarget,
     clock: TestClock,
     per_hour: u32,
     down_until: Option<Timestamp>,
@@ -184,58 +169,48 @@ struct Counted {
 }
 
 impl Counted {
-    fn new(name: &str, per_hour: u32, clock: &TestClock, down_until: Option<Timestamp>) -> Self {
+    fn target(
+        name: &str,
+        per_hour: u32,
+        clock: &TestClock,
+        down_until: Option<Timestamp>,
+    ) -> Around<MemoryTarget, Self> {
         let mut info = TargetInfo::new(BackendName::parse(name).expect("a legal name"), name);
         info.deploys_per_hour = NonZeroU32::new(per_hour);
-        let inner = MemoryTarget::with(info);
-        Self { inner, clock: clock.clone(), per_hour, down_until, asked: Arc::default() }
+        let counted = Self { clock: clock.clone(), per_hour, down_until, asked: Arc::default() };
+        Around::with_policy(MemoryTarget::with(info), counted)
     }
 
     fn over(&self) -> u32 {
         self.asked.lock().expect("nobody panics with it").1
     }
-}
 
-#[async_trait]
-impl DeploymentTarget for Counted {
-    fn info(&self) -> TargetInfo {
-        self.inner.info()
-    }
-
-    async fn check(&self) -> Result<Readiness> {
-        self.inner.check().await
-    }
-
-    async fn stage(&self, request: &DeployRequest) -> Result<Staged> {
+    fn count(&self) -> Result<()> {
         let now = self.clock.now();
-        {
-            let mut asked = self.asked.lock().expect("nobody panics with it");
-            let (times, over) = &mut *asked;
-            while times.front().is_some_and(|first| first.plus(Duration::from_hours(1)) <= now) {
-                times.pop_front();
-            }
-            times.push_back(now);
-            *over += u32::from(times.len() > self.per_hour as usize);
+        let mut asked = self.asked.lock().expect("nobody panics with it");
+        let (times, over) = &mut *asked;
+        while times.front().is_some_and(|first| first.plus(Duration::from_hours(1)) <= now) {
+            times.pop_front();
         }
+        times.push_back(now);
+        *over += u32::from(times.len() > self.per_hour as usize);
         if self.down_until.is_some_and(|until| now < until) {
             return Err(Error::new(ErrorKind::Unavailable, "down"));
         }
-        self.inner.stage(request).await
+        Ok(())
     }
+}
 
-    async fn activate(&self, request: &DeployRequest, staged: &Staged, fence: Fence) -> Result<Handle> {
-        self.inner.activate(request, staged, fence).await
-    }
-
-    async fn status(&self, scope: &Scope, id: DeploymentId, fence: Fence) -> Result<TargetStatus> {
-        self.inner.status(scope, id, fence).await
-    }
-
-    async fn observe(&self, scope: &Scope) -> Result<Vec<Observed>> {
-        self.inner.observe(scope).await
-    }
-
-    async fn remove(&self, scope: &Scope, removal: Removal) -> Result<()> {
-        self.inner.remove(scope, removal).await
+impl Policy for Counted {
+    async fn run<'a, T, F, Fut>(&'a self, operation: Operation, mut call: F) -> Result<T>
+    where
+        T: Send + 'a,
+        F: FnMut() -> Fut + Send + 'a,
+        Fut: Future<Output = Result<T>> + Send + 'a,
+    {
+        if operation.name == "stage" {
+            self.count()?;
+        }
+        call().await
     }
 }

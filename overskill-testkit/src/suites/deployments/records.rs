@@ -12,7 +12,8 @@ use crate::{
 use overskill_core::{
     Actor, AttemptOutcome, BackendName, DeploymentEnd, DeploymentEvent as E, DeploymentId, DeploymentSource,
     DeploymentSummary, Digest, Doubt, EnvRevision, ErrorKind, Failback, Failure, Fence, Handle, Incarnation,
-    LeaseChange, Limits, OperatorChoice, PublicUrl, Staged, StrategyConfig, StreamPosition, Timestamp, WorkerName,
+    LeaseChange, Limits, OperatorChoice, PublicUrl, Staged, Standing, StrategyConfig, StreamPosition, Timestamp,
+    WorkerName,
 };
 use std::num::NonZeroU32;
 
@@ -221,6 +222,27 @@ pub(super) async fn a_scope_lists_its_deployments_newest_first(f: &F) -> Verdict
             }
         }
         ensure_eq!(got, want, "deployments in pages of {page}");
+    }
+    Ok(())
+}
+
+pub(super) async fn standing_says_all_of_it(f: &F) -> Verdict {
+    let (d, now) = begin(f).await?;
+    let unknown = D::of(f, d.scope.clone(), now);
+    ensure_eq!(f.store().standing(unknown.id, now).await?, None, "standing of an unknown deployment");
+    let newer = D::of(f, d.scope.clone(), now.plus(secs(1)));
+    let elsewhere = D::new(f, now.plus(secs(2)));
+    for it in [&newer, &elsewhere] {
+        f.store().commit(&it.commit(0, [requested()], now)).await?;
+    }
+    let taken = f.store().commit(&d.commit(1, [started(), started()], now).lease(take("node-1", secs(30)))).await?;
+    for it in [&d, &newer] {
+        let held = f.store().standing(it.id, now.plus(secs(29))).await?;
+        let events = f.store().events(it.id).await?;
+        let want = Standing { scope: d.scope.clone(), events, lease: taken.lease.clone(), newest: newer.id };
+        ensure_eq!(held, Some(want.clone()), "standing while the lease is held");
+        let over = f.store().standing(it.id, now.plus(secs(31))).await?;
+        ensure_eq!(over, Some(Standing { lease: None, ..want }), "standing after the lease expired");
     }
     Ok(())
 }

@@ -1,23 +1,19 @@
-//! The service over SQLite, with everything else in memory.
+//! Small deployments, as several benchmarks ask for them.
 
-use overskill_benches::Outcome;
+use crate::Outcome;
 use overskill_core::{
-    Actor, Changes, DeploymentId, DeploymentSource, DeploymentStore, DeploymentStrategy, Deployments, DeploymentsParts,
-    Environment, FilePath, FileStore, Limits, NewDeployment, Outcome as Ended, RouteTable, Scope,
+    Actor, Changes, DeploymentId, DeploymentSource, DeploymentStrategy, Deployments, DeploymentsParts, Environment,
+    FilePath, FileStore, Limits, NewDeployment, Outcome as Ended, Scope,
     memory::{MemoryBackends, StaticBuilder},
 };
 use std::{sync::Arc, time::Duration};
 
-/// A service of `memory`'s backends, but for the record and the routes.
-pub(crate) fn service(
-    memory: &MemoryBackends,
-    store: Arc<dyn DeploymentStore>,
-    routes: Arc<dyn RouteTable>,
-) -> Deployments {
-    Deployments::new(DeploymentsParts {
+/// What a service works with, all of it in memory, with the target of `memory`.
+pub fn parts(memory: &MemoryBackends) -> DeploymentsParts {
+    DeploymentsParts {
         strategy: DeploymentStrategy::prefer(memory.target.clone()),
-        store,
-        routes,
+        store: Arc::new(memory.deployments.clone()),
+        routes: Arc::new(memory.routes.clone()),
         files: Arc::new(memory.files.clone()),
         bundles: Arc::new(memory.bundles.clone()),
         env: Arc::new(memory.env.clone()),
@@ -26,16 +22,16 @@ pub(crate) fn service(
         progress: Arc::new(memory.progress.clone()),
         clock: memory.clock.clone(),
         ids: memory.ids.clone(),
-    })
+    }
 }
 
 /// The scope of one of many small apps.
-pub(crate) fn scope(n: u32) -> Outcome<Scope> {
+pub fn scope(n: u32) -> Outcome<Scope> {
     Ok(Scope::new(format!("todo{n}").as_str().try_into()?, Environment::Production))
 }
 
 /// Writes the sources of a small app, and says what to ask for.
-pub(crate) async fn wanted(memory: &MemoryBackends, scope: Scope) -> Outcome<NewDeployment> {
+pub async fn wanted(memory: &MemoryBackends, scope: Scope) -> Outcome<NewDeployment> {
     let changes = Changes::new().put(FilePath::parse("index.html")?, "hello");
     let position = memory.files.apply(&Scope::sources(scope.app.clone()), &changes, None).await?;
     Ok(NewDeployment {
@@ -50,7 +46,7 @@ pub(crate) async fn wanted(memory: &MemoryBackends, scope: Scope) -> Outcome<New
 }
 
 /// Asks for a deployment, and drives it until it is live.
-pub(crate) async fn deploy(service: &Deployments, new: NewDeployment) -> Outcome<DeploymentId> {
+pub async fn deploy(service: &Deployments, new: NewDeployment) -> Outcome<DeploymentId> {
     let id = service.request(new).await?;
     match service.outcome(id).await? {
         Ended::Active { .. } => Ok(id),
