@@ -18,12 +18,19 @@ pub(super) struct Attempts<'a> {
     pub(super) request: DeployRequest,
     pub(super) journal: &'a mut Journal,
     pub(super) fence: Fence,
-    /// Which target, if any, is routed to until this one is; `None` where somebody may have changed it.
-    pub(super) before: Option<Option<BackendName>>,
+    pub(super) before: Before,
     /// The activation that the record says began and does not say how it ended: whoever drove it before crashed.
     pub(super) open: Option<(BackendName, Fence)>,
     /// Whether it still waits for targets that are down.
     pub(super) patient: bool,
+}
+
+/// Which target is routed to until this deployment's is.
+pub(super) enum Before {
+    /// This one, or none.
+    Known(Option<BackendName>),
+    /// Somebody may have changed it.
+    ToBeRead,
 }
 
 /// How a drive ended.
@@ -180,7 +187,7 @@ impl Attempts<'_> {
             return Ok(false);
         }
         self.fence = self.journal.take(highest).await?;
-        self.before = None;
+        self.before = Before::ToBeRead;
         self.request = self.request.clone().under(self.fence);
         Ok(true)
     }
@@ -283,9 +290,9 @@ impl Attempts<'_> {
                 return Ok(Drove::Unwell { target, why });
             }
         }
-        let before = match self.before.take() {
-            Some(before) => before,
-            None => self.routes.get(self.request.scope()).await?.map(|route| route.target),
+        let before = match std::mem::replace(&mut self.before, Before::ToBeRead) {
+            Before::Known(before) => before,
+            Before::ToBeRead => self.routes.get(self.request.scope()).await?.map(|route| route.target),
         };
         if let Some(before) = before.filter(|before| *before != target) {
             self.journal.note(DeploymentEvent::Leaving { target: before });

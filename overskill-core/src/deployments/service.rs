@@ -1,7 +1,7 @@
 use super::{
     AppFacts, DeploymentRecord, DeploymentStrategy, Outcome, StrategyConfig,
     admission::{Admission, Busy},
-    attempt::{Attempts, Drove},
+    attempt::{Attempts, Before, Drove},
     journal::Journal,
 };
 use crate::{
@@ -404,7 +404,7 @@ impl Deployments {
         let fence = journal.take(self.highest_above(routed, scope).await?).await?;
         // No fence lies between that of the route and ours: nobody has held the lease in between, and nobody sets routes
         // without it.
-        let before = (fence == routed.next()).then(|| route.map(|route| route.target));
+        let before = if fence == routed.next() { Before::Known(route.map(|it| it.target)) } else { Before::ToBeRead };
         progress.at(40, "staging", "Uploading");
         let request = DeployRequest::new(id, scope.clone(), artifact, Arc::new(env))
             .under(fence)
