@@ -2,7 +2,7 @@
 
 use overskill_core::{Error, Result};
 use overskill_testkit::cloudflare::{CloudflareEmulator, CloudflareOptions};
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 const HELP: &str = "\
 overskill-emulator: Cloudflare's API and edge on loopback
@@ -13,6 +13,7 @@ overskill-emulator: Cloudflare's API and edge on loopback
   --account ID       the account's id
   --token TOKEN      an API token; may be repeated
   --zone NAME        a domain of the account; may be repeated
+  --quota CALLS      calls of the API in 5 minutes (1200)
   --folder FOLDER    where the data of Durable Objects lies, and stays
   --help             this text";
 
@@ -56,6 +57,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Cloudflar
             "--edge-port" => options.edge_port(port(value()?)?),
             "--no-edge" => options.edge(false),
             "--account" => options.account(value()?),
+            "--quota" => {
+                let calls = value()?;
+                let bad = |_| Error::invalid(format!("--quota must be a number of calls, but was {calls:?}"));
+                options.quota(calls.parse().map_err(bad)?, Duration::from_mins(5))
+            }
             "--folder" => options.folder(value()?),
             "--token" => {
                 tokens.push(value()?);

@@ -49,7 +49,7 @@
 //!
 //! [`FaultPlan`] scripts what goes wrong, or leaves it to seeded chance. [`requests`](CloudflareEmulator::requests)
 //! shows what came, [`state`](CloudflareEmulator::state) what the account holds, [`logs`](CloudflareEmulator::logs) what
-//! Workers wrote. Time is the [`Clock`](overskill_core::Clock)'s.
+//! Workers wrote. Time is the [`Clock`]'s.
 //!
 //! # The edge
 //!
@@ -59,7 +59,9 @@
 //! returns when workerd runs with it. User scripts are loaded on demand; a new version is live on the next request.
 //!
 //! Not here, because workerd by itself has it not: limits of CPU time and subrequests, `caches.default`, alarms of
-//! Durable Objects in *user* scripts. `request.cf` says nothing. Cron triggers fire when
+//! Durable Objects in *user* scripts. `request.cf` says nothing. URLs begin with
+//! `http:` unless the request has `x-forwarded-proto: https`. Scripts of namespaces are not started when they are
+//! uploaded, so that one that does not load fails with its first request. Cron triggers fire when
 //! [`scheduled`](CloudflareEmulator::scheduled) says so.
 
 mod api;
@@ -281,14 +283,7 @@ impl CloudflareEmulator {
     /// # Errors
     /// `NotFound` when no zone has that custom hostname.
     pub async fn set_hostname(&self, hostname: &str, status: &str, certificate: &str) -> Result<()> {
-        let mut state = self.inner.state();
-        let found = state.zones.values_mut().flat_map(|it| it.hostnames.values_mut()).find(|it| it.host == hostname);
-        let found =
-            found.ok_or_else(|| Error::not_found("there is no such custom hostname").with("hostname", hostname))?;
-        status.clone_into(&mut found.status);
-        certificate.clone_into(&mut found.ssl_status);
-        state.routing += 1;
-        drop(state);
+        self.inner.state().set_hostname(hostname, status, certificate)?;
         match self.inner.edge.get() {
             Some(edge) => edge.follow(&self.inner, &mut *edge.hold().await).await,
             None => Ok(()),

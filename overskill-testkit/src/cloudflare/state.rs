@@ -2,7 +2,7 @@
 
 use super::wire::Refusal;
 use bytes::Bytes;
-use overskill_core::{Ids as _, SeededIds, Timestamp};
+use overskill_core::{Error, Ids as _, SeededIds, Timestamp};
 use serde_json::{Map, Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -74,6 +74,15 @@ impl State {
     pub(super) fn uuid(&self) -> String {
         let id = self.hex_id();
         format!("{}-{}-4{}-8{}-{}", &id[..8], &id[8..12], &id[13..16], &id[17..20], &id[20..])
+    }
+
+    pub(super) fn set_hostname(&mut self, host: &str, status: &str, certificate: &str) -> Result<(), Error> {
+        let found = self.zones.values_mut().flat_map(|it| it.hostnames.values_mut()).find(|it| it.host == host);
+        let found = found.ok_or_else(|| Error::not_found("there is no such custom hostname").with("hostname", host))?;
+        status.clone_into(&mut found.status);
+        certificate.clone_into(&mut found.ssl_status);
+        self.routing += 1;
+        Ok(())
     }
 
     pub(super) fn scripts_of(&self, scope: &Scope) -> Result<&BTreeMap<String, Script>, Refusal> {
@@ -318,8 +327,8 @@ fn seen(versions: &[(Timestamp, Option<KvEntry>)], now: Timestamp, staleness: Du
 mod tests {
     use super::*;
 
-    fn entry(text: &str) -> Option<KvEntry> {
-        Some(KvEntry { value: Bytes::from(text.to_owned()), metadata: None, expires: None })
+    fn entry(text: &str) -> KvEntry {
+        KvEntry { value: Bytes::from(text.to_owned()), metadata: None, expires: None }
     }
 
     #[test]
@@ -327,12 +336,12 @@ mod tests {
         let (late, gap) = (Duration::from_mins(1), Duration::ZERO);
         let at = |seconds: i64| Timestamp::from_unix_millis(seconds * 1000);
         let mut kv = KvNamespace::new("1".into(), "t".into());
-        assert!(kv.write("k", entry("one"), at(100), gap, late));
+        assert!(kv.write("k", Some(entry("one")), at(100), gap, late));
         assert_eq!(kv.read("k", at(101), late), None, "it is not there yet");
-        assert_eq!(kv.read("k", at(101), Duration::ZERO).cloned(), entry("one"));
-        assert!(kv.write("k", entry("two"), at(130), gap, late));
-        assert_eq!(kv.read("k", at(160), late).cloned(), entry("one"));
-        assert_eq!(kv.read("k", at(190), late).cloned(), entry("two"));
+        assert_eq!(kv.read("k", at(101), Duration::ZERO), Some(&entry("one")));
+        assert!(kv.write("k", Some(entry("two")), at(130), gap, late));
+        assert_eq!(kv.read("k", at(160), late), Some(&entry("one")));
+        assert_eq!(kv.read("k", at(190), late), Some(&entry("two")));
         assert!(kv.write("k", None, at(200), gap, late));
         assert_eq!(kv.list("", None, at(201), late).count(), 1);
         assert_eq!(kv.list("", None, at(260), late).count(), 0);
@@ -342,8 +351,8 @@ mod tests {
     fn a_key_takes_one_write_a_second() {
         let mut kv = KvNamespace::new("1".into(), "t".into());
         let (gap, now) = (Duration::from_secs(1), Timestamp::from_unix_millis(5000));
-        assert!(kv.write("k", entry("one"), now, gap, Duration::ZERO));
-        assert!(!kv.write("k", entry("two"), now.plus(Duration::from_millis(999)), gap, Duration::ZERO));
-        assert!(kv.write("k", entry("two"), now.plus(gap), gap, Duration::ZERO));
+        assert!(kv.write("k", Some(entry("one")), now, gap, Duration::ZERO));
+        assert!(!kv.write("k", Some(entry("two")), now.plus(Duration::from_millis(999)), gap, Duration::ZERO));
+        assert!(kv.write("k", Some(entry("two")), now.plus(gap), gap, Duration::ZERO));
     }
 }

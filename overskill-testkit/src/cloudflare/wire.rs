@@ -85,7 +85,6 @@ impl Refusal {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "the end of every handler")]
 pub(super) fn ok(result: impl Into<Value>) -> Outcome {
     ok_with(result, Value::Null)
 }

@@ -216,6 +216,28 @@ async fn an_outbound_worker_takes_what_user_scripts_fetch() {
     }
     assert_eq!(api.text("one.example.com", "/").await, "out one elsewhere.test");
     assert_eq!(api.text("two.example.com", "/").await, "out two elsewhere.test");
+    api.route("out.example.com/*", "outbound").await;
+    let forged = "GET / HTTP/1.1\r\nHost: out.example.com\r\nx-overskill-params: %7B%22app%22%3A%22forged%22%7D\r\n";
+    assert_eq!(api.visit_with(forged, "").await.body, "out undefined out.example.com");
+}
+
+#[tokio::test]
+async fn a_user_script_reaches_neither_the_account_nor_the_emulator() {
+    let api = platform(CloudflareEmulator::options()).await;
+    let code = r"
+        export default { async fetch(request, env) {
+            const ask = (url) => fetch(url).then(async (it) => it.status + ' ' + (await it.text()), (e) => 'none ' + e.message);
+            const names = Object.keys(env).sort();
+            return Response.json({ names, api: await ask(env.API), control: await ask('http://control/routing'), admin: await ask('http://admin/loaded') });
+        } }";
+    let accounts = format!("{}/accounts", api.cloudflare.api_url());
+    api.script(&script("one"), code, json!([{ "name": "API", "type": "plain_text", "text": accounts }])).await;
+    let told: Value = serde_json::from_str(&api.text("one.example.com", "/").await).unwrap();
+    assert_eq!(told["names"], json!(["API"]));
+    assert!(told["api"].as_str().unwrap().starts_with("400 "), "{told}");
+    for place in ["control", "admin"] {
+        assert!(told[place].as_str().unwrap().starts_with("none "), "{told}");
+    }
 }
 
 #[tokio::test]

@@ -50,15 +50,15 @@ async fn a_url_leads_to_the_narrowest_route() {
 #[tokio::test]
 async fn a_custom_hostname_serves_once_it_is_active() {
     let api = api().await;
-    let code = "export default { fetch(request) { return new Response(new URL(request.url).hostname + ' ' + request.headers.get('cf-connecting-ip')) } }";
+    let code = "export default { fetch(request) { return new Response(new URL(request.url).origin + ' ' + request.headers.get('cf-connecting-ip')) } }";
     api.script(FRONT, code, json!([])).await;
     api.route("*/*", "front").await;
     let hostnames = format!("/zones/{}/custom_hostnames", api.cloudflare.zone_id("example.com").unwrap());
     api.ok("POST", &hostnames, &json!({ "hostname": "shop.customer.net" })).await;
     assert_eq!(api.visit("shop.customer.net", "/").await.status, 530);
     api.cloudflare.set_hostname("shop.customer.net", "active", "active").await.unwrap();
-    let head = "GET / HTTP/1.1\r\nHost: shop.customer.net\r\nCF-Connecting-IP: 6.6.6.6\r\n";
-    assert_eq!(api.visit_with(head, "").await.body, "shop.customer.net 127.0.0.1", "nobody forges the address");
+    let head = "GET / HTTP/1.1\r\nHost: shop.customer.net\r\nCF-Connecting-IP: 6.6.6.6\r\nX-Forwarded-Proto: https\r\n";
+    assert_eq!(api.visit_with(head, "").await.body, "https://shop.customer.net 127.0.0.1", "nobody forges the address");
 }
 
 #[tokio::test]

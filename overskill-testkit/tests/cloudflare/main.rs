@@ -5,5 +5,6 @@ mod api;
 mod dispatch;
 mod edge;
 mod faults;
+mod judges;
 mod storage;
 mod support;

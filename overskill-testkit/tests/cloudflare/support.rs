@@ -132,7 +132,7 @@ impl Api {
             let mut body = String::new();
             for hash in bucket.as_array().unwrap() {
                 let (path, hash, text) = files.iter().find(|it| it.1 == hash).unwrap();
-                let kind = if path.ends_with(".html") { "text/html" } else { "text/plain" };
+                let kind = if path.contains(".html") { "text/html" } else { "text/plain" };
                 let text = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, text);
                 let _ = write!(
                     body,

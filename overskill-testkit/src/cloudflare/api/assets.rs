@@ -105,7 +105,7 @@ pub(super) fn upload(state: &mut State, call: &Call<'_>, path: &[&str]) -> Outco
         return with_status(201, ok(json!({ "jwt": jwt })));
     }
     state.sessions.insert(jwt, session);
-    with_status(202, ok(Value::Null))
+    with_status(202, ok(json!({})))
 }
 
 /// The manifest that a completion token stands for.

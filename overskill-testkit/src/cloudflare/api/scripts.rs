@@ -80,6 +80,7 @@ pub(super) fn find<'a>(state: &'a State, scope: &Scope, name: &str) -> Result<&'
 pub(super) fn result(script: &Script) -> Value {
     let mut told = listed(script, None);
     told["startup_time_ms"] = 1.into();
+    told["deployment_id"] = script.version.replace('-', "").into();
     told
 }
 

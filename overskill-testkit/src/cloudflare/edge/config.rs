@@ -78,7 +78,8 @@ const config :Workerd.Config = (
 {services}  ],
   sockets = [
     (name = "edge", http = (forwardedProtoHeader = "x-forwarded-proto", injectRequestHeaders = [
-      (name = "cf-connecting-ip", value = "127.0.0.1"), (name = "cf-ray", value = "emulated") ]), service = "emulator"),
+      (name = "cf-connecting-ip", value = "127.0.0.1"), (name = "cf-ray", value = "emulated"),
+      (name = "x-overskill-params") ]), service = "emulator"),
     (name = "admin", http = (), service = (name = "emulator", entrypoint = "Admin")),
   ],
   extensions = [ (modules = [

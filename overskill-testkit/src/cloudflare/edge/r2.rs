@@ -100,7 +100,7 @@ fn get(bucket: &Bucket, key: &str, request: &Value, with_body: bool) -> Result<R
     Ok(metadata(&told, &object.body.slice(from..to)))
 }
 
-/// `onlyIf` of a request, as far as it is about ETags.
+/// `onlyIf` of a request, as far as it is about `ETag`s.
 fn holds(only_if: &Value, object: Option<&Object>) -> bool {
     let names = |field: &str| {
         let wanted = only_if[field].as_array().filter(|it| !it.is_empty())?;
