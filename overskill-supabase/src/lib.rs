@@ -17,11 +17,13 @@
 //! client can cancel a statement in the server, which exploring data needs.
 
 mod context;
+mod entities;
 mod pool;
 mod schema;
 mod tx;
 
 pub use context::{ContextKey, ContextKeys, Session};
+pub use entities::EntityApi;
 pub use pool::{Plan, PoolOptions, TenantPool};
 pub use schema::{RolePasswords, Schema};
 pub use tokio_postgres;

@@ -62,13 +62,18 @@ impl TenantTx {
     ) -> Result<Self> {
         // The context is an argument: text of statements can be seen by other sessions of the same role.
         const CONTEXT: &str = "SELECT set_config('overskill.context', $1, true), set_config('search_path', '', true), \
-            set_config('statement_timeout', $2, true), overskill_data.begun()";
+            set_config('statement_timeout', $2, true), set_config('row_security', 'on', true), \
+            set_config('lock_timeout', '3s', true), overskill_data.begun()";
         let Preamble { context, read_only, statement_timeout, deadline } = preamble;
         let signed = keys.sign(&context);
         let timeout = statement_timeout.as_millis().clamp(1, i32::MAX as u128).to_string();
         let (scope, subject) = (context.scope.clone(), context.subject.clone());
         let tx = Self { held: Some(held), scope, subject, broken: AtomicBool::new(false), deadline, clock };
-        let begin = if read_only { "BEGIN READ ONLY" } else { "BEGIN READ WRITE" };
+        let begin = if read_only {
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"
+        } else {
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+        };
         for entered in [false, true] {
             let text = signed.expose();
             let arguments: [(&(dyn ToSql + Sync), Type); 2] = [(&text, Type::TEXT), (&timeout, Type::TEXT)];
@@ -76,7 +81,7 @@ impl TenantTx {
             let (opened, set) = tokio::join!(client.batch_execute(begin), client.query_typed(CONTEXT, &arguments));
             opened.map_err(failed("begin"))?;
             let rows = set.map_err(failed("begin"))?;
-            let answer: Option<i16> = rows.first().map(|row| row.try_get(3)).transpose().map_err(failed("begin"))?;
+            let answer: Option<i16> = rows.first().map(|row| row.try_get(5)).transpose().map_err(failed("begin"))?;
             match answer {
                 Some(1) => return Ok(tx),
                 // The first transaction ever for this app in this environment.
