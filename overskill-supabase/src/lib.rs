@@ -27,4 +27,4 @@ pub use entities::EntityApi;
 pub use pool::{Plan, PoolOptions, TenantPool};
 pub use schema::{RolePasswords, Schema};
 pub use tokio_postgres;
-pub use tx::{Canceller, Server, TenantTx};
+pub use tx::{Access, Canceller, Server, TenantTx};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 ///
 /// Whose data it is comes from the token, twice: the pool's gate compares it with the app and the environment of the
 /// request, and the database shows the rows of the app that was signed for. Records are common to an app's users unless its
-/// developers [said otherwise](crate::TenantTx); then the database also compares the owner.
+/// developers [said otherwise](crate::TenantTx::define); then the database also compares the owner.
 ///
 /// A field that has a column of its own is found through an index; with a column for numbers, a filter on it finds numbers
 /// alone and not text that looks like one. Text may not hold the character NUL.

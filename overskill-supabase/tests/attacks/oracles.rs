@@ -128,6 +128,7 @@ fn common() -> &'static str {
 /// The same in a twin where a view stands before the table.
 const COMMON_BEHIND_A_VIEW: &str = "ALTER TABLE weak.entities DISABLE ROW LEVEL SECURITY;
     INSERT INTO weak.entities (app_id, id, t1) SELECT 2, 'n' || n, 'hushhush' FROM generate_series(1, 500) n;
+    INSERT INTO weak.entities (app_id, id, t1) SELECT 1, 'm' || n, 'mine' FROM generate_series(1, 500) n;
     CREATE VIEW weak.v AS SELECT * FROM weak.entities WHERE app_id = weak.app(); GRANT ALL ON weak.v TO overskill_app;
     ANALYZE weak.entities";
 

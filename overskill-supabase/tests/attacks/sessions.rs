@@ -171,28 +171,26 @@ fn settings_that_were_left_behind_stop_nobody() {
 fn the_defaults_of_the_role_are_poisoned() {
     run(async |stage, _| {
         let attacker = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
-        let mut evil = Signed::of("eve", "evil");
-        evil.expires_in_seconds = 100_000;
         attacker
-            .say(&format!(
-                "ALTER ROLE overskill_app SET weak.app = '1';; ALTER ROLE overskill_app SET overskill.context = '{}';; \
-                           ALTER ROLE overskill_app SET search_path = pg_temp",
-                evil.text()
-            ))
+            .say("ALTER ROLE overskill_app SET application_name = '1';; ALTER ROLE overskill_app SET search_path = pg_temp;; \
+                  ALTER ROLE overskill_app SET default_transaction_read_only = on;; ALTER ROLE overskill_app SET row_security = off")
             .await;
         let victim = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
-        // The twin's code sets the app where there is none yet.
-        let said = victim
-            .say("SELECT set_config('weak.app', coalesce(nullif(current_setting('weak.app', true), ''), '2'), false);; \
-                  SELECT set_config('request.jwt.claims', format('{\"app_id\": %s}', current_setting('weak.app')), false);; \
-                  INSERT INTO weak.entities (app_id, id, data) VALUES (weak.app(), 'v9', '{\"secret\": \"hushhush\"}')")
+        // The twin's code keeps the app in the session, and sets it where there is none yet.
+        victim
+            .say("BEGIN READ WRITE;; SET LOCAL row_security = on;; SELECT set_config('request.jwt.claims', \
+                  format('{\"app_id\": %s}', coalesce(nullif(current_setting('application_name'), ''), '2')), true);; \
+                  INSERT INTO weak.entities (app_id, id, data) VALUES (weak.app(), 'v9', '{\"secret\": \"hushhush\"}');; COMMIT")
             .await;
-        let reads = "ROLLBACK;; BEGIN;; SELECT set_config('request.jwt.claims', '{\"app_id\": 1}', true);; SELECT data FROM weak.entities;; ROLLBACK";
-        assert!(attacker.say(reads).await.contains(SECRET), "the twin leaks: {said}");
+        let reads =
+            "BEGIN;; SELECT set_config('request.jwt.claims', '{\"app_id\": 1}', true);; SELECT data FROM weak.entities";
+        assert!(attacker.say(reads).await.contains(SECRET), "the twin leaks");
         for way in Way::ALL {
             stage.victim_writes(way, &format!("{way:?}")).await;
         }
         let attacker = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        attacker.say("SET row_security = on").await;
+        attacker.begin(true, true, "overskill_app").await;
         let seen = attacker.say("SELECT data FROM overskill_data.entities").await;
         assert!(!seen.contains(SECRET) && seen.contains("mine"), "{seen}");
     });
@@ -200,6 +198,7 @@ fn the_defaults_of_the_role_are_poisoned() {
 
 #[test]
 fn sessions_of_one_role_see_each_others_statements() {
+    const SQL: &str = "INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Todo', 'v8', $1)";
     run(async |stage, _| {
         let spy = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
         let look = "SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid()";
@@ -212,7 +211,6 @@ fn sessions_of_one_role_see_each_others_statements() {
             let vic = stage.world.grant("vic", "victim").await;
             let tx = stage.world.pool(way).begin(&vic, &scope("victim")).await.unwrap();
             let data = serde_json::json!({ "secret": SECRET });
-            const SQL: &str = "INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Todo', 'v8', $1)";
             tx.execute(SQL, &[(&data, Type::JSONB)]).await.unwrap();
             for _ in 0..100 {
                 let seen = spy.say(&format!("{look} AND query NOT LIKE 'INSERT INTO weak%'")).await;

@@ -183,7 +183,12 @@ impl Attack {
             let role = self.role_on_ours.filter(|_| ours.is_some()).unwrap_or(self.role);
             let attacker = Attacker::connect(stage, ours.unwrap_or(Way::Direct), role).await;
             attacker.begin(ours.is_some(), self.at_home, role).await;
-            attacker.say(&statements.replace("{x}", x)).await.replace(x, "{x}")
+            let said = attacker.say(&statements.replace("{x}", x)).await;
+            // The attacker's own word in the answer is no difference.
+            match x.parse::<u64>() {
+                Ok(_) => said.replace(&format!("= {x})"), "= {x})"),
+                Err(_) => said.replace(x, "{x}"),
+            }
         };
         match &self.goal {
             Goal::Secret => {
@@ -295,9 +300,10 @@ impl Attacker {
     /// Begins a transaction, with the context of the attacker's own app.
     pub async fn begin(&self, ours: bool, at_home: bool, role: &str) {
         self.client.batch_execute("BEGIN").await.unwrap();
-        let (name, context) = match ours {
-            true => ("overskill.context", Signed::of("eve", "evil").text()),
-            false => ("request.jwt.claims", r#"{"app_id": 1, "sub": "eve"}"#.to_owned()),
+        let (name, context) = if ours {
+            ("overskill.context", Signed::of("eve", "evil").text())
+        } else {
+            ("request.jwt.claims", r#"{"app_id": 1, "sub": "eve"}"#.to_owned())
         };
         if role == "authenticator" {
             self.client.batch_execute("SELECT set_config('role', 'authenticated', true)").await.unwrap();
@@ -319,10 +325,11 @@ impl Attacker {
                         said.push('\n');
                     }
                 }
-                Err(e) => match e.as_db_error() {
-                    Some(e) => said.push_str(&format!("{e:?}\n")),
-                    None => said.push_str(&format!("{e}\n")),
-                },
+                Err(e) => {
+                    let told = e.as_db_error().map_or_else(|| e.to_string(), |e| format!("{e:?}"));
+                    said.push_str(&told);
+                    said.push('\n');
+                }
             }
         }
         said + &self.told.lock().unwrap()

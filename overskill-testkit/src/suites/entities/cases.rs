@@ -10,6 +10,9 @@ use overskill_core::{
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
+/// Names and values.
+type Query<'a> = &'a [(&'a str, &'a str)];
+
 /// An app's calls.
 struct App<'a> {
     f: &'a F,
@@ -33,7 +36,7 @@ impl<'a> App<'a> {
         Self { f, scope, token }
     }
 
-    async fn call(&self, method: ApiMethod, path: &str, query: &[(&str, &str)], body: &Value) -> Result<Answer, Stop> {
+    async fn call(&self, method: ApiMethod, path: &str, query: Query<'_>, body: &Value) -> Result<Answer, Stop> {
         let mut request = ApiRequest::new(self.scope.clone(), self.token.clone(), method, FilePath::parse(path)?);
         for (name, value) in query {
             request = request.query(*name, *value);
@@ -56,13 +59,13 @@ impl<'a> App<'a> {
         self.call(method, &format!("entities/Todo/{id}"), &[], body).await
     }
 
-    async fn list(&self, query: &[(&str, &str)]) -> Result<Value, Stop> {
+    async fn list(&self, query: Query<'_>) -> Result<Value, Stop> {
         let answer = self.call(ApiMethod::Get, "entities/Todo", query, &Value::Null).await?;
         ensure_eq!(answer.status, 200, "a list of {query:?}: {}", answer.body);
         Ok(answer.body)
     }
 
-    async fn titles(&self, query: &[(&str, &str)]) -> Result<Vec<String>, Stop> {
+    async fn titles(&self, query: Query<'_>) -> Result<Vec<String>, Stop> {
         Ok(texts(&self.list(query).await?, "title"))
     }
 }
@@ -136,7 +139,7 @@ pub(super) async fn lists_are_filtered(f: &F) -> Verdict {
     {
         app.create(json!({ "title": title, "n": n, "done": done, "gone": null, "list": { "id": 7 } })).await?;
     }
-    let cases: [(&[(&str, &str)], &[&str]); 12] = [
+    let cases: [(Query<'_>, &[&str]); 12] = [
         (&[], &["c", "a", "b", "d"]),
         (&[("done", "true")], &["c", "d"]),
         (&[("n", "2")], &["c", "b", "d"]),
@@ -163,7 +166,7 @@ pub(super) async fn lists_are_sorted_and_paged(f: &F) -> Verdict {
     for title in ["c", "a", "b", "d"] {
         app.create(json!({ "title": title })).await?;
     }
-    let cases: [(&[(&str, &str)], &[&str]); 5] = [
+    let cases: [(Query<'_>, &[&str]); 5] = [
         (&[("sort", "title")], &["a", "b", "c", "d"]),
         (&[("sort", "-title"), ("limit", "2")], &["d", "c"]),
         (&[("sort", "-created_at")], &["d", "b", "a", "c"]),
@@ -216,7 +219,7 @@ pub(super) async fn bad_input_names_the_field_and_the_limit(f: &F) -> Verdict {
     let app = App::new(f);
     let (post, get) = (ApiMethod::Post, ApiMethod::Get);
     let large = json!({ "t": "x".repeat(300_000) });
-    let cases: [(ApiMethod, &str, &[(&str, &str)], Value, u16, &str); 14] = [
+    let cases: [(ApiMethod, &str, Query<'_>, Value, u16, &str); 14] = [
         (post, "entities/To-do", &[], json!({}), 400, "entity name"),
         (post, "entities/Todo", &[], json!([1]), 400, "JSON object"),
         (post, "entities/Todo", &[], json!({ "a b": 1 }), 400, "field name"),
