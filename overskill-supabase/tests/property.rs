@@ -80,9 +80,11 @@ fn nobody_ever_sees_or_loses_anything() {
         });
         let (mut all, mut counts) = (0, BTreeMap::new());
         for worker in futures::future::join_all(work).await {
-            let (done, seen) = worker.unwrap();
+            let (done, what_was) = worker.unwrap();
             all += done;
-            seen.into_iter().for_each(|(what, n)| *counts.entry(what).or_insert(0) += n);
+            for (what, n) in what_was {
+                *counts.entry(what).or_insert(0) += n;
+            }
         }
         println!("{all} operations: {counts:?}");
         assert!(all >= OPERATIONS);

@@ -4,9 +4,12 @@
 mod support;
 
 use overskill_core::{
-    Clock as _, Effect, ErrorKind, Right, Rights, Scope, SubjectId, SystemClock, SystemScopes, TenantGrant, TestClock,
+    ApiMethod, ApiRequest, ApiUpstream as _, Clock as _, Effect, ErrorKind, FilePath, Right, Rights, Scope, SubjectId,
+    SystemClock, SystemScopes, TenantGrant, TestClock,
 };
-use overskill_supabase::{Access, ContextKeys, Plan, PoolOptions, TenantPool, TenantTx, tokio_postgres::types::Type};
+use overskill_supabase::{
+    Access, ContextKeys, EntityApi, Plan, PoolOptions, TenantPool, TenantTx, tokio_postgres::types::Type,
+};
 use std::{num::NonZeroU32, time::Duration};
 use support::{Way, World, key, passwords, scope, server};
 
@@ -445,6 +448,25 @@ async fn the_platforms_records_are_out_of_reach() {
     let found = world.schema.audit(&world.system).await.unwrap();
     assert!(found.iter().any(|finding| finding.contains("overskill_records")), "{found:?}");
     stores.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_clock_or_a_server_everything_stays_closed() {
+    let world = World::new().await;
+    let grant = world.grant("ada", "one").await;
+    let late = TestClock::at(SystemClock.now().minus(Duration::from_hours(3)));
+    let behind = world.pool_with(Way::Direct, "overskill_app", PoolOptions::new().clock(late));
+    let e = behind.begin(&grant, &scope("one")).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::Unavailable && e.to_string().contains("compare the clocks"), "{e}");
+    let api = EntityApi::new(world.pool(Way::Direct));
+    let path = FilePath::parse("entities/Todo").unwrap();
+    let token = world.token("ada", "one", Rights::of([Right::Data]));
+    let list = ApiRequest::new(scope("one"), token, ApiMethod::Get, path);
+    assert_eq!(api.call(&list).await.unwrap().status, 200);
+    world.cluster.kill().unwrap();
+    let e = api.call(&list).await.unwrap_err();
+    assert_eq!((e.kind(), e.effect()), (ErrorKind::Unavailable, Effect::None), "{e}");
+    assert!(!api.check().await.is_ok_and(|readiness| readiness.is_ready()));
 }
 
 /// Whatever touches tenants' data or the walls between them takes a grant, or was made by something that did.

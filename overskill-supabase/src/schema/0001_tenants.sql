@@ -50,7 +50,7 @@ DECLARE
     outside bytea;
 BEGIN
     IF context IS NULL OR pg_catalog.octet_length(context) > 1024 OR context !~
-        '^1\.[a-z0-9-]{1,32}\.[a-z0-9]{1,32}\.(?:development|preview|staging|production)\.[dvos]{1,4}\.(?:[0-9a-f]{2}){1,128}\.[0-9a-f]{32}\.[0-9]{1,12}\.[0-9a-f]{64}$'
+        '^1\.[a-z0-9-]{1,32}\.[a-z0-9]{1,32}\.(?:development|preview|staging|production)\.[dvo]{1,3}\.(?:[0-9a-f]{2}){1,128}\.[0-9a-f]{32}\.[0-9]{1,12}\.[0-9a-f]{64}$'
     THEN
         RETURN NULL;
     END IF;
@@ -192,10 +192,7 @@ BEGIN
         IF NEW.app_id IS NULL THEN
             RAISE insufficient_privilege USING MESSAGE = 'there is no tenant here';
         END IF;
-        -- A system that moves an app keeps its owners.
-        IF NEW.owner IS NULL OR part[5] NOT LIKE '%s%' THEN
-            NEW.owner := pg_catalog.convert_from(pg_catalog.decode(part[6], 'hex'), 'UTF8');
-        END IF;
+        NEW.owner := pg_catalog.convert_from(pg_catalog.decode(part[6], 'hex'), 'UTF8');
     END IF;
     SELECT t.access, t.slots INTO NEW.access, slots FROM overskill_data.entity_types t
     WHERE t.app_id = NEW.app_id AND t.entity_type = NEW.entity_type;

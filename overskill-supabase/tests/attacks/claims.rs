@@ -1,6 +1,9 @@
 //! Pretending to be somebody else: claims, contexts, roles.
 
-use crate::{stage::Attack, support::Signed};
+use crate::{
+    stage::Attack,
+    support::{Signed, hex},
+};
 
 /// A twin whose `weak.app()` reads a context `app.subject.expiry.mac` and is careless in one way.
 const CONTEXTS: &str = "
@@ -206,7 +209,7 @@ fn parts_of_a_context_move_into_each_other() {
     let mut shifted = Signed::of("eve", "evil");
     shifted.subject = "x.victim.production.d";
     let ours = replaced(&shifted, |text| {
-        let hex: String = "x.victim.production.d".bytes().map(|b| format!("{b:02x}")).collect();
+        let hex = hex(b"x.victim.production.d");
         text.replace(&hex, "x.victim.production.d")
     });
     // The twin signs its parts one after another, with nothing between them.

@@ -282,7 +282,7 @@ impl Attacker {
     pub async fn at(url: &str) -> Self {
         let (client, mut connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
         let told = Arc::new(Mutex::new(String::new()));
-        let hears = told.clone();
+        let ear = told.clone();
         tokio::spawn(async move {
             let mut messages = futures::stream::poll_fn(move |context| connection.poll_message(context));
             while let Some(Ok(message)) = messages.next().await {
@@ -291,7 +291,7 @@ impl Attacker {
                     AsyncMessage::Notification(news) => news.payload().to_owned(),
                     _ => continue,
                 };
-                hears.lock().unwrap().push_str(&heard);
+                ear.lock().unwrap().push_str(&heard);
             }
         });
         Self { client, told }
