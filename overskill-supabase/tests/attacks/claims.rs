@@ -355,6 +355,6 @@ fn the_role_is_set_to_the_owner() {
 #[test]
 fn the_role_is_reset() {
     // PostgREST's way: the session's own role is one that may more than the request's.
-    let weak = "GRANT weak_owner TO authenticator; ALTER ROLE authenticator INHERIT";
+    let weak = "ALTER ROLE authenticator INHERIT; GRANT weak_owner TO authenticator";
     Attack::reads("RESET ROLE;; SELECT data FROM {t}").role("authenticator").twin(weak).fails();
 }

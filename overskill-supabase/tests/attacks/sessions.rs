@@ -297,7 +297,7 @@ fn a_copy_leaves_by_another_door() {
 
 #[test]
 fn a_program_of_the_server_is_run() {
-    let weak = "GRANT pg_execute_server_program TO overskill_app; ALTER ROLE overskill_app INHERIT";
+    let weak = "ALTER ROLE overskill_app INHERIT; GRANT pg_execute_server_program TO overskill_app";
     let sql = "CREATE TEMP TABLE out (line text);; COPY out FROM PROGRAM 'echo hush''h''ush';; TABLE out";
     Attack::reads(sql)
         .twin(weak)
