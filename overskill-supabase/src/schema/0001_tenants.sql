@@ -41,23 +41,21 @@ END $$;
 
 -- The parts of a context whose signature holds now; null on any doubt.
 --   1.{kid}.{app}.{environment}.{rights}.{subject, hex}.{session, hex}.{expiry, seconds}.{HMAC-SHA256, hex}
--- What was signed is all before the last dot. No part can hold a dot, so it can be read in one way only.
+-- What was signed is all before the last dot. No part can hold a dot, so it can be read in one way only, and nothing of it
+-- is read before the signature was found to be right. Runs within the functions below, as their owner.
 CREATE FUNCTION overskill_guard.opened(context text) RETURNS text[]
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SET search_path = '' AS $$
 DECLARE
     part text[];
     inside bytea;
     outside bytea;
 BEGIN
-    IF context IS NULL OR pg_catalog.octet_length(context) > 1024 OR context !~
-        '^1\.[a-z0-9-]{1,32}\.[a-z0-9]{1,32}\.(?:development|preview|staging|production)\.[dvo]{1,3}\.(?:[0-9a-f]{2}){1,128}\.[0-9a-f]{32}\.[0-9]{1,12}\.[0-9a-f]{64}$'
+    IF context IS NULL OR pg_catalog.octet_length(context) > 1024
+       OR pg_catalog.left(context, 2) <> '1.' OR pg_catalog.left(pg_catalog.right(context, 65), 1) <> '.'
     THEN
         RETURN NULL;
     END IF;
     part := pg_catalog.string_to_array(context, '.');
-    IF pg_catalog.to_timestamp(part[8]::float8) <= pg_catalog.clock_timestamp() THEN
-        RETURN NULL;
-    END IF;
     SELECT k.inner_pad, k.outer_pad INTO inside, outside FROM overskill_guard.keys k
     WHERE k.kid = part[2] AND (k.not_after IS NULL OR k.not_after > pg_catalog.clock_timestamp())
       AND NOT EXISTS (SELECT FROM overskill_guard.revoked r WHERE r.session = part[7]);
@@ -65,10 +63,14 @@ BEGIN
         RETURN NULL;
     END IF;
     -- Digests of both are compared, so that the time it takes tells nothing of the right one.
-    IF pg_catalog.sha256(pg_catalog.sha256(outside || pg_catalog.sha256(
-           inside || pg_catalog.convert_to(pg_catalog.left(context, -65), 'UTF8'))))
-       IS DISTINCT FROM pg_catalog.sha256(pg_catalog.decode(part[9], 'hex'))
+    IF pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.encode(pg_catalog.sha256(outside || pg_catalog.sha256(
+           inside || pg_catalog.convert_to(pg_catalog.left(context, -65), 'UTF8'))), 'hex'), 'UTF8'))
+       IS DISTINCT FROM pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.right(context, 64), 'UTF8'))
+       OR pg_catalog.array_length(part, 1) IS DISTINCT FROM 9
     THEN
+        RETURN NULL;
+    END IF;
+    IF pg_catalog.to_timestamp(part[8]::float8) <= pg_catalog.clock_timestamp() THEN
         RETURN NULL;
     END IF;
     RETURN part;
@@ -76,14 +78,10 @@ END $$;
 
 -- The same for the context of this transaction.
 CREATE FUNCTION overskill_guard.present() RETURNS text[]
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
-DECLARE
-    context text := nullif(pg_catalog.current_setting('overskill.context', true), '');
+LANGUAGE plpgsql STABLE SET search_path = '' AS $$
 BEGIN
-    IF context IS NULL THEN
-        context := overskill_guard.claimed();
-    END IF;
-    RETURN overskill_guard.opened(context);
+    RETURN overskill_guard.opened(coalesce(
+        nullif(pg_catalog.current_setting('overskill.context', true), ''), overskill_guard.claimed()));
 END $$;
 
 -- The app of this transaction, as app_id; null if it has none, or one that is suspended.
@@ -91,12 +89,14 @@ CREATE FUNCTION overskill_guard.app() RETURNS bigint
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
 DECLARE
     part text[] := overskill_guard.present();
+    found_id bigint;
 BEGIN
     IF part IS NULL THEN
         RETURN NULL;
     END IF;
-    RETURN (SELECT a.app_id FROM overskill_guard.apps a
-            WHERE a.app = part[3] AND a.environment = part[4] AND a.state = 'active');
+    SELECT a.app_id INTO found_id FROM overskill_guard.apps a
+    WHERE a.app = part[3] AND a.environment = part[4] AND a.state = 'active';
+    RETURN found_id;
 END $$;
 
 -- Who acts in this transaction.
