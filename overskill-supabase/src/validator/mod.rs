@@ -30,7 +30,7 @@ use std::{fmt, sync::Arc, time::Duration};
 const NAME: &str = "supabase";
 
 /// Accepts tokens of the issuers it trusts: Supabase's own for users, and those that a
-/// `TokenIssuer` makes for apps.
+/// [`TokenIssuer`](crate::TokenIssuer) makes for apps.
 ///
 /// In this order, and each step before the next looks: size · parts · header, of known fields only · issuer · key by its id ·
 /// the algorithm that the key is for · signature · `exp nbf iss aud sub` · tenant · membership, where the issuer needs one.

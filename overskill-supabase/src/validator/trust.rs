@@ -33,7 +33,7 @@ impl TrustedIssuer {
         }
     }
 
-    /// A `TokenIssuer`: its tokens name tenant, rights and environment, and are believed.
+    /// A [`TokenIssuer`](crate::TokenIssuer): its tokens name tenant, rights and environment, and are believed.
     pub fn apps(issuer: impl Into<String>, keys: impl Into<KeySource>) -> Self {
         Self { names_tenants: true, attested: false, leeway: Duration::ZERO, ..Self::users(issuer, keys) }
     }
