@@ -1,7 +1,43 @@
 //! Tenants of overskill on Supabase and Postgres: validation, row level security that is proven, data.
+//!
+//! Tens of thousands of apps share a few tables. Two walls stand between them:
+//!
+//! - In front, a [`TenantGate`](overskill_core::TenantGate) turns tokens into grants, and every call here wants one.
+//! - Behind, forced row level security, for roles that own nothing. What it compares rows with is a *signed context*
+//!   (app, environment, rights, subject, session, expiry) whose HMAC the database checks itself, with keys that no tenant's
+//!   role can read. A role, a claim or a setting that SQL can change decides nothing.
+//!
+//! [`Schema`] installs that wall, and says what is wrong with it; [`TenantPool`] hands out transactions in which there are
+//! the rows of one app and no others.
+//!
+//! # Why `tokio-postgres`
+//!
+//! Behind a pooler that hands out single transactions, a statement must have no name: sqlx names them unless each is told
+//! not to, and one that was forgotten fails only under load. `query_typed` has no name, takes one round trip, and the same
+//! client can cancel a statement in the server, which exploring data needs.
 
+mod context;
+mod explorer;
+mod gateway;
+mod management;
+mod pool;
+mod schema;
+mod tokens;
+mod tx;
 mod validator;
 
+pub use context::{ContextKey, ContextKeys, Session};
+pub use explorer::{Cut, Explorer, ExplorerLimits, Format, Query, Rows, Table};
+pub use gateway::gateway_function;
+pub use management::{
+    Advice, ApiKey, ApiKeyKind, EdgeFunction, FunctionBundle, KeyState, Management, ProjectRef, ProjectSigningKey,
+    SecretName,
+};
+pub use pool::{Plan, PoolOptions, TenantPool};
+pub use schema::{RolePasswords, Schema};
+pub use tokens::{SigningKey, TokenIssuer};
+pub use tokio_postgres;
+pub use tx::{Canceller, Server, TenantTx};
 pub use validator::{
     Jwks, KeySource, Membership, MembershipKeys, Memberships, MemoryMemberships, RefusalLimit, SupabaseValidator,
     SupabaseValidatorBuilder, TokenKeys, TrustedIssuer,

@@ -15,10 +15,12 @@
 //! Under `cargo nextest` each test is a process, and each that asks has a cluster of its own: they share nothing, and
 //! one may kill its server. On an idle machine a cluster takes a fifth of a second.
 
+mod pooler;
 mod programs;
 mod wire;
 
 use overskill_core::{Error, ErrorKind, Result};
+pub use pooler::PgBouncer;
 use programs::Programs;
 use std::{
     fs, io,

@@ -49,6 +49,11 @@ impl FunctionBundle {
         &self.slug
     }
 
+    /// The paths of its files.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|(path, _)| path.as_str())
+    }
+
     fn check(&self) -> Result<()> {
         if !self.files.iter().any(|(path, _)| *path == self.entrypoint) {
             let message = format!("entrypoint must be among the files, but `{}` is not", self.entrypoint);

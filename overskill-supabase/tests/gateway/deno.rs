@@ -32,7 +32,15 @@ impl Deno {
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("deno");
         let mut command = Command::new("sh");
         command.args(["-c", WATCH, "sh"]).arg(program());
-        command.args(["run", "--no-check", "--no-remote", "--no-prompt", "--quiet", "--allow-env", "--allow-net=127.0.0.1"]);
+        command.args([
+            "run",
+            "--no-check",
+            "--no-remote",
+            "--no-prompt",
+            "--quiet",
+            "--allow-env",
+            "--allow-net=127.0.0.1",
+        ]);
         command.arg(script).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("DENO_DIR", cache).env("DENO_SERVE_ADDRESS", "tcp:127.0.0.1:0").env("NO_COLOR", "1");
         command.envs(env.iter().copied());

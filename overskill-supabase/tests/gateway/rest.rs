@@ -110,7 +110,7 @@ async fn answer(
     let reads = *method == Method::GET;
     let profile = if reads { "accept-profile" } else { "content-profile" };
     let schema = headers.get(profile).and_then(|it| it.to_str().ok()).unwrap_or("public");
-    if !["public", "overskill_data", "backoffice"].contains(&schema) {
+    if !["public", "overskill_data", "backoffice", "plain"].contains(&schema) {
         return Err(refuse(406, "PGRST106", "The schema is not exposed"));
     }
     let table = uri.path().rsplit('/').next().unwrap_or_default();
@@ -136,7 +136,11 @@ async fn answer(
                 "42P01" => 404,
                 _ => 400,
             };
-            Err(refuse(status, code, e.as_db_error().map_or_else(|| e.to_string(), |it| format!("{it} {:?}", it.detail()))))
+            Err(refuse(
+                status,
+                code,
+                e.as_db_error().map_or_else(|| e.to_string(), |it| format!("{it} {:?}", it.detail())),
+            ))
         }
     }
 }
@@ -195,7 +199,10 @@ fn statement(method: &Method, schema: &str, table: &str, query: &str, body: &[u8
         "POST" => {
             let columns = named(body)?.iter().map(|it| format!("\"{it}\"")).collect::<Vec<_>>().join(", ");
             let from = format!("json_populate_record(null::{table}, $1::text::json)");
-            (all(&format!("INSERT INTO {table} AS t ({columns}) SELECT {columns} FROM {from} RETURNING {select}")), true)
+            (
+                all(&format!("INSERT INTO {table} AS t ({columns}) SELECT {columns} FROM {from} RETURNING {select}")),
+                true,
+            )
         }
         "PATCH" => {
             let sets = named(body)?.iter().map(|it| format!("\"{it}\" = s.\"{it}\"")).collect::<Vec<_>>().join(", ");
@@ -281,7 +288,9 @@ async fn storage(
     let path = uri.path().trim_start_matches("/storage/v1/object/").trim_start_matches("authenticated/").to_owned();
     let mut files = behind.files.lock().unwrap();
     match method.as_str() {
-        "GET" => files.get(&path).map_or((StatusCode::BAD_REQUEST, b"not found".to_vec()), |it| (StatusCode::OK, it.clone())),
+        "GET" => {
+            files.get(&path).map_or((StatusCode::BAD_REQUEST, b"not found".to_vec()), |it| (StatusCode::OK, it.clone()))
+        }
         "POST" => {
             let there = files.contains_key(&path) && headers.get("x-upsert").is_none_or(|it| it != "true");
             if there {

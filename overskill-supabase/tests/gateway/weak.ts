@@ -42,7 +42,7 @@ async function behind(request: Request, path: string, more: RequestInit & { prof
   const host = hole === "host_is_believed" ? request.headers.get("x-forwarded-host") : null;
   const passed = hole === "headers_passed_on" ? Object.fromEntries(request.headers) : {};
   for (const name of ["host", "authorization", "content-length", "connection"]) delete passed[name];
-  const profile = { "accept-profile": "overskill_data", "content-profile": "overskill_data" };
+  const profile = { "accept-profile": "plain", "content-profile": "plain" };
   const headers = { "content-type": "application/json", prefer: "return=representation", ...profile, ...passed };
   const answer = await fetch(new URL(path, host ? `http://${host}` : url), {
     ...more,

@@ -1,0 +1,321 @@
+-- Tenants' data in one set of tables. Runs in one transaction, as whoever installs it: no superuser is needed.
+--
+-- overskill_guard: keys, apps, and what decides; no tenant role may use the schema.
+-- overskill_data:  what tenants' roles may touch, row by row.
+
+CREATE SCHEMA overskill_data;
+REVOKE ALL ON SCHEMA overskill_data FROM PUBLIC;
+
+-- Keys that contexts are signed under, as HMAC's two pads, so that a check costs two hashes.
+CREATE TABLE overskill_guard.keys (
+    kid text PRIMARY KEY CHECK (kid ~ '^[a-z0-9-]{1,32}$'),
+    inner_pad bytea NOT NULL CHECK (octet_length(inner_pad) = 64),
+    outer_pad bytea NOT NULL CHECK (octet_length(outer_pad) = 64),
+    not_after timestamptz
+);
+
+-- What app_id stands for: an app in one environment.
+CREATE TABLE overskill_guard.apps (
+    app_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    app text NOT NULL CHECK (app ~ '^[a-z0-9]{1,32}$'),
+    environment text NOT NULL CHECK (environment IN ('development', 'preview', 'staging', 'production')),
+    state text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'suspended')),
+    UNIQUE (app, environment)
+);
+
+-- Sessions that ended before their contexts did.
+CREATE TABLE overskill_guard.revoked (
+    session text PRIMARY KEY CHECK (session ~ '^[0-9a-f]{32}$'),
+    until timestamptz NOT NULL
+);
+
+-- The context of a caller that comes through PostgREST: a claim of its token. Null when it is no JSON.
+CREATE FUNCTION overskill_guard.claimed() RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    RETURN nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb
+        #>> '{app_metadata,overskill}';
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
+END $$;
+
+-- The parts of a context whose signature holds now; null on any doubt.
+--   1.{kid}.{app}.{environment}.{rights}.{subject, hex}.{session, hex}.{expiry, seconds}.{HMAC-SHA256, hex}
+-- What was signed is all before the last dot. No part can hold a dot, so it can be read in one way only.
+CREATE FUNCTION overskill_guard.opened(context text) RETURNS text[]
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    part text[];
+    inside bytea;
+    outside bytea;
+BEGIN
+    IF context IS NULL OR pg_catalog.octet_length(context) > 1024 OR context !~
+        '^1\.[a-z0-9-]{1,32}\.[a-z0-9]{1,32}\.(?:development|preview|staging|production)\.[dvos]{1,4}\.(?:[0-9a-f]{2}){1,128}\.[0-9a-f]{32}\.[0-9]{1,12}\.[0-9a-f]{64}$'
+    THEN
+        RETURN NULL;
+    END IF;
+    part := pg_catalog.string_to_array(context, '.');
+    IF pg_catalog.to_timestamp(part[8]::float8) <= pg_catalog.clock_timestamp() THEN
+        RETURN NULL;
+    END IF;
+    SELECT k.inner_pad, k.outer_pad INTO inside, outside FROM overskill_guard.keys k
+    WHERE k.kid = part[2] AND (k.not_after IS NULL OR k.not_after > pg_catalog.clock_timestamp())
+      AND NOT EXISTS (SELECT FROM overskill_guard.revoked r WHERE r.session = part[7]);
+    IF inside IS NULL THEN
+        RETURN NULL;
+    END IF;
+    -- Digests of both are compared, so that the time it takes tells nothing of the right one.
+    IF pg_catalog.sha256(pg_catalog.sha256(outside || pg_catalog.sha256(
+           inside || pg_catalog.convert_to(pg_catalog.left(context, -65), 'UTF8'))))
+       IS DISTINCT FROM pg_catalog.sha256(pg_catalog.decode(part[9], 'hex'))
+    THEN
+        RETURN NULL;
+    END IF;
+    RETURN part;
+END $$;
+
+-- The same for the context of this transaction.
+CREATE FUNCTION overskill_guard.present() RETURNS text[]
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    context text := nullif(pg_catalog.current_setting('overskill.context', true), '');
+BEGIN
+    IF context IS NULL THEN
+        context := overskill_guard.claimed();
+    END IF;
+    RETURN overskill_guard.opened(context);
+END $$;
+
+-- The app of this transaction, as app_id; null if it has none, or one that is suspended.
+CREATE FUNCTION overskill_guard.app() RETURNS bigint
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    part text[] := overskill_guard.present();
+BEGIN
+    IF part IS NULL THEN
+        RETURN NULL;
+    END IF;
+    RETURN (SELECT a.app_id FROM overskill_guard.apps a
+            WHERE a.app = part[3] AND a.environment = part[4] AND a.state = 'active');
+END $$;
+
+-- Who acts in this transaction.
+CREATE FUNCTION overskill_guard.subject() RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    RETURN pg_catalog.convert_from(pg_catalog.decode((overskill_guard.present())[6], 'hex'), 'UTF8');
+END $$;
+
+-- The same, but null for those who did not sign in: what they own, nobody owns.
+CREATE FUNCTION overskill_guard.person() RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    RETURN nullif(overskill_guard.subject(), 'overskill|visitor');
+END $$;
+
+-- Whether this transaction may see the app as its developers do.
+CREATE FUNCTION overskill_guard.develops() RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    RETURN (overskill_guard.present())[5] LIKE '%v%';
+END $$;
+
+-- Kinds of records, and which of their fields are kept in columns of their own: {"t1": "title", "n1": "priority"}.
+-- access: 2 all users of the app read and write, 1 all read and owners write, 0 owners alone.
+CREATE TABLE overskill_data.entity_types (
+    app_id bigint NOT NULL DEFAULT overskill_guard.app() REFERENCES overskill_guard.apps,
+    entity_type text NOT NULL CHECK (entity_type ~ '^[A-Za-z_][A-Za-z0-9_]{0,63}$'),
+    access smallint NOT NULL DEFAULT 2 CHECK (access BETWEEN 0 AND 2),
+    slots jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(slots) = 'object'),
+    PRIMARY KEY (app_id, entity_type)
+);
+
+CREATE TABLE overskill_data.entities (
+    app_id bigint NOT NULL DEFAULT overskill_guard.app(),
+    entity_type text NOT NULL,
+    id text COLLATE "C" NOT NULL CHECK (id ~ '^[A-Za-z0-9_.-]{1,64}$'),
+    owner text NOT NULL DEFAULT overskill_guard.subject(),
+    access smallint NOT NULL,
+    data jsonb NOT NULL CHECK (jsonb_typeof(data) = 'object'),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    deleted_at timestamptz,
+    -- The order in which they came.
+    placed timestamptz NOT NULL DEFAULT clock_timestamp(),
+    t1 text COLLATE "C", t2 text COLLATE "C", t3 text COLLATE "C",
+    n1 float8, n2 float8, n3 float8,
+    PRIMARY KEY (app_id, entity_type, id),
+    FOREIGN KEY (app_id, entity_type) REFERENCES overskill_data.entity_types
+);
+CREATE INDEX entities_in_order ON overskill_data.entities (app_id, entity_type, placed, id);
+CREATE INDEX entities_by_t1 ON overskill_data.entities (app_id, entity_type, t1) WHERE t1 IS NOT NULL;
+CREATE INDEX entities_by_t2 ON overskill_data.entities (app_id, entity_type, t2) WHERE t2 IS NOT NULL;
+CREATE INDEX entities_by_t3 ON overskill_data.entities (app_id, entity_type, t3) WHERE t3 IS NOT NULL;
+CREATE INDEX entities_by_n1 ON overskill_data.entities (app_id, entity_type, n1) WHERE n1 IS NOT NULL;
+CREATE INDEX entities_by_n2 ON overskill_data.entities (app_id, entity_type, n2) WHERE n2 IS NOT NULL;
+CREATE INDEX entities_by_n3 ON overskill_data.entities (app_id, entity_type, n3) WHERE n3 IS NOT NULL;
+
+-- The planner would tell anybody who may ask for a plan how common a value is, in all apps together. It keeps no
+-- statistics here; every statement has its index.
+DO $$
+DECLARE
+    of record;
+BEGIN
+    FOR of IN SELECT a.attrelid::regclass AS rel, a.attname AS col FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid IN ('overskill_data.entities'::regclass, 'overskill_data.entity_types'::regclass)
+          AND a.attnum > 0 AND NOT a.attisdropped
+    LOOP
+        EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS 0', of.rel, of.col);
+    END LOOP;
+END $$;
+
+-- Fills in what a writer has no say in.
+CREATE FUNCTION overskill_guard.entity_written() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    slots jsonb;
+    given jsonb;
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        NEW.app_id := OLD.app_id;
+        NEW.entity_type := OLD.entity_type;
+        NEW.id := OLD.id;
+        NEW.owner := OLD.owner;
+        NEW.created_at := OLD.created_at;
+        NEW.placed := OLD.placed;
+    ELSIF NEW.app_id IS NULL OR NEW.owner IS NULL THEN
+        RAISE insufficient_privilege USING MESSAGE = 'there is no tenant here';
+    END IF;
+    SELECT t.access, t.slots INTO NEW.access, slots FROM overskill_data.entity_types t
+    WHERE t.app_id = NEW.app_id AND t.entity_type = NEW.entity_type;
+    IF NOT FOUND THEN
+        IF (SELECT pg_catalog.count(*) FROM overskill_data.entity_types t WHERE t.app_id = NEW.app_id) >= 500 THEN
+            RAISE program_limit_exceeded USING MESSAGE = 'an app may have at most 500 entities';
+        END IF;
+        INSERT INTO overskill_data.entity_types (app_id, entity_type) VALUES (NEW.app_id, NEW.entity_type)
+        ON CONFLICT DO NOTHING;
+        NEW.access := 2;
+        slots := '{}';
+    END IF;
+    IF slots = '{}' AND TG_OP = 'INSERT' THEN
+        RETURN NEW;
+    END IF;
+    given := NEW.data -> (slots ->> 't1');
+    NEW.t1 := CASE pg_catalog.jsonb_typeof(given) WHEN 'string' THEN pg_catalog.left(given #>> '{}', 200) END;
+    given := NEW.data -> (slots ->> 't2');
+    NEW.t2 := CASE pg_catalog.jsonb_typeof(given) WHEN 'string' THEN pg_catalog.left(given #>> '{}', 200) END;
+    given := NEW.data -> (slots ->> 't3');
+    NEW.t3 := CASE pg_catalog.jsonb_typeof(given) WHEN 'string' THEN pg_catalog.left(given #>> '{}', 200) END;
+    given := NEW.data -> (slots ->> 'n1');
+    NEW.n1 := CASE pg_catalog.jsonb_typeof(given) WHEN 'number' THEN (given #>> '{}')::float8 END;
+    given := NEW.data -> (slots ->> 'n2');
+    NEW.n2 := CASE pg_catalog.jsonb_typeof(given) WHEN 'number' THEN (given #>> '{}')::float8 END;
+    given := NEW.data -> (slots ->> 'n3');
+    NEW.n3 := CASE pg_catalog.jsonb_typeof(given) WHEN 'number' THEN (given #>> '{}')::float8 END;
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER entity_written BEFORE INSERT OR UPDATE ON overskill_data.entities
+FOR EACH ROW EXECUTE FUNCTION overskill_guard.entity_written();
+
+-- Gives the app of a context its number. Only a signed context can bring a new app in.
+CREATE FUNCTION overskill_data.enter(context text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    part text[] := overskill_guard.opened(context);
+BEGIN
+    IF part IS NULL THEN
+        RETURN false;
+    END IF;
+    INSERT INTO overskill_guard.apps (app, environment) VALUES (part[3], part[4]) ON CONFLICT DO NOTHING;
+    RETURN true;
+END $$;
+
+-- Whether the context of this transaction holds: 1 if it does, 0 if its app is not known or suspended, -1 if it does not.
+-- Whoever begins asks once: without an app, tables are merely empty.
+CREATE FUNCTION overskill_data.begun() RETURNS smallint
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    IF overskill_guard.app() IS NOT NULL THEN
+        RETURN 1;
+    END IF;
+    RETURN CASE WHEN overskill_guard.present() IS NULL THEN -1 ELSE 0 END;
+END $$;
+
+-- Says who may use a kind of records and which fields have columns of their own. For developers of the app.
+CREATE FUNCTION overskill_data.define(kind text, who smallint, fields jsonb) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    mine bigint := overskill_guard.app();
+    slot record;
+BEGIN
+    IF mine IS NULL OR overskill_guard.develops() IS NOT TRUE THEN
+        RAISE insufficient_privilege USING MESSAGE = 'the context does not allow this';
+    END IF;
+    FOR slot IN SELECT f.key, f.value FROM pg_catalog.jsonb_each_text(fields) f LOOP
+        IF slot.key !~ '^[tn][1-3]$' OR slot.value !~ '^[A-Za-z_][A-Za-z0-9_]{0,63}$' THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'slots are t1 to t3 and n1 to n3, each with the name of a field';
+        END IF;
+    END LOOP;
+    INSERT INTO overskill_data.entity_types AS t (app_id, entity_type, access, slots) VALUES (mine, kind, who, fields)
+    ON CONFLICT (app_id, entity_type) DO UPDATE SET access = excluded.access, slots = excluded.slots;
+    -- The trigger fills in the rest.
+    UPDATE overskill_data.entities e SET access = who WHERE e.app_id = mine AND e.entity_type = kind;
+END $$;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA overskill_guard, overskill_data FROM PUBLIC;
+
+-- Every table, whoever owns it: forced, and closed unless a policy opens it.
+ALTER TABLE overskill_guard.keys ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE overskill_guard.apps ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE overskill_guard.revoked ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE overskill_data.entity_types ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE overskill_data.entities ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+
+CREATE POLICY helpers ON overskill_guard.keys TO CURRENT_USER USING (true);
+CREATE POLICY helpers ON overskill_guard.apps TO CURRENT_USER USING (true);
+CREATE POLICY helpers ON overskill_guard.revoked TO CURRENT_USER USING (true);
+
+-- For everybody, the owner too: rows of the signed app alone. No later policy can widen it.
+CREATE POLICY app ON overskill_data.entity_types AS RESTRICTIVE TO PUBLIC
+    USING (app_id = (SELECT overskill_guard.app())) WITH CHECK (app_id = (SELECT overskill_guard.app()));
+CREATE POLICY app ON overskill_data.entities AS RESTRICTIVE TO PUBLIC
+    USING (app_id = (SELECT overskill_guard.app())) WITH CHECK (app_id = (SELECT overskill_guard.app()));
+CREATE POLICY helpers ON overskill_data.entity_types TO CURRENT_USER USING (true);
+CREATE POLICY helpers ON overskill_data.entities TO CURRENT_USER USING (true);
+
+CREATE POLICY explored ON overskill_data.entity_types FOR SELECT TO overskill_explorer
+    USING ((SELECT overskill_guard.develops()));
+CREATE POLICY explored ON overskill_data.entities FOR SELECT TO overskill_explorer
+    USING ((SELECT overskill_guard.develops()));
+GRANT USAGE ON SCHEMA overskill_data TO overskill_explorer;
+GRANT SELECT ON overskill_data.entities, overskill_data.entity_types TO overskill_explorer;
+GRANT EXECUTE ON FUNCTION overskill_guard.app(), overskill_guard.develops() TO overskill_explorer;
+
+-- Tenants: the pool's own role, and PostgREST's where there is one.
+DO $$
+DECLARE
+    tenants text := 'overskill_app';
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'authenticated') THEN
+        tenants := tenants || ', authenticated';
+    END IF;
+    EXECUTE format($policies$
+        CREATE POLICY known ON overskill_data.entity_types FOR SELECT TO %1$s USING (true);
+        CREATE POLICY seen ON overskill_data.entities FOR SELECT TO %1$s
+            USING (access >= 1 OR owner = (SELECT overskill_guard.person()));
+        CREATE POLICY made ON overskill_data.entities FOR INSERT TO %1$s
+            WITH CHECK (owner = (SELECT overskill_guard.subject())
+                        AND (access = 2 OR owner = (SELECT overskill_guard.person())));
+        CREATE POLICY changed ON overskill_data.entities FOR UPDATE TO %1$s
+            USING (access = 2 OR owner = (SELECT overskill_guard.person()))
+            WITH CHECK (access = 2 OR owner = (SELECT overskill_guard.person()));
+        GRANT USAGE ON SCHEMA overskill_data TO %1$s;
+        GRANT SELECT ON overskill_data.entity_types, overskill_data.entities TO %1$s;
+        GRANT INSERT (entity_type, id, data, created_at, updated_at) ON overskill_data.entities TO %1$s;
+        GRANT UPDATE (data, updated_at, deleted_at) ON overskill_data.entities TO %1$s;
+        GRANT EXECUTE ON FUNCTION overskill_guard.app(), overskill_guard.subject(), overskill_guard.person() TO %1$s;
+    $policies$, tenants);
+END $$;
+GRANT EXECUTE ON FUNCTION overskill_data.define(text, smallint, jsonb) TO overskill_app;
+GRANT EXECUTE ON FUNCTION overskill_data.enter(text), overskill_data.begun() TO overskill_app, overskill_explorer;

@@ -1,0 +1,24 @@
+//! Looking at the walls from outside.
+
+use crate::tx::fault::failed;
+use overskill_core::Result;
+use tokio_postgres::Client;
+
+/// What is wrong with them, in sentences; nothing when they stand.
+pub(crate) async fn walls(client: &Client) -> Result<Vec<String>> {
+    let rows = client.query_typed(include_str!("audit.sql"), &[]).await.map_err(failed("audit"))?;
+    rows.iter().map(|row| row.try_get(0).map_err(failed("audit"))).collect()
+}
+
+/// What is wrong with the role that asks.
+pub(crate) async fn role(client: &Client) -> Result<Vec<String>> {
+    const ROLE: &str = "SELECT format('role %I is a superuser or bypasses row level security', rolname) \
+        FROM pg_catalog.pg_roles WHERE rolname = current_user AND (rolsuper OR rolbypassrls) \
+        UNION ALL SELECT format('role %I belongs to others', current_user) \
+        WHERE EXISTS (SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.member \
+                      WHERE r.rolname = current_user)
+        UNION ALL SELECT 'the schema of tenants is not installed' \
+        WHERE to_regprocedure('overskill_data.begun()') IS NULL";
+    let rows = client.query_typed(ROLE, &[]).await.map_err(failed("check"))?;
+    rows.iter().map(|row| row.try_get(0).map_err(failed("check"))).collect()
+}

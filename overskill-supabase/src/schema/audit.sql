@@ -1,0 +1,71 @@
+-- Everything that is wrong with the walls, one row each. Empty means that they stand.
+WITH ours AS (
+    SELECT oid, nspname, nspacl, nspowner FROM pg_catalog.pg_namespace WHERE nspname IN ('overskill_data', 'overskill_guard')
+), relations AS (
+    SELECT c.*, o.nspname, format('%I.%I', o.nspname, c.relname) AS name FROM pg_catalog.pg_class c JOIN ours o ON o.oid = c.relnamespace
+), functions AS (
+    SELECT p.*, format('%I.%I', o.nspname, p.proname) AS name FROM pg_catalog.pg_proc p JOIN ours o ON o.oid = p.pronamespace
+), tenants AS (
+    SELECT r.* FROM pg_catalog.pg_roles r WHERE r.rolname IN ('overskill_app', 'overskill_explorer', 'authenticated', 'anon')
+), grants AS (
+    SELECT r.name, a.grantee, a.privilege_type FROM relations r, aclexplode(r.relacl) a
+    UNION ALL SELECT format('%s.%I', r.name, t.attname), a.grantee, a.privilege_type
+        FROM relations r JOIN pg_catalog.pg_attribute t ON t.attrelid = r.oid, aclexplode(t.attacl) a
+    UNION ALL SELECT o.nspname, a.grantee, a.privilege_type FROM ours o, aclexplode(o.nspacl) a
+    UNION ALL SELECT f.name, a.grantee, a.privilege_type
+        FROM functions f, aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a
+)
+SELECT format('table %s has no forced row level security', name) FROM relations
+WHERE relkind IN ('r', 'p') AND NOT (relrowsecurity AND relforcerowsecurity)
+UNION ALL
+SELECT format('view %s reads with the rights of its owner: set security_invoker', name) FROM relations
+WHERE relkind = 'v' AND NOT coalesce(reloptions && ARRAY['security_invoker=true', 'security_invoker=on'], false)
+UNION ALL
+SELECT format('%s knows no row level security: a materialized view or a foreign table', name) FROM relations
+WHERE relkind IN ('m', 'f')
+UNION ALL
+SELECT format('table %s has no restrictive policy for everybody and every command that compares app_id', name) FROM relations r
+WHERE relkind IN ('r', 'p') AND nspname = 'overskill_data' AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = r.oid AND NOT p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}'
+      AND pg_get_expr(p.polqual, r.oid) = '(app_id = ( SELECT overskill_guard.app() AS app))'
+      AND pg_get_expr(p.polwithcheck, r.oid) = '(app_id = ( SELECT overskill_guard.app() AS app))')
+UNION ALL
+SELECT format('policy %I of table %s lets everybody in', p.polname, r.name) FROM relations r
+JOIN pg_catalog.pg_policy p ON p.polrelid = r.oid WHERE p.polpermissive AND p.polroles = '{0}'
+UNION ALL
+SELECT format('policy %I of table %s is for role %I', p.polname, r.name, t.rolname) FROM relations r
+JOIN pg_catalog.pg_policy p ON p.polrelid = r.oid JOIN tenants t ON t.oid = ANY (p.polroles)
+WHERE r.nspname = 'overskill_guard'
+UNION ALL
+SELECT format('function %s runs as its owner without an empty search_path', name) FROM functions
+WHERE prosecdef AND NOT coalesce('search_path=""' = ANY (proconfig), false)
+UNION ALL
+SELECT format('everybody has %s on %s', privilege_type, name) FROM grants WHERE grantee = 0
+UNION ALL
+SELECT format('role %I has %s on %s', t.rolname, g.privilege_type, g.name) FROM grants g JOIN tenants t ON t.oid = g.grantee
+WHERE g.privilege_type IN ('DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'CREATE')
+   OR (g.name IN (SELECT name FROM relations WHERE nspname = 'overskill_guard') OR g.name = 'overskill_guard')
+   OR (t.rolname = 'overskill_explorer' AND g.privilege_type IN ('INSERT', 'UPDATE'))
+UNION ALL
+SELECT format('role %I has UPDATE or INSERT on whole tables: %s', t.rolname, r.name) FROM relations r, aclexplode(r.relacl) a
+JOIN tenants t ON t.oid = a.grantee WHERE a.privilege_type IN ('INSERT', 'UPDATE')
+UNION ALL
+SELECT format('role %I is a superuser or bypasses row level security', rolname) FROM tenants WHERE rolsuper OR rolbypassrls
+UNION ALL
+SELECT format('role %I may make roles or databases', rolname) FROM tenants WHERE rolcreaterole OR rolcreatedb
+UNION ALL
+SELECT format('role %I belongs to role %I', t.rolname, g.rolname) FROM pg_catalog.pg_auth_members m
+JOIN tenants t ON t.oid = m.member JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
+WHERE t.rolname LIKE 'overskill%'
+UNION ALL
+SELECT format('role %I owns %s', t.rolname, r.name) FROM relations r JOIN tenants t ON t.oid = r.relowner
+UNION ALL
+SELECT format('role %I owns function %s', t.rolname, f.name) FROM functions f JOIN tenants t ON t.oid = f.proowner
+UNION ALL
+SELECT format('column %s.%I has statistics, which tell of values of all apps', r.name, a.attname) FROM relations r
+JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid
+WHERE r.nspname = 'overskill_data' AND r.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget IS DISTINCT FROM 0
+UNION ALL
+SELECT format('there are %s policies: they may not grow with the number of apps', count(*)) FROM pg_catalog.pg_policy p
+JOIN relations r ON r.oid = p.polrelid HAVING count(*) >= 100
+ORDER BY 1

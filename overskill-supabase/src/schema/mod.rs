@@ -1,0 +1,206 @@
+//! The tables of tenants and the walls between them: installing, keys, and looking after them.
+
+pub(crate) mod audit;
+pub(crate) mod versions;
+
+use crate::{
+    context::{ContextKeys, Session},
+    tx::{
+        Server,
+        fault::{BACKEND, failed, failed_commit},
+    },
+};
+use overskill_core::{
+    AppId, Digest, Effect, Error, ErrorKind, Grant, Result, Right, Scope, Secret, SystemGrant, SystemScopes,
+    TenantGate, Timestamp,
+};
+use tokio_postgres::{
+    Client,
+    types::{ToSql, Type},
+};
+
+/// One step of the schema. What ran never changes.
+struct Migration {
+    version: i64,
+    name: &'static str,
+    sql: &'static str,
+}
+
+const MIGRATIONS: &[Migration] = &[Migration { version: 1, name: "tenants", sql: include_str!("0001_tenants.sql") }];
+
+/// Passwords of the roles that tenants' connections log in as. The server is sent a verifier, never the password.
+#[derive(Clone, Debug)]
+pub struct RolePasswords {
+    /// Of `overskill_app`, which reads and writes records.
+    pub app: Secret,
+    /// Of `overskill_explorer`, which runs developers' own queries.
+    pub explorer: Secret,
+}
+
+/// The schema of tenants in one database, seen by whoever owns it. Every call takes a [`SystemGrant`] of its gate.
+///
+/// The role needs the right to create schemas, and roles (`CREATEROLE`) unless both are there: Supabase's `postgres`, and
+/// no superuser.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    server: Server,
+    gate: TenantGate,
+}
+
+impl Schema {
+    /// The schema of the database that `server` names. Connects for each call; nothing stays open.
+    pub fn new(server: Server, gate: TenantGate) -> Self {
+        Self { server, gate }
+    }
+
+    /// Creates what is missing and brings it up to date, sets the passwords and the keys, and looks at the result: all in
+    /// one transaction, so it happens whole or not at all. May be repeated.
+    ///
+    /// `Unsupported` for a server with known holes, or a database that a newer library wrote. Needs a grant for all apps.
+    pub async fn install(&self, grant: &SystemGrant, passwords: &RolePasswords, keys: &ContextKeys) -> Result<()> {
+        const RECORD: &str = "INSERT INTO overskill_guard.migrations (version, name, checksum) VALUES ($1, $2, $3)";
+        self.permit_all(grant)?;
+        let connection = self.server.connect().await?;
+        let client = &connection.client;
+        versions::refuse_known_holes(client).await?;
+        let run = async |sql: &str| client.batch_execute(sql).await.map_err(failed("install"));
+        run("BEGIN; SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '10s'; \
+             SELECT pg_advisory_xact_lock(hashtextextended('overskill tenants', 0))")
+        .await?;
+        run(BASE).await?;
+        run(include_str!("0000_roles.sql")).await?;
+        for migration in to_run(client).await? {
+            run(migration.sql).await?;
+            let arguments: [(&(dyn ToSql + Sync), Type); 3] =
+                [(&migration.version, Type::INT8), (&migration.name, Type::TEXT), (&migration.checksum(), Type::TEXT)];
+            client.execute_typed(RECORD, &arguments).await.map_err(failed("install"))?;
+        }
+        for (role, password) in [("overskill_app", &passwords.app), ("overskill_explorer", &passwords.explorer)] {
+            // Letters, digits and a few signs: nothing that would end the literal.
+            let verifier = postgres_protocol::password::scram_sha_256(password.expose().as_bytes());
+            run(&format!("ALTER ROLE {role} PASSWORD '{verifier}'")).await?;
+        }
+        set_keys(client, keys).await?;
+        refuse_findings(&audit::walls(client).await?)?;
+        client.batch_execute("COMMIT").await.map_err(failed_commit("install"))
+    }
+
+    /// Makes `keys` those that the database takes, and no others.
+    pub async fn keys(&self, grant: &SystemGrant, keys: &ContextKeys) -> Result<()> {
+        self.permit_all(grant)?;
+        let connection = self.server.connect().await?;
+        connection.client.batch_execute("BEGIN").await.map_err(failed("set the keys"))?;
+        set_keys(&connection.client, keys).await?;
+        connection.client.batch_execute("COMMIT").await.map_err(failed_commit("set the keys"))
+    }
+
+    /// What is wrong with the walls, in sentences: a table without forced row level security, a policy or a grant too many,
+    /// a role that may too much. Nothing when they stand.
+    pub async fn audit(&self, grant: &SystemGrant) -> Result<Vec<String>> {
+        self.permit_all(grant)?;
+        audit::walls(&self.server.connect().await?.client).await
+    }
+
+    /// Ends a session before its contexts expire; `until` is when the last of them does.
+    pub async fn revoke(&self, grant: &SystemGrant, session: Session, until: Timestamp) -> Result<()> {
+        const REVOKE: &str = "WITH gone AS (DELETE FROM overskill_guard.revoked WHERE until < now() - interval '1 hour') \
+            INSERT INTO overskill_guard.revoked (session, until) VALUES ($1, timestamptz 'epoch' + $2 * interval '1 millisecond') \
+            ON CONFLICT (session) DO UPDATE SET until = greatest(revoked.until, excluded.until)";
+        self.permit_all(grant)?;
+        let arguments: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&session.to_string(), Type::TEXT), (&until.as_unix_millis(), Type::INT8)];
+        let client = &self.server.connect().await?.client;
+        client.execute_typed(REVOKE, &arguments).await.map(drop).map_err(failed_commit("revoke"))
+    }
+
+    /// Closes an app's data to all of its tenants, at once and for contexts that were signed before too; `false` opens it
+    /// again.
+    pub async fn suspend(&self, grant: &SystemGrant, scope: &Scope, suspended: bool) -> Result<()> {
+        const SUSPEND: &str = "INSERT INTO overskill_guard.apps (app, environment, state) VALUES ($1, $2, $3) \
+            ON CONFLICT (app, environment) DO UPDATE SET state = excluded.state";
+        self.gate.permit(&Grant::from(grant.clone()), scope, Right::Operate)?;
+        let state = if suspended { "suspended" } else { "active" };
+        let arguments: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&scope.app.as_str(), Type::TEXT), (&scope.environment.as_str(), Type::TEXT), (&state, Type::TEXT)];
+        let client = &self.server.connect().await?.client;
+        client.execute_typed(SUSPEND, &arguments).await.map(drop).map_err(failed_commit("suspend"))
+    }
+
+    /// What touches all apps needs a grant for all.
+    fn permit_all(&self, grant: &SystemGrant) -> Result<()> {
+        // Whether it is of our gate does not depend on the app.
+        let any = AppId::derive("any");
+        self.gate.permit_app(&Grant::from(grant.clone()), &any, Right::Operate)?;
+        match grant.scopes() {
+            SystemScopes::All => Ok(()),
+            _ => {
+                Err(Error::new(ErrorKind::Denied, "the grant is for some apps, and this touches all")
+                    .at(BACKEND, "permit"))
+            }
+        }
+    }
+}
+
+impl Migration {
+    /// A checkout that turned line ends into CRLF is not a change.
+    fn checksum(&self) -> String {
+        Digest::of(self.sql.replace("\r\n", "\n").as_bytes()).to_string()
+    }
+}
+
+/// What is there before the first migration.
+const BASE: &str = "
+    CREATE SCHEMA IF NOT EXISTS overskill_guard;
+    REVOKE ALL ON SCHEMA overskill_guard FROM PUBLIC;
+    CREATE TABLE IF NOT EXISTS overskill_guard.migrations (
+        version bigint PRIMARY KEY, name text NOT NULL, checksum text NOT NULL);
+    DO $$ BEGIN
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_policy WHERE polrelid = 'overskill_guard.migrations'::regclass) THEN
+            ALTER TABLE overskill_guard.migrations ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+            CREATE POLICY helpers ON overskill_guard.migrations TO CURRENT_USER USING (true);
+        END IF;
+    END $$;";
+
+async fn to_run(client: &Client) -> Result<&'static [Migration]> {
+    const RAN: &str = "SELECT version, checksum FROM overskill_guard.migrations ORDER BY version";
+    let refuse = |message: String| {
+        Err(Error::new(ErrorKind::Unsupported, message).effect_as(Effect::None).at(BACKEND, "install"))
+    };
+    let ran = client.query_typed(RAN, &[]).await.map_err(failed("install"))?;
+    for (i, row) in ran.iter().enumerate() {
+        let (version, checksum): (i64, String) = (row.get(0), row.get(1));
+        let Some(known) = MIGRATIONS.get(i).filter(|m| m.version == version) else {
+            let newest = MIGRATIONS.last().map_or(0, |m| m.version);
+            return refuse(format!(
+                "the tenants' schema has version {version}, but this library knows versions up to {newest}: update overskill"
+            ));
+        };
+        if known.checksum() != checksum {
+            return refuse(format!("migration {version} ({}) is not the one that made this schema", known.name));
+        }
+    }
+    Ok(&MIGRATIONS[ran.len()..])
+}
+
+async fn set_keys(client: &Client, keys: &ContextKeys) -> Result<()> {
+    const KEEP: &str = "DELETE FROM overskill_guard.keys WHERE kid <> ALL ($1)";
+    const PUT: &str = "INSERT INTO overskill_guard.keys (kid, inner_pad, outer_pad) VALUES ($1, $2, $3) \
+        ON CONFLICT (kid) DO UPDATE SET inner_pad = excluded.inner_pad, outer_pad = excluded.outer_pad, not_after = NULL";
+    let names: Vec<_> = keys.all().map(|key| key.id().as_str()).collect();
+    client.execute_typed(KEEP, &[(&names, Type::TEXT_ARRAY)]).await.map_err(failed("set the keys"))?;
+    for key in keys.all() {
+        let (inner, outer) = key.pads();
+        let arguments: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&key.id().as_str(), Type::TEXT), (&&inner[..], Type::BYTEA), (&&outer[..], Type::BYTEA)];
+        client.execute_typed(PUT, &arguments).await.map_err(failed("set the keys"))?;
+    }
+    Ok(())
+}
+
+fn refuse_findings(findings: &[String]) -> Result<()> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let message = format!("the walls between tenants would not stand: {}", findings.join("; "));
+    Err(Error::new(ErrorKind::Unsupported, message).effect_as(Effect::None).at(BACKEND, "install"))
+}

@@ -1,0 +1,218 @@
+//! Transactions of one tenant.
+
+pub(crate) mod connection;
+pub(crate) mod fault;
+
+pub use connection::{Canceller, Server};
+
+use crate::{
+    context::{Context, ContextKeys},
+    pool::Held,
+};
+use fault::{BACKEND, failed, failed_commit};
+use futures::{Stream, StreamExt as _};
+use overskill_core::{Clock, Effect, Error, ErrorKind, Result, Scope, SubjectId, Timestamp};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio_postgres::{
+    Client, Row, SimpleQueryMessage,
+    types::{ToSql, Type},
+};
+
+/// A transaction in which the database shows the rows of one app and no others.
+///
+/// Its context is local to the transaction and its statements have no names, so it works alike on a session and behind a
+/// pooler that hands out single transactions. It ends with [`commit`](Self::commit) or [`rollback`](Self::rollback);
+/// dropped, it closes the connection, and the server rolls back and stops what runs within a second.
+///
+/// Arguments come with their types, and names of tables with their schema: `search_path` is empty.
+pub struct TenantTx {
+    held: Option<Held>,
+    scope: Scope,
+    subject: SubjectId,
+    /// A statement failed: a `COMMIT` would roll back, and say nothing of it.
+    broken: AtomicBool,
+    /// Before the context runs out, from when on the tables would merely look empty.
+    deadline: Timestamp,
+    clock: Arc<dyn Clock>,
+}
+
+/// How a transaction begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Preamble<'a> {
+    pub(crate) context: Context<'a>,
+    pub(crate) read_only: bool,
+    pub(crate) statement_timeout: Duration,
+    pub(crate) deadline: Timestamp,
+}
+
+impl TenantTx {
+    /// Begins: one batch, so one round trip.
+    pub(crate) async fn begin(
+        held: Held,
+        keys: &ContextKeys,
+        clock: Arc<dyn Clock>,
+        preamble: Preamble<'_>,
+    ) -> Result<Self> {
+        // The context is an argument: text of statements can be seen by other sessions of the same role.
+        const CONTEXT: &str = "SELECT set_config('overskill.context', $1, true), set_config('search_path', '', true), \
+            set_config('statement_timeout', $2, true), overskill_data.begun()";
+        let Preamble { context, read_only, statement_timeout, deadline } = preamble;
+        let signed = keys.sign(&context);
+        let timeout = statement_timeout.as_millis().clamp(1, i32::MAX as u128).to_string();
+        let (scope, subject) = (context.scope.clone(), context.subject.clone());
+        let tx = Self { held: Some(held), scope, subject, broken: AtomicBool::new(false), deadline, clock };
+        let begin = if read_only { "BEGIN READ ONLY" } else { "BEGIN READ WRITE" };
+        for entered in [false, true] {
+            let text = signed.expose();
+            let arguments: [(&(dyn ToSql + Sync), Type); 2] = [(&text, Type::TEXT), (&timeout, Type::TEXT)];
+            let client = tx.client();
+            let (opened, set) = tokio::join!(client.batch_execute(begin), client.query_typed(CONTEXT, &arguments));
+            opened.map_err(failed("begin"))?;
+            let rows = set.map_err(failed("begin"))?;
+            let answer: Option<i16> = rows.first().map(|row| row.try_get(3)).transpose().map_err(failed("begin"))?;
+            match answer {
+                Some(1) => return Ok(tx),
+                // The first transaction ever for this app in this environment.
+                Some(0) if !entered => {
+                    client.batch_execute("ROLLBACK").await.map_err(failed("begin"))?;
+                    let arguments: [(&(dyn ToSql + Sync), Type); 1] = [(&text, Type::TEXT)];
+                    let (writable, entering, done) = tokio::join!(
+                        client.batch_execute("BEGIN READ WRITE"),
+                        client.query_typed("SELECT overskill_data.enter($1)", &arguments),
+                        client.batch_execute("COMMIT"),
+                    );
+                    writable.and(entering.map(drop)).and(done).map_err(failed("begin"))?;
+                }
+                answer => {
+                    let error = if answer == Some(0) {
+                        Error::new(ErrorKind::Denied, "the app is suspended")
+                    } else {
+                        let message = format!(
+                            "the database does not take contexts under the key `{}`: install the key, and compare the \
+                             clocks of this machine and the server",
+                            keys.current()
+                        );
+                        Error::new(ErrorKind::Unavailable, message)
+                    };
+                    let scope = tx.scope.clone();
+                    tx.rollback().await?;
+                    return Err(error.effect_as(Effect::None).at(BACKEND, "begin").with("scope", scope));
+                }
+            }
+        }
+        unreachable!("the second turn returns")
+    }
+
+    /// Whose rows it sees.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Who acts.
+    pub fn subject(&self) -> &SubjectId {
+        &self.subject
+    }
+
+    /// What stops the statement that runs.
+    pub fn canceller(&self) -> Canceller {
+        self.held.as_ref().expect("it is there until the end").connection().canceller()
+    }
+
+    /// Runs one statement, and gives its rows. Statements that are begun together travel together.
+    pub async fn query(&self, sql: &str, arguments: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
+        self.noted(self.client().query_typed(sql, arguments).await).map_err(failed("query"))
+    }
+
+    /// Runs one statement that gives a row or none. More are `Unexpected`.
+    pub async fn query_opt(&self, sql: &str, arguments: &[(&(dyn ToSql + Sync), Type)]) -> Result<Option<Row>> {
+        let mut rows = self.query(sql, arguments).await?;
+        if rows.len() > 1 {
+            let message = format!("the statement gave {} rows where one was expected", rows.len());
+            return Err(Error::new(ErrorKind::Unexpected, message).effect_as(Effect::None).at(BACKEND, "query"));
+        }
+        Ok(rows.pop())
+    }
+
+    /// Runs one statement, and says how many rows it changed.
+    pub async fn execute(&self, sql: &str, arguments: &[(&(dyn ToSql + Sync), Type)]) -> Result<u64> {
+        self.noted(self.client().execute_typed(sql, arguments).await).map_err(failed("execute"))
+    }
+
+    /// Runs one statement, and gives its rows as they come.
+    pub async fn query_stream<'a>(
+        &'a self,
+        sql: &str,
+        arguments: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<impl Stream<Item = Result<Row>> + Send + use<'a>> {
+        let arguments = arguments.iter().map(|(value, kind)| (*value, kind.clone()));
+        let rows = self.noted(self.client().query_typed_raw(sql, arguments).await).map_err(failed("query"))?;
+        Ok(rows.map(|row| self.noted(row).map_err(failed("query"))))
+    }
+
+    /// Runs text that holds no input of anybody, such as `FETCH 100 FROM c`; every value comes as text.
+    pub async fn simple(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>> {
+        self.noted(self.client().simple_query(sql).await).map_err(failed("query"))
+    }
+
+    /// Makes it durable. Refused, and rolled back, if a statement failed, whoever took note of it.
+    pub async fn commit(mut self) -> Result<()> {
+        let refuse = |kind, message: &'static str| {
+            Error::new(kind, message).effect_as(Effect::None).at(BACKEND, "commit").with("scope", &self.scope)
+        };
+        let refused = if self.clock.now() >= self.deadline {
+            Some(refuse(ErrorKind::Timeout, "the transaction took longer than its context may last"))
+        } else if self.broken.load(Ordering::Relaxed) {
+            Some(refuse(ErrorKind::Conflict, "a statement of the transaction failed"))
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            self.rollback().await?;
+            return Err(error);
+        }
+        self.client().batch_execute("COMMIT").await.map_err(failed_commit("commit"))?;
+        self.give_back();
+        Ok(())
+    }
+
+    /// Undoes it. An error means that the connection was lost, and so was the transaction.
+    pub async fn rollback(mut self) -> Result<()> {
+        self.client().batch_execute("ROLLBACK").await.map_err(failed("rollback"))?;
+        self.give_back();
+        Ok(())
+    }
+
+    fn client(&self) -> &Client {
+        &self.held.as_ref().expect("it is there until the end").connection().client
+    }
+
+    fn give_back(&mut self) {
+        if let Some(held) = self.held.take() {
+            held.give_back();
+        }
+    }
+
+    fn noted<T>(&self, done: Result<T, tokio_postgres::Error>) -> Result<T, tokio_postgres::Error> {
+        if done.is_err() {
+            self.broken.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+}
+
+impl fmt::Debug for TenantTx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TenantTx")
+            .field("scope", &self.scope)
+            .field("subject", &self.subject)
+            .field("broken", &self.broken)
+            .finish_non_exhaustive()
+    }
+}

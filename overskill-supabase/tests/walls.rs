@@ -1,0 +1,412 @@
+//! The schema and its transactions: what holds when nobody attacks.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use overskill_core::{
+    Clock as _, Effect, ErrorKind, Right, Rights, Scope, SubjectId, SystemClock, SystemScopes, TenantGrant, TestClock,
+};
+use overskill_supabase::{ContextKeys, Plan, PoolOptions, TenantPool, TenantTx, tokio_postgres::types::Type};
+use std::{num::NonZeroU32, time::Duration};
+use support::{Way, World, key, passwords, scope, server};
+
+async fn put(tx: &TenantTx, id: &str) -> overskill_core::Result<u64> {
+    const PUT: &str = "INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Todo', $1, '{\"n\": 1}')";
+    tx.execute(PUT, &[(&id, Type::TEXT)]).await
+}
+
+async fn ids(tx: &TenantTx) -> overskill_core::Result<Vec<String>> {
+    let rows = tx.query("SELECT id FROM overskill_data.entities ORDER BY id", &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+#[tokio::test]
+async fn each_app_and_environment_has_its_own_rows() {
+    for attributes in ["NOBYPASSRLS", "BYPASSRLS"] {
+        let world = World::installed_by(attributes).await;
+        for way in Way::ALL {
+            let pool = world.pool(way);
+            assert!(pool.check().await.unwrap().is_ready());
+            let (one, other) = (world.grant("ada", "one").await, world.grant("bob", "other").await);
+            let mut staging = scope("one");
+            staging.environment = overskill_core::Environment::Staging;
+            let id = format!("{way:?}");
+            pool.with_tenant(&one, &scope("one"), async |tx| put(tx, &id).await).await.unwrap();
+            pool.with_tenant(&other, &scope("other"), async |tx| put(tx, &id).await).await.unwrap();
+            let seen = async |grant: &TenantGrant, scope: &Scope| {
+                pool.with_tenant(grant, scope, async |tx| ids(tx).await).await.unwrap()
+            };
+            assert!(seen(&one, &scope("one")).await.contains(&id), "{way:?}");
+            assert!(seen(&other, &scope("other")).await.contains(&id), "the same id is free elsewhere");
+            assert_eq!(seen(&one, &staging).await, Vec::<String>::new());
+        }
+    }
+}
+
+#[tokio::test]
+async fn grants_are_checked_at_each_use() {
+    let world = World::new().await;
+    let pool = world.pool(Way::Direct);
+    let kind = async |grant: &TenantGrant, app: &str| pool.begin(grant, &scope(app)).await.unwrap_err().kind();
+    let one = world.grant("ada", "one").await;
+    assert_eq!(kind(&one, "other").await, ErrorKind::Denied);
+    let weak = world.grant_of("ada", "one", Rights::of([Right::Develop])).await;
+    assert_eq!(kind(&weak, "one").await, ErrorKind::Denied, "without Data");
+    let stranger = World::new().await;
+    assert_eq!(kind(&stranger.grant("ada", "one").await, "one").await, ErrorKind::Denied, "another gate's");
+    let some = world.gate.system("test", "one app", SystemScopes::app(scope("one").app)).await.unwrap();
+    assert_eq!(world.schema.audit(&some).await.unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(world.schema.audit(&stranger.system).await.unwrap_err().kind(), ErrorKind::Denied);
+    assert_eq!(world.schema.suspend(&some, &scope("other"), true).await.unwrap_err().kind(), ErrorKind::Denied);
+    world.schema.suspend(&some, &scope("one"), true).await.unwrap();
+    assert_eq!(kind(&one, "one").await, ErrorKind::Denied, "suspended");
+    world.schema.suspend(&some, &scope("one"), false).await.unwrap();
+    pool.begin(&one, &scope("one")).await.unwrap().rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn installing_again_changes_nothing_and_another_schema_is_refused() {
+    let world = World::new().await;
+    let pool = world.pool(Way::Direct);
+    let grant = world.grant("ada", "one").await;
+    pool.with_tenant(&grant, &scope("one"), async |tx| put(tx, "kept").await).await.unwrap();
+    world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap();
+    let seen = pool.with_tenant(&grant, &scope("one"), async |tx| ids(tx).await).await.unwrap();
+    assert_eq!(seen, ["kept"]);
+    world.cluster.execute(support::DATABASE, "UPDATE overskill_guard.migrations SET checksum = 'x'").unwrap();
+    let e = world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap_err();
+    assert!(e.to_string().contains("migration 1 (tenants)"), "{e}");
+    world.cluster.execute(support::DATABASE, "UPDATE overskill_guard.migrations SET version = 99").unwrap();
+    let e = world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap_err();
+    assert!(e.to_string().contains("version 99") && e.to_string().contains("update"), "{e}");
+}
+
+#[tokio::test]
+async fn concurrent_installs_of_one_schema_are_one() {
+    let world = World::bare("NOBYPASSRLS").await;
+    let installing = (0..4).map(|_| async { world.schema.install(&world.system, &passwords(), &world.keys).await });
+    for done in futures::future::join_all(installing).await {
+        done.unwrap();
+    }
+    assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
+}
+
+/// Each opening in the walls, one at a time: the audit names it.
+#[tokio::test]
+async fn the_audit_finds_every_opening() {
+    let world = World::new().await;
+    assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
+    for (opened, closed, word) in [
+        (
+            "CREATE TABLE overskill_data.t (app_id bigint)",
+            "DROP TABLE overskill_data.t",
+            "no forced row level security",
+        ),
+        (
+            "ALTER TABLE overskill_data.entities NO FORCE ROW LEVEL SECURITY",
+            "ALTER TABLE overskill_data.entities FORCE ROW LEVEL SECURITY",
+            "no forced row level security",
+        ),
+        (
+            "ALTER TABLE overskill_guard.keys DISABLE ROW LEVEL SECURITY",
+            "ALTER TABLE overskill_guard.keys ENABLE ROW LEVEL SECURITY",
+            "overskill_guard.keys has no forced",
+        ),
+        (
+            "CREATE VIEW overskill_data.v AS SELECT * FROM overskill_data.entities",
+            "DROP VIEW overskill_data.v",
+            "security_invoker",
+        ),
+        (
+            "CREATE MATERIALIZED VIEW overskill_data.m AS SELECT 1 AS one",
+            "DROP MATERIALIZED VIEW overskill_data.m",
+            "materialized",
+        ),
+        (
+            "ALTER POLICY app ON overskill_data.entities USING (true)",
+            "ALTER POLICY app ON overskill_data.entities USING (app_id = (SELECT overskill_guard.app()))",
+            "no restrictive policy",
+        ),
+        (
+            "CREATE POLICY open ON overskill_data.entities USING (true)",
+            "DROP POLICY open ON overskill_data.entities",
+            "lets everybody in",
+        ),
+        (
+            "CREATE POLICY open ON overskill_guard.keys TO overskill_app USING (true)",
+            "DROP POLICY open ON overskill_guard.keys",
+            "is for role overskill_app",
+        ),
+        (
+            "CREATE FUNCTION overskill_data.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; \
+             REVOKE ALL ON FUNCTION overskill_data.f() FROM PUBLIC",
+            "DROP FUNCTION overskill_data.f()",
+            "without an empty search_path",
+        ),
+        (
+            "GRANT SELECT ON overskill_data.entities TO PUBLIC",
+            "REVOKE ALL ON overskill_data.entities FROM PUBLIC",
+            "everybody has SELECT",
+        ),
+        (
+            "GRANT TRUNCATE ON overskill_data.entities TO authenticated",
+            "REVOKE TRUNCATE ON overskill_data.entities FROM authenticated",
+            "authenticated has TRUNCATE",
+        ),
+        (
+            "GRANT UPDATE ON overskill_data.entities TO overskill_app",
+            "REVOKE UPDATE ON overskill_data.entities FROM overskill_app; \
+             GRANT UPDATE (data, updated_at, deleted_at) ON overskill_data.entities TO overskill_app",
+            "UPDATE or INSERT on whole tables",
+        ),
+        (
+            "GRANT UPDATE (data) ON overskill_data.entities TO overskill_explorer",
+            "REVOKE UPDATE (data) ON overskill_data.entities FROM overskill_explorer",
+            "overskill_explorer has UPDATE",
+        ),
+        (
+            "GRANT USAGE ON SCHEMA overskill_guard TO overskill_app",
+            "REVOKE USAGE ON SCHEMA overskill_guard FROM overskill_app",
+            "has USAGE on overskill_guard",
+        ),
+        ("ALTER ROLE overskill_app BYPASSRLS", "ALTER ROLE overskill_app NOBYPASSRLS", "bypasses row level security"),
+        ("ALTER ROLE overskill_explorer CREATEROLE", "ALTER ROLE overskill_explorer NOCREATEROLE", "make roles"),
+        (
+            "GRANT service_role TO overskill_app",
+            "REVOKE service_role FROM overskill_app",
+            "belongs to role service_role",
+        ),
+        (
+            "CREATE TABLE overskill_data.t (); ALTER TABLE overskill_data.t OWNER TO overskill_app",
+            "DROP TABLE overskill_data.t",
+            "overskill_app owns",
+        ),
+        (
+            "ALTER TABLE overskill_data.entities ALTER COLUMN t1 SET STATISTICS 100",
+            "ALTER TABLE overskill_data.entities ALTER COLUMN t1 SET STATISTICS 0",
+            "has statistics",
+        ),
+        (
+            "DO $$ BEGIN FOR i IN 1..100 LOOP EXECUTE format('CREATE POLICY p%s ON overskill_data.entities TO host USING (false)', i); \
+             END LOOP; END $$",
+            "DO $$ BEGIN FOR i IN 1..100 LOOP EXECUTE format('DROP POLICY p%s ON overskill_data.entities', i); END LOOP; END $$",
+            "policies",
+        ),
+    ] {
+        world.cluster.execute(support::DATABASE, opened).unwrap();
+        let found = world.schema.audit(&world.system).await.unwrap();
+        assert!(found.iter().any(|finding| finding.contains(word)), "{opened}: {found:?}");
+        world.cluster.execute(support::DATABASE, closed).unwrap();
+        assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new(), "{closed}");
+    }
+}
+
+#[tokio::test]
+async fn policies_do_not_grow_with_the_number_of_apps() {
+    let world = World::new().await;
+    let count = async || {
+        let client = world.raw(Way::Direct, "host").await;
+        client.query_one("SELECT count(*) FROM pg_policy", &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let before = count().await;
+    let pool = world.pool(Way::Direct);
+    for n in 0..20 {
+        let app = format!("app{n}");
+        let grant = world.grant("ada", &app).await;
+        pool.with_tenant(&grant, &scope(&app), async |tx| put(tx, "x").await).await.unwrap();
+    }
+    assert_eq!(count().await, before);
+    assert!((5..100).contains(&before), "{before}");
+}
+
+#[tokio::test]
+async fn keys_rotate_without_a_gap() {
+    let world = World::new().await;
+    let grant = world.grant("ada", "one").await;
+    let both = world.keys.clone().accept(key("k2", 9));
+    let old_pool = world.pool(Way::Direct);
+    let server = server(&world.url(Way::Direct, "overskill_app"));
+    let alone = ContextKeys::new(key("k2", 9));
+    let new_pool = TenantPool::new(server, world.gate.clone(), alone.clone(), PoolOptions::new());
+    let opens = async |pool: &TenantPool| match pool.begin(&grant, &scope("one")).await {
+        Ok(tx) => tx.rollback().await.map(|()| true).unwrap(),
+        Err(e) => {
+            assert!(e.to_string().contains("install the key"), "{e}");
+            false
+        }
+    };
+    assert_eq!((opens(&old_pool).await, opens(&new_pool).await), (true, false));
+    world.schema.keys(&world.system, &both).await.unwrap();
+    assert_eq!((opens(&old_pool).await, opens(&new_pool).await), (true, true));
+    world.schema.keys(&world.system, &alone).await.unwrap();
+    assert_eq!((opens(&old_pool).await, opens(&new_pool).await), (false, true));
+}
+
+#[tokio::test]
+async fn a_failure_that_was_swallowed_is_not_committed() {
+    let world = World::new().await;
+    let grant = world.grant("ada", "one").await;
+    for way in Way::ALL {
+        let pool = world.pool(way);
+        let swallowed = async |tx: &TenantTx| {
+            put(tx, "one").await?;
+            assert_eq!(put(tx, "one").await.unwrap_err().kind(), ErrorKind::Conflict);
+            Ok(())
+        };
+        let e = pool.with_tenant(&grant, &scope("one"), swallowed).await.unwrap_err();
+        assert_eq!((e.kind(), e.effect()), (ErrorKind::Conflict, Effect::None), "{e}");
+        let seen = pool.with_tenant(&grant, &scope("one"), async |tx| ids(tx).await).await.unwrap();
+        assert_eq!(seen, Vec::<String>::new());
+        let e = pool.begin_read_only(&grant, &scope("one")).await.unwrap();
+        assert_eq!(put(&e, "two").await.unwrap_err().kind(), ErrorKind::Denied, "read only");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_transaction_ends_and_leaves_nothing() {
+    let world = World::new().await;
+    let grant = world.grant("ada", "one").await;
+    for way in Way::ALL {
+        let options = PoolOptions::new()
+            .connections(NonZeroU32::MIN)
+            .plans(|_| Plan::new("patient").wait(Duration::from_mins(1)).statement_timeout(Duration::from_mins(10)));
+        let pool = world.pool_with(way, "overskill_app", options);
+        let one = scope("one");
+        let work = pool.with_tenant(&grant, &one, async |tx| {
+            put(tx, "lost").await?;
+            tx.query("SELECT pg_sleep(500)", &[]).await
+        });
+        // Long enough for the sleep to have begun; if it has not, the test shows less but is not wrong.
+        assert!(tokio::time::timeout(Duration::from_millis(500), work).await.is_err());
+        let seen = pool.with_tenant(&grant, &scope("one"), async |tx| ids(tx).await).await.unwrap();
+        assert_eq!(seen, Vec::<String>::new(), "{way:?}");
+        let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'";
+        let watcher = world.raw(Way::Direct, "postgres").await;
+        let mut left = -1_i64;
+        for _ in 0..200 {
+            left = watcher.query_one(sleeping, &[]).await.unwrap().get(0);
+            if left == 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(left, 0, "the server goes on sleeping for nobody");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_were_cut_are_replaced() {
+    let world = World::new().await;
+    let grant = world.grant("ada", "one").await;
+    let pool = world.pool(Way::Direct);
+    pool.with_tenant(&grant, &scope("one"), async |tx| put(tx, "kept").await).await.unwrap();
+    world.cluster.restart().unwrap();
+    let seen = pool.with_tenant(&grant, &scope("one"), async |tx| ids(tx).await).await.unwrap();
+    assert_eq!(seen, ["kept"]);
+    world.cluster.kill().unwrap();
+    let e = pool.begin(&grant, &scope("one")).await.unwrap_err();
+    assert_eq!((e.kind(), e.effect()), (ErrorKind::Unavailable, Effect::None), "{e}");
+}
+
+#[tokio::test]
+async fn a_transaction_that_outlasts_its_grant_is_not_committed() {
+    let world = World::new().await;
+    let grant = world.grant("ada", "one").await;
+    let clock = TestClock::at(SystemClock.now());
+    let options = PoolOptions::new().clock(clock.clone());
+    let pool = world.pool_with(Way::Direct, "overskill_app", options);
+    let e = pool
+        .with_tenant(&grant, &scope("one"), async |tx| {
+            put(tx, "late").await?;
+            clock.advance(Duration::from_mins(2));
+            Ok(())
+        })
+        .await
+        .unwrap_err();
+    assert_eq!((e.kind(), e.effect()), (ErrorKind::Timeout, Effect::None), "{e}");
+}
+
+/// Who may read and write is said for each kind of records, by developers of the app.
+#[tokio::test]
+async fn owners_rules_hold_inside_an_app() {
+    const DEFINE: &str = "SELECT overskill_data.define($1, $2, '{\"n1\": \"n\"}')";
+    const CHANGE: &str = "UPDATE overskill_data.entities SET data = '{\"n\": 2}'";
+    let world = World::new().await;
+    let developer = world.grant_of("dev", "one", Rights::ALL).await;
+    for way in Way::ALL {
+        let pool = world.pool(way);
+        let ada = world.grant("ada", "one").await;
+        let bob = world.grant("bob", "one").await;
+        let visitor = world.grant(SubjectId::visitor().as_str(), "one").await;
+        let define = async |who: i16| {
+            let work = async |tx: &TenantTx| tx.query(DEFINE, &[(&"Todo", Type::TEXT), (&who, Type::INT2)]).await;
+            pool.with_tenant(&developer, &scope("one"), work).await.unwrap();
+        };
+        let refused = async |tx: &TenantTx| tx.query(DEFINE, &[(&"Todo", Type::TEXT), (&0_i16, Type::INT2)]).await;
+        let e = pool.with_tenant(&ada, &scope("one"), refused).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Denied, "no developer");
+        let id = format!("{way:?}");
+        let can = async |grant: &TenantGrant| {
+            let work = async |tx: &TenantTx| Ok((ids(tx).await?.contains(&id), tx.execute(CHANGE, &[]).await? > 0));
+            pool.with_tenant(grant, &scope("one"), work).await.unwrap()
+        };
+        define(0).await;
+        pool.with_tenant(&ada, &scope("one"), async |tx| put(tx, &id).await).await.unwrap();
+        assert_eq!(
+            (can(&ada).await, can(&bob).await, can(&visitor).await),
+            ((true, true), (false, false), (false, false))
+        );
+        let e = pool.with_tenant(&visitor, &scope("one"), async |tx| put(tx, "nobodys").await).await.unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Denied, "what visitors own nobody owns");
+        define(1).await;
+        assert_eq!(
+            (can(&ada).await, can(&bob).await, can(&visitor).await),
+            ((true, true), (true, false), (true, false))
+        );
+        define(2).await;
+        assert_eq!((can(&ada).await, can(&bob).await, can(&visitor).await), ((true, true), (true, true), (true, true)));
+        let explorer = world.pool_with(way, "overskill_explorer", PoolOptions::new().right(Right::Develop));
+        define(0).await;
+        let tx = explorer.begin_read_only(&developer, &scope("one")).await.unwrap();
+        assert!(ids(&tx).await.unwrap().contains(&id), "developers see all of their app");
+        tx.rollback().await.unwrap();
+        assert_eq!(explorer.begin(&ada, &scope("one")).await.unwrap_err().kind(), ErrorKind::Denied);
+    }
+}
+
+#[tokio::test]
+async fn a_statement_is_cancelled_in_the_server() {
+    let world = World::new().await;
+    let grant = world.grant("ada", "one").await;
+    let options = || PoolOptions::new().plans(|_| Plan::new("patient").statement_timeout(Duration::from_mins(10)));
+    for way in Way::ALL {
+        let pool = world.pool_with(way, "overskill_app", options());
+        let tx = pool.begin(&grant, &scope("one")).await.unwrap();
+        let canceller = tx.canceller();
+        let cancelling = async {
+            // It may come before the statement does; then it is asked again.
+            loop {
+                canceller.cancel().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let slept = tokio::select! {
+            slept = tx.query("SELECT pg_sleep(500)", &[]) => slept,
+            () = cancelling => unreachable!("it has no end"),
+        };
+        assert_eq!(slept.unwrap_err().kind(), ErrorKind::Timeout, "{way:?}");
+        tx.rollback().await.unwrap();
+        // What lies between has survived it.
+        pool.with_tenant(&grant, &scope("one"), async |tx| ids(tx).await).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn statements_end_in_the_time_of_their_plan() {
+    let world = World::new().await;
+    let grant = world.grant("ada", "one").await;
+    let brief = PoolOptions::new().plans(|_| Plan::new("brief").statement_timeout(Duration::from_millis(50)));
+    let pool = world.pool_with(Way::Pooled, "overskill_app", brief);
+    let slept = pool.with_tenant(&grant, &scope("one"), async |tx| tx.query("SELECT pg_sleep(500)", &[]).await).await;
+    assert_eq!(slept.unwrap_err().kind(), ErrorKind::Timeout);
+}
