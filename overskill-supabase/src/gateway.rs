@@ -9,7 +9,7 @@ use crate::management::FunctionBundle;
 /// a key that could do more is not within its reach. Which app is served, the token alone says.
 ///
 /// It reads three secrets: `OVERSKILL_PUBLISHABLE_KEY`, `OVERSKILL_ISSUER` and `OVERSKILL_JWKS` (the
-/// [`jwks`](crate::TokenIssuer::jwks) of the tokens, as JSON); they name nothing that may not be known. PostgREST has to
+/// [`jwks`](crate::TokenIssuer::jwks) of the tokens, as JSON); they name nothing that may not be known. `PostgREST` has to
 /// expose the schema `overskill_data`, and the storage needs a bucket `apps` whose policies compare the first folder of a
 /// name with the app of the signed context.
 ///

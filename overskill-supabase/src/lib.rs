@@ -39,6 +39,6 @@ pub use tokens::{SigningKey, TokenIssuer};
 pub use tokio_postgres;
 pub use tx::{Canceller, Server, TenantTx};
 pub use validator::{
-    Jwks, KeySource, Membership, MembershipKeys, Memberships, MemoryMemberships, RefusalLimit, SupabaseValidator,
-    SupabaseValidatorBuilder, TokenKeys, TrustedIssuer,
+    Jwks, KeySource, Membership, MembershipKeys, Memberships, MemoryMemberships, PostgresMemberships, RefusalLimit,
+    SupabaseValidator, SupabaseValidatorBuilder, TokenKeys, TrustedIssuer,
 };

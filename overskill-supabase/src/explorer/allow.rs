@@ -94,10 +94,9 @@ impl Walk {
             for Cte { alias, query, from, materialized: _, closing_paren_token: _ } in &mut with.cte_tables {
                 no(from.is_some(), "this kind of WITH")?;
                 self.query(query)?;
-                self.alias(alias)?;
-                let name = folded(&alias.name);
-                no(name.starts_with("pg_"), "names that begin with pg_")?;
-                self.scopes.last_mut().expect("one was just pushed").push(name);
+                aliased(alias)?;
+                not_the_systems(&alias.name)?;
+                self.scopes.last_mut().expect("one was just pushed").push(folded(&alias.name));
             }
         }
         self.body(body)?;
@@ -263,7 +262,7 @@ impl Walk {
                     || !index_hints.is_empty();
                 no(foreign, "anything but an alias after a table")?;
                 if let Some(alias) = alias {
-                    self.alias(alias)?;
+                    aliased(alias)?;
                 }
                 if let Some(args) = args {
                     no(args.settings.is_some(), "SETTINGS")?;
@@ -272,6 +271,7 @@ impl Walk {
                 }
                 let name = one_part_of(name)?.clone();
                 ident(&name)?;
+                not_the_systems(&name)?;
                 if self.scopes.iter().flatten().any(|it| *it == folded(&name)) {
                     return Ok(());
                 }
@@ -280,35 +280,25 @@ impl Walk {
             }
             TableFactor::Derived { lateral: _, subquery, alias, sample } => {
                 no(sample.is_some(), "TABLESAMPLE")?;
-                alias.as_mut().map_or(Ok(()), |it| self.alias(it))?;
+                alias.as_ref().map_or(Ok(()), aliased)?;
                 self.query(subquery)
             }
             TableFactor::Function { lateral: _, name, args, with_ordinality: _, alias } => {
-                alias.as_mut().map_or(Ok(()), |it| self.alias(it))?;
+                alias.as_ref().map_or(Ok(()), aliased)?;
                 function(name, SET_FUNCTIONS)?;
                 args.iter_mut().try_for_each(|it| self.argument(it))
             }
             TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality: _ } => {
                 no(*with_offset || with_offset_alias.is_some(), "WITH OFFSET")?;
-                alias.as_mut().map_or(Ok(()), |it| self.alias(it))?;
+                alias.as_ref().map_or(Ok(()), aliased)?;
                 array_exprs.iter_mut().try_for_each(|it| self.expr(it))
             }
             TableFactor::NestedJoin { table_with_joins, alias } => {
-                alias.as_mut().map_or(Ok(()), |it| self.alias(it))?;
+                alias.as_ref().map_or(Ok(()), aliased)?;
                 self.joined(table_with_joins)
             }
             _ => Err(not("this kind of table")),
         }
-    }
-
-    fn alias(&mut self, alias: &mut TableAlias) -> Result<()> {
-        no(alias.at.is_some(), "AT")?;
-        ident(&alias.name)?;
-        for column in &alias.columns {
-            ident(&column.name)?;
-            column.data_type.as_ref().map_or(Ok(()), data_type)?;
-        }
-        Ok(())
     }
 
     fn ordered(&mut self, all: &mut [OrderByExpr]) -> Result<()> {
@@ -323,7 +313,6 @@ impl Walk {
         exprs.into_iter().try_for_each(|it| self.expr(it))
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each kind of expression")]
     fn expr(&mut self, expr: &mut Expr) -> Result<()> {
         match expr {
             Expr::Identifier(name) => column(name),
@@ -460,6 +449,16 @@ impl Walk {
     }
 }
 
+fn aliased(alias: &TableAlias) -> Result<()> {
+    no(alias.at.is_some(), "AT")?;
+    ident(&alias.name)?;
+    for column in &alias.columns {
+        ident(&column.name)?;
+        column.data_type.as_ref().map_or(Ok(()), data_type)?;
+    }
+    Ok(())
+}
+
 /// `name` as the kind of records it stands for.
 fn records(name: &Ident, alias: Option<TableAlias>) -> Result<TableFactor> {
     let kind = &name.value;
@@ -483,6 +482,11 @@ fn records(name: &Ident, alias: Option<TableAlias>) -> Result<TableFactor> {
 /// A name as the database compares it.
 fn folded(name: &Ident) -> String {
     if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
+}
+
+/// The database looks for tables among its own, too.
+fn not_the_systems(name: &Ident) -> Result<()> {
+    no(name.value.to_lowercase().starts_with("pg_"), "names that begin with pg_")
 }
 
 fn ident(name: &Ident) -> Result<()> {

@@ -61,14 +61,15 @@ pub struct ApiKey {
     /// What it may do.
     #[serde(rename = "type")]
     pub kind: Option<ApiKeyKind>,
-    api_key: Option<String>,
+    #[serde(rename = "api_key")]
+    shown: Option<String>,
 }
 
 impl ApiKey {
     /// The key itself, when the API was asked to show it.
     pub fn key(&self) -> Option<Secret> {
         // Hidden ones come with dots in them.
-        self.api_key.as_deref().filter(|key| !key.contains(['·', '•', '*'])).map(Secret::new)
+        self.shown.as_deref().filter(|key| !key.contains(['·', '•', '*'])).map(Secret::new)
     }
 }
 

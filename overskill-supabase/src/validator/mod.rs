@@ -6,12 +6,14 @@ mod header;
 mod jwks;
 mod keys;
 mod membership;
+mod postgres;
 mod refusals;
 mod trust;
 
 pub use jwks::Jwks;
 pub use keys::TokenKeys;
 pub use membership::{Membership, MembershipKeys, Memberships, MemoryMemberships};
+pub use postgres::PostgresMemberships;
 pub use refusals::RefusalLimit;
 pub use trust::{KeySource, TrustedIssuer};
 

@@ -91,7 +91,7 @@ async fn an_objects_prototype_in_a_body() {
     let field = field().await;
     let token = field.token("todo", "ada").await;
     let leaks = async |gateway: &Deno| {
-        gateway.call("POST", "/api/entities/Note", &token, r#"{"__proto__":{"app":"shop"}}"#).await;
+        gateway.call("POST", "/api/entities/Note", &token, r#"{"constructor":{"prototype":{"app":"shop"}}}"#).await;
         gateway.call("GET", "/api/entities/Note", &token, "").await.1.contains(DIARY)
     };
     shown(&field, "objects_merged", leaks).await;

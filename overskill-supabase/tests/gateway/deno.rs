@@ -13,7 +13,20 @@ use tokio::{
 /// A function that runs. It ends with its owner, however that ends: a closed pipe tells the shell between.
 pub(crate) struct Deno {
     port: u16,
-    _child: Child,
+    child: Child,
+}
+
+/// Closes the pipe, and waits until nothing runs any more.
+impl Drop for Deno {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        for _ in 0..500 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
 }
 
 fn program() -> PathBuf {
@@ -44,7 +57,7 @@ impl Deno {
         command.arg(script).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("DENO_DIR", cache).env("DENO_SERVE_ADDRESS", "tcp:127.0.0.1:0").env("NO_COLOR", "1");
         command.envs(env.iter().copied());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let port = loop {
@@ -54,7 +67,7 @@ impl Deno {
             }
         };
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Self { port, _child: child }
+        Self { port, child }
     }
 
     /// Sends a request whose head is exactly these lines, and gives the status and the body.

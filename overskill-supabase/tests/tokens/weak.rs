@@ -46,13 +46,16 @@ pub(crate) enum Hole {
     RevokedByWholeToken,
 }
 
+/// What stands at an address.
+pub(crate) type Web = Box<dyn Fn(&str) -> Option<Vec<u8>>>;
+
 pub(crate) struct Weak {
     pub(crate) hole: Hole,
     /// The issuer's key, and that of another issuer of the same platform.
     pub(crate) point: Vec<u8>,
     pub(crate) other_point: Vec<u8>,
     /// What a header's URLs would be answered with.
-    pub(crate) web: Box<dyn Fn(&str) -> Option<Vec<u8>>>,
+    pub(crate) web: Web,
     pub(crate) key_folder: PathBuf,
     pub(crate) revoked: HashSet<Vec<u8>>,
 }

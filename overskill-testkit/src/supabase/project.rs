@@ -2,9 +2,8 @@
 
 use super::{Answer, Call, auth::Auth, form};
 use bytes::Bytes;
-use overskill_core::Timestamp;
+use overskill_core::{Digest, Timestamp};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 
 pub(super) struct Project {
@@ -73,8 +72,8 @@ impl Project {
                 None => Answer::refusal(404, "Function not found"),
             },
             ("GET", ["secrets"]) => {
-                let hidden = |value: &str| Sha256::digest(value).iter().map(|b| format!("{b:02x}")).collect::<String>();
-                let shown = self.secrets.iter().map(|(name, value)| json!({ "name": name, "value": hidden(value) }));
+                let shown = self.secrets.iter();
+                let shown = shown.map(|(name, value)| json!({ "name": name, "value": digest([value.as_bytes()]) }));
                 Answer::json(200, &shown.collect::<Value>())
             }
             ("POST", ["secrets"]) => self.set_secrets(&call.body),
@@ -184,13 +183,12 @@ impl Project {
 
 impl Function {
     fn shown(&self, slug: &str) -> Value {
-        let digest = self.files.values().fold(Sha256::new(), |sum, it| sum.chain_update(it)).finalize();
         json!({
             "id": self.id, "slug": slug, "name": self.metadata["name"].as_str().unwrap_or(slug), "status": "ACTIVE",
             "version": self.version, "created_at": self.at, "updated_at": self.at,
             "verify_jwt": self.metadata["verify_jwt"].as_bool().unwrap_or(true),
             "entrypoint_path": self.metadata["entrypoint_path"],
-            "ezbr_sha256": digest.iter().map(|b| format!("{b:02x}")).collect::<String>(),
+            "ezbr_sha256": digest(self.files.values().map(|it| &it[..])),
         })
     }
 }
@@ -201,6 +199,10 @@ impl ApiKey {
         let key = if reveal || self.kind == "publishable" { self.key.clone() } else { hidden() };
         json!({ "id": self.id, "type": self.kind, "name": self.name, "api_key": key })
     }
+}
+
+fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    Digest::of(&parts.into_iter().collect::<Vec<_>>().concat()).to_string()
 }
 
 fn is_slug(text: &str) -> bool {

@@ -12,7 +12,8 @@ use tokio_postgres::{
 
 #[derive(Deserialize)]
 struct Query {
-    query: String,
+    #[serde(rename = "query")]
+    text: String,
     #[serde(default)]
     parameters: Vec<Value>,
     #[serde(default)]
@@ -46,7 +47,7 @@ async fn run(url: &str, query: &Query) -> Result<Vec<Value>, tokio_postgres::Err
 }
 
 async fn rows(client: &Client, query: &Query) -> Result<Vec<Value>, tokio_postgres::Error> {
-    let text = query.query.trim().trim_end_matches(';');
+    let text = query.text.trim().trim_end_matches(';');
     let first = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
     if ["select", "with", "values", "table"].contains(&first.as_str()) {
         let parameters: Vec<_> = query.parameters.iter().map(|it| Text(it.clone())).collect();
@@ -57,7 +58,7 @@ async fn rows(client: &Client, query: &Query) -> Result<Vec<Value>, tokio_postgr
         return Ok(found.iter().map(|row| row.get(0)).collect());
     }
     let mut rows = Vec::new();
-    for message in client.simple_query(&query.query).await? {
+    for message in client.simple_query(&query.text).await? {
         match message {
             SimpleQueryMessage::RowDescription(_) => rows.clear(),
             SimpleQueryMessage::Row(row) => {
