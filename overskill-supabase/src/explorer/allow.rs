@@ -1,22 +1,32 @@
 //! What a developer's query may consist of: an allow-list over the parsed tree, which is then written out anew. What is
 //! not named here is refused, so that a construct that nobody thought of is refused too.
 
-use super::words::{FUNCTIONS, SET_FUNCTIONS, SYSTEM_COLUMNS};
-use overskill_core::{Error, Result};
+use super::{
+    parts::{
+        column, data_type, folded, function, ident, not_the_systems, one_part, one_part_of, operator, plain, value,
+    },
+    words::{FUNCTIONS, SET_FUNCTIONS},
+};
+use overskill_core::{Effect, Error, ErrorKind, Result};
 use sqlparser::{
     ast::{
-        AccessExpr, BinaryOperator, CastKind, CeilFloorKind, Cte, DataType, Distinct, Expr, Function, FunctionArg,
-        FunctionArgExpr, FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator,
-        LimitClause, ObjectName, ObjectNamePart, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem,
-        SelectItemQualifiedWildcardKind, SetExpr, SetQuantifier, Statement, Subscript, TableAlias, TableFactor,
-        TableWithJoins, UnaryOperator, Value, ValueWithSpan, WildcardAdditionalOptions, WindowType,
+        AccessExpr, CastKind, CeilFloorKind, Cte, Distinct, Expr, Function, FunctionArg, FunctionArgExpr,
+        FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator, LimitClause,
+        OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+        SetQuantifier, Statement, Subscript, TableAlias, TableFactor, TableWithJoins, UnaryOperator, WindowType,
     },
     dialect::PostgreSqlDialect,
     parser::Parser,
+    tokenizer::{Token, Tokenizer},
 };
 
-/// Longest query in bytes.
+/// Longest query in bytes, and in words and signs: what is long may be deep, and what is deep needs much stack to be read,
+/// written and dropped.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
+const MAX_TOKENS: usize = 4_000;
+/// How deep expressions, and queries joined by UNION and its like, may stand in each other.
+const MAX_DEPTH: u32 = 200;
+const STACK_BYTES: usize = 32 << 20;
 
 /// The query as it is to be run; `Invalid` says what about it is not allowed.
 ///
@@ -29,8 +39,21 @@ pub(super) fn allowed(sql: &str) -> Result<String> {
     if sql.contains('\0') {
         return Err(refused("may not hold the character NUL"));
     }
+    // The parser takes tens of kilobytes for each step in, and the caller's stack may be small.
+    std::thread::scope(|scope| {
+        let reading = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || written_anew(sql));
+        let reading = reading.map_err(|e| {
+            Error::new(ErrorKind::Unavailable, "there is no thread to read a query")
+                .effect_as(Effect::None)
+                .caused_by(e)
+        })?;
+        reading.join().unwrap_or_else(|_| Err(refused("cannot be read")))
+    })
+}
+
+fn written_anew(sql: &str) -> Result<String> {
     let mut parsed = parse(sql)?;
-    Walk { scopes: Vec::new() }.query(&mut parsed)?;
+    Walk { scopes: Vec::new(), depth: 0 }.query(&mut parsed)?;
     let written = parsed.to_string();
     // What is run is what was looked at: read again, it is the same.
     if parse(&written)?.to_string() != written {
@@ -40,9 +63,15 @@ pub(super) fn allowed(sql: &str) -> Result<String> {
 }
 
 fn parse(sql: &str) -> Result<Query> {
-    let parser = Parser::new(&PostgreSqlDialect {}).with_recursion_limit(50).try_with_sql(sql);
-    let statements = parser.and_then(|mut it| it.parse_statements());
-    let statements = statements.map_err(|e| refused(format!("cannot be read: {e}")))?;
+    let dialect = PostgreSqlDialect {};
+    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location();
+    let tokens = tokens.map_err(|e| refused(format!("cannot be read: {e}")))?;
+    let words = tokens.iter().filter(|it| !matches!(it.token, Token::Whitespace(_))).count();
+    if words > MAX_TOKENS {
+        return Err(refused(format!("may have at most {MAX_TOKENS} words and signs, but had {words}")));
+    }
+    let mut parser = Parser::new(&dialect).with_recursion_limit(50).with_tokens_with_locations(tokens);
+    let statements = parser.parse_statements().map_err(|e| refused(format!("cannot be read: {e}")))?;
     match <[Statement; 1]>::try_from(statements) {
         Ok([Statement::Query(query)]) => Ok(*query),
         Ok(_) => Err(refused("may only read: it must be SELECT, VALUES or WITH … SELECT")),
@@ -54,18 +83,19 @@ pub(super) fn refused(why: impl std::fmt::Display) -> Error {
     Error::invalid(format!("query {why}")).at("explorer", "read")
 }
 
-fn not(what: &str) -> Error {
+pub(super) fn not(what: &str) -> Error {
     refused(format!("may not use {what}"))
 }
 
 /// `Ok` when there is nothing of `what`.
-fn no(there: bool, what: &str) -> Result<()> {
+pub(super) fn no(there: bool, what: &str) -> Result<()> {
     if there { Err(not(what)) } else { Ok(()) }
 }
 
 struct Walk {
     /// Names of common tables that can be seen, from the outside in, as the database compares names.
     scopes: Vec<Vec<String>>,
+    depth: u32,
 }
 
 impl Walk {
@@ -120,7 +150,23 @@ impl Walk {
         Ok(())
     }
 
+    fn deeper(&mut self, look: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        no(self.depth >= MAX_DEPTH, "more than 200 expressions within each other")?;
+        self.depth += 1;
+        look(self)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
     fn body(&mut self, body: &mut SetExpr) -> Result<()> {
+        self.deeper(|it| it.body_itself(body))
+    }
+
+    fn expr(&mut self, expr: &mut Expr) -> Result<()> {
+        self.deeper(|it| it.expr_itself(expr))
+    }
+
+    fn body_itself(&mut self, body: &mut SetExpr) -> Result<()> {
         match body {
             SetExpr::Select(select) => self.select(select),
             SetExpr::Query(query) => self.query(query),
@@ -313,7 +359,7 @@ impl Walk {
         exprs.into_iter().try_for_each(|it| self.expr(it))
     }
 
-    fn expr(&mut self, expr: &mut Expr) -> Result<()> {
+    fn expr_itself(&mut self, expr: &mut Expr) -> Result<()> {
         match expr {
             Expr::Identifier(name) => column(name),
             Expr::CompoundIdentifier(names) => {
@@ -479,139 +525,38 @@ fn records(name: &Ident, alias: Option<TableAlias>) -> Result<TableFactor> {
     Ok(TableFactor::Derived { lateral: false, subquery: Box::new(parse(&rows)?), alias: Some(alias), sample: None })
 }
 
-/// A name as the database compares it.
-fn folded(name: &Ident) -> String {
-    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The database looks for tables among its own, too.
-fn not_the_systems(name: &Ident) -> Result<()> {
-    no(name.value.to_lowercase().starts_with("pg_"), "names that begin with pg_")
-}
-
-fn ident(name: &Ident) -> Result<()> {
-    let bare = name.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let quoted = name.quote_style == Some('"') && !name.value.contains('"');
-    let sound = (name.quote_style.is_none() && bare || quoted) && !name.value.is_empty() && name.value.len() <= 63;
-    no(!sound, "names that are empty, longer than 63 bytes, or written in an unusual way")
-}
-
-fn column(name: &Ident) -> Result<()> {
-    ident(name)?;
-    no(SYSTEM_COLUMNS.contains(&folded(name).as_str()), "system columns")
-}
-
-fn one_part_of(name: &ObjectName) -> Result<&Ident> {
-    match &name.0[..] {
-        [ObjectNamePart::Identifier(only)] => Ok(only),
-        _ => Err(refused("may name tables without a schema only: each is a kind of the app's records")),
+    #[test]
+    fn what_is_run_is_the_tree_written_out_anew() {
+        let records = "(SELECT id, owner, data, created_at, updated_at FROM overskill_data.entities \
+                       WHERE entity_type = 'Task' AND deleted_at IS NULL)";
+        for (given, want) in [
+            ("select /* x */ 1 -- y\n;", "SELECT 1".to_owned()),
+            ("SELECT * FROM Task", format!("SELECT * FROM {records} AS Task")),
+            ("SELECT t.id FROM \"Task\" t", format!("SELECT t.id FROM {records} t")),
+            ("WITH Task AS (SELECT 1) SELECT * FROM task", "WITH Task AS (SELECT 1) SELECT * FROM task".to_owned()),
+            ("SELECT 'it''s; DROP TABLE x'", "SELECT 'it''s; DROP TABLE x'".to_owned()),
+        ] {
+            assert_eq!(allowed(given).unwrap(), want, "{given}");
+        }
     }
-}
 
-fn one_part(name: &ObjectName) -> Result<()> {
-    one_part_of(name).and_then(ident)
-}
-
-fn plain(more: &WildcardAdditionalOptions) -> Result<()> {
-    let WildcardAdditionalOptions {
-        wildcard_token: _,
-        opt_ilike,
-        opt_exclude,
-        opt_except,
-        opt_replace,
-        opt_rename,
-        opt_alias,
-    } = more;
-    let foreign = opt_ilike.is_some()
-        || opt_exclude.is_some()
-        || opt_except.is_some()
-        || opt_replace.is_some()
-        || opt_rename.is_some()
-        || opt_alias.is_some();
-    no(foreign, "anything after *")
-}
-
-fn function(name: &ObjectName, known: &[&str]) -> Result<()> {
-    let [ObjectNamePart::Identifier(only)] = &name.0[..] else { return Err(not("functions with a schema")) };
-    ident(only)?;
-    let name = folded(only);
-    if known.contains(&name.as_str()) { Ok(()) } else { Err(not(&format!("the function `{name}`"))) }
-}
-
-fn value(value: &ValueWithSpan) -> Result<()> {
-    let usual =
-        matches!(value.value, Value::Number(_, false) | Value::SingleQuotedString(_) | Value::Boolean(_) | Value::Null);
-    no(!usual, "parameters, or text that is not in plain single quotes")
-}
-
-fn operator(operator: &BinaryOperator) -> Result<()> {
-    use BinaryOperator as Op;
-    let usual = matches!(
-        operator,
-        Op::Plus
-            | Op::Minus
-            | Op::Multiply
-            | Op::Divide
-            | Op::Modulo
-            | Op::StringConcat
-            | Op::Gt
-            | Op::Lt
-            | Op::GtEq
-            | Op::LtEq
-            | Op::Eq
-            | Op::NotEq
-            | Op::And
-            | Op::Or
-            | Op::Arrow
-            | Op::LongArrow
-            | Op::HashArrow
-            | Op::HashLongArrow
-            | Op::AtArrow
-            | Op::ArrowAt
-            | Op::Question
-            | Op::QuestionAnd
-            | Op::QuestionPipe
-            | Op::PGRegexMatch
-            | Op::PGRegexIMatch
-            | Op::PGRegexNotMatch
-            | Op::PGRegexNotIMatch
-    );
-    no(!usual, "this operator")
-}
-
-/// Types that name nothing: `regclass` and its like look names up.
-fn data_type(of: &DataType) -> Result<()> {
-    use sqlparser::ast::ArrayElemTypeDef::SquareBracket;
-    match of {
-        DataType::Array(SquareBracket(of, None)) => data_type(of),
-        DataType::Character(_)
-        | DataType::Char(_)
-        | DataType::CharacterVarying(_)
-        | DataType::Varchar(_)
-        | DataType::Text
-        | DataType::Uuid
-        | DataType::Numeric(_)
-        | DataType::Decimal(_)
-        | DataType::Float(_)
-        | DataType::SmallInt(_)
-        | DataType::Int(_)
-        | DataType::Int2(_)
-        | DataType::Int4(_)
-        | DataType::Int8(_)
-        | DataType::Integer(_)
-        | DataType::BigInt(_)
-        | DataType::Float4
-        | DataType::Float8
-        | DataType::Real
-        | DataType::DoublePrecision
-        | DataType::Bool
-        | DataType::Boolean
-        | DataType::Date
-        | DataType::Time(..)
-        | DataType::Timestamp(..)
-        | DataType::Interval { .. }
-        | DataType::JSON
-        | DataType::JSONB => Ok(()),
-        _ => Err(not("this type")),
+    #[test]
+    fn what_is_deep_or_long_is_refused_before_it_needs_the_stack() {
+        let reason = |sql: String| allowed(&sql).unwrap_err().message().to_owned();
+        assert!(allowed(&format!("SELECT 1{}", " + 1".repeat(150))).is_ok());
+        assert!(reason(format!("SELECT 1{}", " + 1".repeat(1_900))).contains("within each other"));
+        assert!(reason(format!("SELECT 1{}", " UNION SELECT 1".repeat(1_000))).contains("within each other"));
+        assert!(reason(format!("SELECT 1{}", "::int".repeat(1_000))).contains("within each other"));
+        assert!(reason(format!("SELECT 1{}", "+1".repeat(20_000))).contains("words and signs"));
+        assert!(reason(format!("SELECT {}1{}", "(".repeat(500), ")".repeat(500))).contains("cannot be read"));
+        assert!(reason(format!("SELECT {}true", "NOT ".repeat(1_000))).contains("cannot be read"));
+        assert!(reason(" ".repeat(MAX_BYTES + 1)).contains("65536 bytes"));
+        for bad in ["", ";", "SELECT", "SELECT 1;; SELECT 2", "SELECT '", "SELECT \0", "EXPLAIN SELECT 1", "SHOW all"] {
+            assert!(allowed(bad).is_err(), "{bad:?}");
+        }
     }
 }

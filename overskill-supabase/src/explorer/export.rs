@@ -154,10 +154,7 @@ mod tests {
         ];
         let want = "x,\"'=HYPERLINK(1)\",z\r\n\"a,b\",\"say \"\"hi\"\"\",\"two\r\nlines\"\r\n,\"\",-5\r\n\
                     \"'=cmd|' /C calc'!A0\",\"' @SUM(A1)\",\"'-1+1\"\r\n\"{\"\"=x\"\":1}\",\"[\"\"=y\"\"]\",\"'＝1\"\r\n";
-        assert_eq!(
-            written(Format::Csv, &["x", "=HYPERLINK(1)", "z"], &rows).replace("[\"\"=y\"\"]", "[\"\"=y\"\"]"),
-            want
-        );
+        assert_eq!(written(Format::Csv, &["x", "=HYPERLINK(1)", "z"], &rows), want);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod allow;
 mod export;
+mod parts;
 mod words;
 
 pub use export::Format;
