@@ -2,6 +2,7 @@
 
 mod artifact;
 mod deployments;
+pub mod entities;
 pub mod error;
 mod file;
 mod id;

@@ -17,6 +17,7 @@
 //! client can cancel a statement in the server, which exploring data needs.
 
 mod context;
+mod entities;
 mod explorer;
 mod gateway;
 mod management;
@@ -27,6 +28,7 @@ mod tx;
 mod validator;
 
 pub use context::{ContextKey, ContextKeys, Session};
+pub use entities::EntityApi;
 pub use explorer::{Cut, Explorer, ExplorerLimits, Format, Query, Rows, Table};
 pub use gateway::gateway_function;
 pub use management::{
@@ -37,7 +39,7 @@ pub use pool::{Plan, PoolOptions, TenantPool};
 pub use schema::{RolePasswords, Schema};
 pub use tokens::{SigningKey, TokenIssuer};
 pub use tokio_postgres;
-pub use tx::{Canceller, Server, TenantTx};
+pub use tx::{Access, Canceller, Server, TenantTx};
 pub use validator::{
     Jwks, KeySource, Membership, MembershipKeys, Memberships, MemoryMemberships, PostgresMemberships, RefusalLimit,
     SupabaseValidator, SupabaseValidatorBuilder, TokenKeys, TrustedIssuer,

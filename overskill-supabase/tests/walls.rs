@@ -4,9 +4,12 @@
 mod support;
 
 use overskill_core::{
-    Clock as _, Effect, ErrorKind, Right, Rights, Scope, SubjectId, SystemClock, SystemScopes, TenantGrant, TestClock,
+    ApiMethod, ApiRequest, ApiUpstream as _, Clock as _, Effect, ErrorKind, FilePath, Right, Rights, Scope, SubjectId,
+    SystemClock, SystemScopes, TenantGrant, TestClock,
 };
-use overskill_supabase::{ContextKeys, Plan, PoolOptions, TenantPool, TenantTx, tokio_postgres::types::Type};
+use overskill_supabase::{
+    Access, ContextKeys, EntityApi, Plan, PoolOptions, TenantPool, TenantTx, tokio_postgres::types::Type,
+};
 use std::{num::NonZeroU32, time::Duration};
 use support::{Way, World, key, passwords, scope, server};
 
@@ -93,6 +96,7 @@ async fn concurrent_installs_of_one_schema_are_one() {
 
 /// Each opening in the walls, one at a time: the audit names it.
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a list")]
 async fn the_audit_finds_every_opening() {
     let world = World::new().await;
     assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
@@ -329,7 +333,6 @@ async fn a_transaction_that_outlasts_its_grant_is_not_committed() {
 /// Who may read and write is said for each kind of records, by developers of the app.
 #[tokio::test]
 async fn owners_rules_hold_inside_an_app() {
-    const DEFINE: &str = "SELECT overskill_data.define($1, $2, '{\"n1\": \"n\"}')";
     const CHANGE: &str = "UPDATE overskill_data.entities SET data = '{\"n\": 2}'";
     let world = World::new().await;
     let developer = world.grant_of("dev", "one", Rights::ALL).await;
@@ -338,19 +341,24 @@ async fn owners_rules_hold_inside_an_app() {
         let ada = world.grant("ada", "one").await;
         let bob = world.grant("bob", "one").await;
         let visitor = world.grant(SubjectId::visitor().as_str(), "one").await;
-        let define = async |who: i16| {
-            let work = async |tx: &TenantTx| tx.query(DEFINE, &[(&"Todo", Type::TEXT), (&who, Type::INT2)]).await;
+        let define = async |who: Access| {
+            let work = async |tx: &TenantTx| tx.define("Todo", who, &[("n1", "n")]).await;
             pool.with_tenant(&developer, &scope("one"), work).await.unwrap();
         };
-        let refused = async |tx: &TenantTx| tx.query(DEFINE, &[(&"Todo", Type::TEXT), (&0_i16, Type::INT2)]).await;
+        let refused = async |tx: &TenantTx| tx.define("Todo", Access::Owner, &[]).await;
         let e = pool.with_tenant(&ada, &scope("one"), refused).await.unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Denied, "no developer");
+        for (entity, column, field) in [("To-do", "t1", "a"), ("Todo", "t9", "a"), ("Todo", "t1", "a b")] {
+            let wrong = async |tx: &TenantTx| tx.define(entity, Access::Owner, &[(column, field)]).await;
+            let e = pool.with_tenant(&developer, &scope("one"), wrong).await.unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Invalid, "{entity} {column} {field}: {e}");
+        }
         let id = format!("{way:?}");
         let can = async |grant: &TenantGrant| {
             let work = async |tx: &TenantTx| Ok((ids(tx).await?.contains(&id), tx.execute(CHANGE, &[]).await? > 0));
             pool.with_tenant(grant, &scope("one"), work).await.unwrap()
         };
-        define(0).await;
+        define(Access::Owner).await;
         pool.with_tenant(&ada, &scope("one"), async |tx| put(tx, &id).await).await.unwrap();
         assert_eq!(
             (can(&ada).await, can(&bob).await, can(&visitor).await),
@@ -358,15 +366,15 @@ async fn owners_rules_hold_inside_an_app() {
         );
         let e = pool.with_tenant(&visitor, &scope("one"), async |tx| put(tx, "nobodys").await).await.unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Denied, "what visitors own nobody owns");
-        define(1).await;
+        define(Access::OwnerWrites).await;
         assert_eq!(
             (can(&ada).await, can(&bob).await, can(&visitor).await),
             ((true, true), (true, false), (true, false))
         );
-        define(2).await;
+        define(Access::Everybody).await;
         assert_eq!((can(&ada).await, can(&bob).await, can(&visitor).await), ((true, true), (true, true), (true, true)));
         let explorer = world.pool_with(way, "overskill_explorer", PoolOptions::new().right(Right::Develop));
-        define(0).await;
+        define(Access::Owner).await;
         let tx = explorer.begin_read_only(&developer, &scope("one")).await.unwrap();
         assert!(ids(&tx).await.unwrap().contains(&id), "developers see all of their app");
         tx.rollback().await.unwrap();
@@ -409,4 +417,88 @@ async fn statements_end_in_the_time_of_their_plan() {
     let pool = world.pool_with(Way::Pooled, "overskill_app", brief);
     let slept = pool.with_tenant(&grant, &scope("one"), async |tx| tx.query("SELECT pg_sleep(500)", &[]).await).await;
     assert_eq!(slept.unwrap_err().kind(), ErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn the_platforms_records_are_out_of_reach() {
+    let world = World::new().await;
+    // What Supabase's defaults would open.
+    world.cluster.execute(support::DATABASE, "GRANT CREATE, CONNECT ON DATABASE tenants TO host").unwrap();
+    let defaults = "ALTER DEFAULT PRIVILEGES FOR ROLE host GRANT ALL ON TABLES TO anon, authenticated, service_role, overskill_app; \
+                    ALTER DEFAULT PRIVILEGES FOR ROLE host GRANT USAGE ON SCHEMAS TO anon, authenticated, service_role, overskill_app";
+    world.cluster.execute(support::DATABASE, defaults).unwrap();
+    let options = overskill_sql::postgres::PostgresOptions::new();
+    let stores = world.schema.records(&world.system, world.url(Way::Direct, "host"), options).await.unwrap();
+    assert!(stores.check().await.unwrap().is_ready());
+    let named = overskill_core::AppRecord::new(scope("one").app, "hidden", SystemClock.now());
+    overskill_core::AppDirectory::put(&stores.apps(), &named).await.unwrap();
+    for (role, become_role) in [
+        ("overskill_app", ""),
+        ("overskill_explorer", ""),
+        ("authenticator", "SET ROLE authenticated"),
+        ("authenticator", "SET ROLE anon"),
+        ("authenticator", "SET ROLE service_role"),
+    ] {
+        let client = world.raw(Way::Direct, role).await;
+        client.batch_execute(become_role).await.unwrap();
+        let e = client.simple_query("SELECT * FROM overskill_records.apps").await.unwrap_err();
+        assert_eq!(e.code().unwrap().code(), "42501", "{role} {become_role}: {e}");
+    }
+    world.cluster.execute(support::DATABASE, "GRANT USAGE ON SCHEMA overskill_records TO service_role").unwrap();
+    let found = world.schema.audit(&world.system).await.unwrap();
+    assert!(found.iter().any(|finding| finding.contains("overskill_records")), "{found:?}");
+    stores.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_a_clock_or_a_server_everything_stays_closed() {
+    let world = World::new().await;
+    let grant = world.grant("ada", "one").await;
+    let late = TestClock::at(SystemClock.now().minus(Duration::from_hours(3)));
+    let behind = world.pool_with(Way::Direct, "overskill_app", PoolOptions::new().clock(late));
+    let e = behind.begin(&grant, &scope("one")).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::Unavailable && e.to_string().contains("compare the clocks"), "{e}");
+    let api = EntityApi::new(world.pool(Way::Direct));
+    let path = FilePath::parse("entities/Todo").unwrap();
+    let token = world.token("ada", "one", Rights::of([Right::Data]));
+    let list = ApiRequest::new(scope("one"), token, ApiMethod::Get, path);
+    assert_eq!(api.call(&list).await.unwrap().status, 200);
+    world.cluster.kill().unwrap();
+    let e = api.call(&list).await.unwrap_err();
+    assert_eq!((e.kind(), e.effect()), (ErrorKind::Unavailable, Effect::None), "{e}");
+    assert!(!api.check().await.is_ok_and(|readiness| readiness.is_ready()));
+}
+
+/// Whatever touches tenants' data or the walls between them takes a grant, or was made by something that did.
+#[test]
+fn every_entry_point_takes_a_grant() {
+    const MADE_BY_A_GRANT: [(&str, &str); 11] = [
+        ("pool/mod.rs", "check"), // says whether the pool can be used
+        ("tx/connection.rs", "cancel"),
+        ("tx/mod.rs", "query"),
+        ("tx/mod.rs", "query_opt"),
+        ("tx/mod.rs", "execute"),
+        ("tx/mod.rs", "query_stream"),
+        ("tx/mod.rs", "simple"),
+        ("tx/mod.rs", "define"),
+        ("tx/mod.rs", "commit"),
+        ("tx/mod.rs", "rollback"),
+        ("entities/mod.rs", "call"), // a token, which the pool's gate makes a grant of
+    ];
+    let mut seen = Vec::new();
+    for file in ["context.rs", "pool/mod.rs", "schema/mod.rs", "tx/mod.rs", "tx/connection.rs", "entities/mod.rs"] {
+        let source =
+            std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(file)).unwrap();
+        for part in source.split("    pub async fn ").skip(1) {
+            let name = part.split(['(', '<']).next().unwrap();
+            let signature = part.split(" {\n").next().unwrap();
+            let granted = signature.contains("grant: &SystemGrant") || signature.contains("grant: &TenantGrant");
+            assert!(granted || MADE_BY_A_GRANT.contains(&(file, name)), "{file}: {name} takes no grant");
+            seen.push(name.to_owned());
+        }
+    }
+    for name in ["install", "keys", "audit", "records", "revoke", "suspend", "with_tenant", "begin", "begin_read_only"]
+    {
+        assert!(seen.iter().any(|s| s == name), "{name} was not looked at: {seen:?}");
+    }
 }

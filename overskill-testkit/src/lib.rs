@@ -86,6 +86,7 @@ pub use suites::apps::AppDirectoryFixture;
 pub use suites::audit::AuditLogFixture;
 pub use suites::bundles::BundleStoreFixture;
 pub use suites::deployments::DeploymentStoreFixture;
+pub use suites::entities::{EntityApiFixture, EntityTokens};
 pub use suites::env::EnvStoreFixture;
 pub use suites::files::FileStoreFixture;
 pub use suites::jobs::{Jobs, JobsFixture};

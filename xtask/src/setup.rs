@@ -20,7 +20,16 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     if postgres(workspace).is_none() {
         missing.push("postgresql");
     }
+    if pgbouncer().is_none() {
+        missing.push("pgbouncer");
+    }
     install_packages(workspace, &missing)
+}
+
+/// The `PgBouncer` that tenants' tests go through: `OVERSKILL_PGBOUNCER`, or one on `PATH`, or the system's.
+fn pgbouncer() -> Option<PathBuf> {
+    let packaged = Some(PathBuf::from("/usr/sbin/pgbouncer")).filter(|it| it.is_file());
+    std::env::var_os("OVERSKILL_PGBOUNCER").map(PathBuf::from).or_else(|| process::on_path("pgbouncer")).or(packaged)
 }
 
 /// The Chromium for the browser suites: `OVERSKILL_CHROMIUM`, or the one on `PATH`.

@@ -1,10 +1,13 @@
 //! The rows in SQLite.
 
-use super::query::{From, ListQuery, Sort};
 use crate::disk;
+use async_trait::async_trait;
 use futures::TryStreamExt as _;
-use overskill_core::{Effect, Error, ErrorKind, Readiness, Result, Scope, Timestamp};
-use serde_json::{Map, Value, json};
+use overskill_core::{
+    Effect, Error, ErrorKind, Readiness, Result, Scope, Timestamp,
+    entities::{self, Change, EntityRows, ListQuery, MAX_PAGE_BYTES, Sort, Start, not_a_cursor},
+};
+use serde_json::{Map, Value};
 use sqlx::{
     QueryBuilder, Row as _, Sqlite, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
@@ -20,13 +23,83 @@ pub(super) struct Store {
     writing: Arc<Mutex<()>>,
 }
 
-/// What a write does to a record that is there.
-#[derive(Debug)]
-pub(super) enum Change {
-    /// These are its fields now.
-    Replace(Map<String, Value>),
-    /// These fields change; those that are `null` go (RFC 7396, one level deep).
-    Merge(Map<String, Value>),
+/// The records of one scope, for one caller.
+pub(super) struct Rows<'a> {
+    pub(super) store: &'a Store,
+    pub(super) scope: &'a Scope,
+    /// Who makes new ones.
+    pub(super) by: &'a str,
+}
+
+#[async_trait]
+impl EntityRows for Rows<'_> {
+    async fn create(
+        &self,
+        entity: &str,
+        id: &str,
+        fields: Map<String, Value>,
+        now: Timestamp,
+    ) -> Result<Option<Value>> {
+        self.store.create(self.scope, entity, id, self.by, fields, now).await
+    }
+
+    async fn read(&self, entity: &str, id: &str) -> Result<Option<Value>> {
+        self.store.read(self.scope, entity, id).await
+    }
+
+    async fn list(&self, entity: &str, query: &ListQuery) -> Result<(Vec<Value>, Option<String>)> {
+        self.store.list(self.scope, entity, query).await
+    }
+
+    async fn update(&self, entity: &str, id: &str, change: Change, now: Timestamp) -> Result<Option<Value>> {
+        self.store.update(self.scope, entity, id, change, now).await
+    }
+
+    async fn delete(&self, entity: &str, id: &str, now: Timestamp) -> Result<bool> {
+        self.store.delete(self.scope, entity, id, now).await
+    }
+}
+
+/// Where a page begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Offset(u32),
+    /// After the row of that number, whatever the order.
+    Row(i64),
+    /// After what was changed at that millisecond and has that number: the row itself may be changed again.
+    Updated {
+        millis: i64,
+        row: i64,
+    },
+}
+
+impl From {
+    fn of(query: &ListQuery) -> Result<Self> {
+        match &query.from {
+            Start::Offset(offset) => Ok(Self::Offset(*offset)),
+            Start::Cursor(cursor) => Self::parse(cursor)
+                .filter(|from| matches!(from, Self::Updated { .. }) == matches!(query.sort, Sort::Updated { .. }))
+                .ok_or_else(|| not_a_cursor(cursor)),
+        }
+    }
+
+    /// As text that means nothing to anybody else.
+    fn to_cursor(self) -> String {
+        match self {
+            Self::Offset(offset) => format!("o{offset}"), // never given out: what comes and goes would shift it
+            Self::Row(row) => format!("r{row}"),
+            Self::Updated { millis, row } => format!("u{millis}.{row}"),
+        }
+    }
+
+    fn parse(cursor: &str) -> Option<Self> {
+        let row = || cursor.strip_prefix('r')?.parse().ok().map(Self::Row);
+        let updated = || {
+            let (millis, row) = cursor.strip_prefix('u')?.split_once('.')?;
+            Some(Self::Updated { millis: millis.parse().ok()?, row: row.parse().ok()? })
+        };
+        row().or_else(updated)
+    }
 }
 
 const SCHEMA: &str = "
@@ -46,9 +119,6 @@ CREATE UNIQUE INDEX IF NOT EXISTS entities_by_id ON entities (app, environment, 
 CREATE INDEX IF NOT EXISTS entities_in_order ON entities (app, environment, entity, row) WHERE deleted_ms IS NULL;
 PRAGMA user_version = 1;
 ";
-
-/// Most bytes of fields in one page: it ends early rather than hold 1,000 of the largest records in memory.
-const MAX_PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The schema's version that this library writes.
 const VERSION: i64 = 1;
@@ -88,7 +158,7 @@ impl Store {
         entity: &str,
         id: &str,
         by: &str,
-        fields: &Map<String, Value>,
+        fields: Map<String, Value>,
         now: Timestamp,
     ) -> Result<Option<Value>> {
         const INSERT: &str = "INSERT INTO entities \
@@ -105,7 +175,7 @@ impl Store {
             .bind(by)
             .bind(at);
         let done = insert.execute(&self.pool).await.map_err(failed_write("create"))?;
-        Ok((done.rows_affected() == 1).then(|| shown(id, fields.clone(), at, at)))
+        Ok((done.rows_affected() == 1).then(|| shown(id, fields, at, at)))
     }
 
     pub(super) async fn read(&self, scope: &Scope, entity: &str, id: &str) -> Result<Option<Value>> {
@@ -128,7 +198,7 @@ impl Store {
         }
         let (before, direction) = if query.sort.is_descending() { (" < ", " DESC") } else { (" > ", " ASC") };
         let mut offset = 0;
-        match query.from {
+        match From::of(query)? {
             From::Offset(given) => offset = given,
             From::Row(row) => {
                 // Rows are never removed, so the last of the page before still says where it stood; but only to its own.
@@ -191,25 +261,8 @@ impl Store {
         let Some(row) = select.build().fetch_optional(&mut *tx).await.map_err(failed("update"))? else {
             return Ok(None);
         };
-        let mut fields = stored(row.get("fields"))?;
-        match change {
-            Change::Replace(new) => fields = new,
-            Change::Merge(new) => {
-                for (name, value) in new {
-                    if value.is_null() {
-                        fields.remove(&name);
-                    } else {
-                        fields.insert(name, value);
-                    }
-                }
-            }
-        }
+        let fields = change.apply(stored(row.get("fields"))?)?;
         let text = Value::Object(fields.clone()).to_string();
-        if text.len() > super::EntityApi::MAX_RECORD_BYTES {
-            let (limit, size) = (super::EntityApi::MAX_RECORD_BYTES, text.len());
-            let message = format!("record must be at most {limit} bytes of JSON, but would have {size}");
-            return Err(Error::new(ErrorKind::LimitExceeded, message));
-        }
         let updated = now.as_unix_millis().max(row.get("updated_ms"));
         let update = sqlx::query(UPDATE).bind(text).bind(updated).bind(row.get::<i64, _>("row"));
         update.execute(&mut *tx).await.map_err(failed("update"))?;
@@ -315,14 +368,9 @@ fn stored(fields: &str) -> Result<Map<String, Value>> {
     })
 }
 
-/// A record as an app sees it.
 fn shown(id: &str, fields: Map<String, Value>, created_ms: i64, updated_ms: i64) -> Value {
-    let at = |millis| Timestamp::from_unix_millis(millis).to_string();
-    let mut record = json!({ "id": id, "created_at": at(created_ms), "updated_at": at(updated_ms) });
-    if let Some(record) = record.as_object_mut() {
-        record.extend(fields);
-    }
-    record
+    let at = Timestamp::from_unix_millis;
+    entities::record(id, fields, at(created_ms), at(updated_ms))
 }
 
 /// A failure before anything was committed.
@@ -344,5 +392,27 @@ fn failed_write(operation: &'static str) -> impl Fn(sqlx::Error) -> Error {
             _ => (ErrorKind::Unexpected, "the entities' database refused the statement"),
         };
         Error::new(kind, message).effect_as(Effect::Unknown).caused_by(e).at(disk::BACKEND, operation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cursors_round_trip() {
+        for from in [From::Row(42), From::Updated { millis: -7, row: 42 }] {
+            assert_eq!(From::parse(&from.to_cursor()), Some(from));
+        }
+        assert_eq!((From::parse("o1"), From::parse("r"), From::parse("")), (None, None, None));
+    }
+
+    #[test]
+    fn cursors_of_another_sort_are_refused() {
+        for (cursor, sort) in [("r1", "updated_at"), ("u1.1", "title"), ("o1", "title"), ("x", "title")] {
+            let query = [("cursor".to_owned(), cursor.to_owned()), ("sort".to_owned(), sort.to_owned())];
+            let e = From::of(&ListQuery::parse(&query).unwrap()).unwrap_err();
+            assert!(e.public_message().contains("cursor"), "{e}");
+        }
     }
 }

@@ -50,7 +50,7 @@ DECLARE
     outside bytea;
 BEGIN
     IF context IS NULL OR pg_catalog.octet_length(context) > 1024 OR context !~
-        '^1\.[a-z0-9-]{1,32}\.[a-z0-9]{1,32}\.(?:development|preview|staging|production)\.[dvos]{1,4}\.(?:[0-9a-f]{2}){1,128}\.[0-9a-f]{32}\.[0-9]{1,12}\.[0-9a-f]{64}$'
+        '^1\.[a-z0-9-]{1,32}\.[a-z0-9]{1,32}\.(?:development|preview|staging|production)\.[dvo]{1,3}\.(?:[0-9a-f]{2}){1,128}\.[0-9a-f]{32}\.[0-9]{1,12}\.[0-9a-f]{64}$'
     THEN
         RETURN NULL;
     END IF;
@@ -131,10 +131,10 @@ CREATE TABLE overskill_data.entity_types (
 );
 
 CREATE TABLE overskill_data.entities (
-    app_id bigint NOT NULL DEFAULT overskill_guard.app(),
+    app_id bigint NOT NULL,
     entity_type text NOT NULL,
     id text COLLATE "C" NOT NULL CHECK (id ~ '^[A-Za-z0-9_.-]{1,64}$'),
-    owner text NOT NULL DEFAULT overskill_guard.subject(),
+    owner text NOT NULL,
     access smallint NOT NULL,
     data jsonb NOT NULL CHECK (jsonb_typeof(data) = 'object'),
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -173,6 +173,7 @@ END $$;
 CREATE FUNCTION overskill_guard.entity_written() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
 DECLARE
+    part text[];
     slots jsonb;
     given jsonb;
 BEGIN
@@ -183,8 +184,15 @@ BEGIN
         NEW.owner := OLD.owner;
         NEW.created_at := OLD.created_at;
         NEW.placed := OLD.placed;
-    ELSIF NEW.app_id IS NULL OR NEW.owner IS NULL THEN
-        RAISE insufficient_privilege USING MESSAGE = 'there is no tenant here';
+    ELSE
+        -- Whatever was named: a refusal, or what is looked up below, would tell of another app.
+        part := overskill_guard.present();
+        NEW.app_id := (SELECT a.app_id FROM overskill_guard.apps a
+                       WHERE a.app = part[3] AND a.environment = part[4] AND a.state = 'active');
+        IF NEW.app_id IS NULL THEN
+            RAISE insufficient_privilege USING MESSAGE = 'there is no tenant here';
+        END IF;
+        NEW.owner := pg_catalog.convert_from(pg_catalog.decode(part[6], 'hex'), 'UTF8');
     END IF;
     SELECT t.access, t.slots INTO NEW.access, slots FROM overskill_data.entity_types t
     WHERE t.app_id = NEW.app_id AND t.entity_type = NEW.entity_type;

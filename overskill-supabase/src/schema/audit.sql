@@ -66,6 +66,10 @@ SELECT format('column %s.%I has statistics, which tell of values of all apps', r
 JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid
 WHERE r.nspname = 'overskill_data' AND r.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget IS DISTINCT FROM 0
 UNION ALL
+SELECT format('role %I may use schema overskill_records, which is the platform''s', r.rolname) FROM pg_catalog.pg_roles r
+WHERE r.rolname IN ('overskill_app', 'overskill_explorer', 'authenticated', 'anon', 'service_role')
+  AND has_schema_privilege(r.oid, to_regnamespace('overskill_records')::oid, 'USAGE')
+UNION ALL
 SELECT format('there are %s policies: they may not grow with the number of apps', count(*)) FROM pg_catalog.pg_policy p
 JOIN relations r ON r.oid = p.polrelid HAVING count(*) >= 100
 ORDER BY 1

@@ -14,6 +14,7 @@ use overskill_core::{
     AppId, Digest, Effect, Error, ErrorKind, Grant, Result, Right, Scope, Secret, SystemGrant, SystemScopes,
     TenantGate, Timestamp,
 };
+use overskill_sql::postgres::{PostgresOptions, PostgresStores};
 use tokio_postgres::{
     Client,
     types::{ToSql, Type},
@@ -99,6 +100,32 @@ impl Schema {
     pub async fn audit(&self, grant: &SystemGrant) -> Result<Vec<String>> {
         self.permit_all(grant)?;
         audit::walls(&self.server.connect().await?.client).await
+    }
+
+    /// The platform's own stores (sources, bundles, env, deployments, audit, schedules) in the schema `overskill_records` of
+    /// this database, out of reach of every role of tenants.
+    ///
+    /// `url` is for sqlx: `sslmode=verify-full` is the one that checks certificates. It has to lead to the server itself or
+    /// to sessions of a pooler, as the role that this schema was made with: the stores keep prepared statements.
+    pub async fn records(
+        &self,
+        grant: &SystemGrant,
+        url: impl Into<Secret>,
+        options: PostgresOptions,
+    ) -> Result<PostgresStores> {
+        const CLOSE: &str = "DO $$ DECLARE role text; BEGIN
+            REVOKE ALL ON SCHEMA overskill_records FROM PUBLIC;
+            FOR role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN
+                ('overskill_app', 'overskill_explorer', 'authenticated', 'anon', 'service_role') LOOP
+                EXECUTE format('REVOKE ALL ON SCHEMA overskill_records FROM %I', role);
+                EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA overskill_records FROM %I', role);
+            END LOOP; END $$";
+        self.permit_all(grant)?;
+        let stores = PostgresStores::connect(url, options.schema("overskill_records")?).await?;
+        let client = &self.server.connect().await?.client;
+        client.batch_execute(CLOSE).await.map_err(failed("close the records"))?;
+        refuse_findings(&audit::walls(client).await?)?;
+        Ok(stores)
     }
 
     /// Ends a session before its contexts expire; `until` is when the last of them does.

@@ -43,6 +43,17 @@ pub struct TenantTx {
     clock: Arc<dyn Clock>,
 }
 
+/// Who of an app's users may use a kind of records. Developers who explore the app's data see all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Whoever made a record reads and writes it, and nobody else. Visitors, who did not sign in, make none.
+    Owner = 0,
+    /// All read a record; whoever made it writes it. Visitors make none.
+    OwnerWrites = 1,
+    /// All read and write: as long as nothing was said.
+    Everybody = 2,
+}
+
 /// How a transaction begins.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Preamble<'a> {
@@ -61,28 +72,31 @@ impl TenantTx {
         preamble: Preamble<'_>,
     ) -> Result<Self> {
         // The context is an argument: text of statements can be seen by other sessions of the same role.
-        const CONTEXT: &str = "SELECT set_config('overskill.context', $1, true), set_config('search_path', '', true), \
-            set_config('statement_timeout', $2, true), overskill_data.begun()";
+        const CONTEXT: &str = "SELECT set_config('overskill.context', $1, true), overskill_data.begun()";
         let Preamble { context, read_only, statement_timeout, deadline } = preamble;
         let signed = keys.sign(&context);
-        let timeout = statement_timeout.as_millis().clamp(1, i32::MAX as u128).to_string();
+        let timeout = statement_timeout.as_millis().clamp(1, i32::MAX as u128);
         let (scope, subject) = (context.scope.clone(), context.subject.clone());
         let tx = Self { held: Some(held), scope, subject, broken: AtomicBool::new(false), deadline, clock };
-        let begin = if read_only { "BEGIN READ ONLY" } else { "BEGIN READ WRITE" };
+        let mode = if read_only { "ONLY" } else { "WRITE" };
+        // Whatever somebody before left behind on the connection, limits first.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ {mode}; SET LOCAL statement_timeout = {timeout}; \
+             SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; SET LOCAL search_path = ''"
+        );
         for entered in [false, true] {
             let text = signed.expose();
-            let arguments: [(&(dyn ToSql + Sync), Type); 2] = [(&text, Type::TEXT), (&timeout, Type::TEXT)];
+            let arguments: [(&(dyn ToSql + Sync), Type); 1] = [(&text, Type::TEXT)];
             let client = tx.client();
-            let (opened, set) = tokio::join!(client.batch_execute(begin), client.query_typed(CONTEXT, &arguments));
+            let (opened, set) = tokio::join!(client.batch_execute(&begin), client.query_typed(CONTEXT, &arguments));
             opened.map_err(failed("begin"))?;
             let rows = set.map_err(failed("begin"))?;
-            let answer: Option<i16> = rows.first().map(|row| row.try_get(3)).transpose().map_err(failed("begin"))?;
+            let answer: Option<i16> = rows.first().map(|row| row.try_get(1)).transpose().map_err(failed("begin"))?;
             match answer {
                 Some(1) => return Ok(tx),
                 // The first transaction ever for this app in this environment.
                 Some(0) if !entered => {
                     client.batch_execute("ROLLBACK").await.map_err(failed("begin"))?;
-                    let arguments: [(&(dyn ToSql + Sync), Type); 1] = [(&text, Type::TEXT)];
                     let (writable, entering, done) = tokio::join!(
                         client.batch_execute("BEGIN READ WRITE"),
                         client.query_typed("SELECT overskill_data.enter($1)", &arguments),
@@ -159,6 +173,19 @@ impl TenantTx {
     /// Runs text that holds no input of anybody, such as `FETCH 100 FROM c`; every value comes as text.
     pub async fn simple(&self, sql: &str) -> Result<Vec<SimpleQueryMessage>> {
         self.noted(self.client().simple_query(sql).await).map_err(failed("query"))
+    }
+
+    /// Says who may use a kind of records, and which of its fields have columns of their own, so that filters on them are
+    /// found through an index. What was said before is replaced; records that are there follow.
+    ///
+    /// The grant needs the right `Develop`; `Denied` otherwise. A field of text goes into a column `t1` to `t3`, one of
+    /// numbers into `n1` to `n3`: `[("t1", "status"), ("n1", "priority")]`; anything else is `Invalid`.
+    pub async fn define(&self, entity: &str, access: Access, columns: &[(&str, &str)]) -> Result<()> {
+        let access = access as i16;
+        let columns = serde_json::Value::Object(columns.iter().map(|(c, f)| ((*c).to_owned(), (*f).into())).collect());
+        let arguments: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&entity, Type::TEXT), (&access, Type::INT2), (&columns, Type::JSONB)];
+        self.query("SELECT overskill_data.define($1, $2, $3)", &arguments).await.map(drop)
     }
 
     /// Makes it durable. Refused, and rolled back, if a statement failed, whoever took note of it.

@@ -89,7 +89,7 @@ impl World {
         client
     }
 
-    pub async fn token(&self, subject: &str, app: &str, rights: Rights) -> AccessToken {
+    pub fn token(&self, subject: &str, app: &str, rights: Rights) -> AccessToken {
         let now = SystemClock.now();
         let (subject, tenant) = (SubjectId::parse(subject).unwrap(), TenantId::of_app(AppId::parse(app).unwrap()));
         self.tokens.mint(&Claims::new(subject, tenant, rights, now.plus(Duration::from_mins(10))), now).unwrap()
@@ -100,7 +100,7 @@ impl World {
     }
 
     pub async fn grant_of(&self, subject: &str, app: &str, rights: Rights) -> TenantGrant {
-        let token = self.token(subject, app, rights).await;
+        let token = self.token(subject, app, rights);
         self.gate.admit(&token, &TenantId::of_app(AppId::parse(app).unwrap())).await.unwrap()
     }
 }
@@ -151,7 +151,6 @@ impl Signed {
     }
 
     pub fn text(&self) -> String {
-        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
         let expiry = SystemClock.now().as_unix_millis() / 1000 + self.expires_in_seconds;
         let Self { version, kid, byte, app, environment, rights, subject, session, .. } = self;
         let subject = hex(subject.as_bytes());
@@ -160,6 +159,10 @@ impl Signed {
         mac.update(text.as_bytes());
         format!("{text}.{}", hex(&mac.finalize().into_bytes()))
     }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|digit| char::from_digit(digit.into(), 16).unwrap()).collect()
 }
 
 pub fn passwords() -> RolePasswords {

@@ -52,7 +52,8 @@ impl PgBouncer {
     }
 
     fn configure(&self, cluster: &PostgresCluster, roles: &[&str], connections: u32) -> Result<()> {
-        let users: String = roles.iter().map(|role| format!("\"{role}\" \"\"\n")).collect();
+        let users: Vec<_> = roles.iter().map(|role| format!("\"{role}\" \"\"")).collect();
+        let users = users.join("\n") + "\n";
         let folder = self.folder.display();
         let settings = format!(
             "[databases]\n* = host={} port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\nunix_socket_dir =\n\

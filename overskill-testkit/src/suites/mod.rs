@@ -72,6 +72,7 @@ pub mod audit;
 pub(crate) mod base;
 pub mod bundles;
 pub mod deployments;
+pub mod entities;
 pub mod env;
 pub mod files;
 pub mod jobs;

@@ -1,49 +1,64 @@
 //! What a list is asked for.
 
-use super::{EntityApi, refuse};
-use overskill_core::Result;
+use super::{DEFAULT_LIMIT, MAX_LIMIT};
+use crate::{ParseError, Result};
 
 /// A list, as its query asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ListQuery {
-    /// Fields and the values they must have.
-    pub(super) filters: Vec<(String, String)>,
-    pub(super) sort: Sort,
-    pub(super) from: From,
-    pub(super) limit: u32,
+#[non_exhaustive]
+pub struct ListQuery {
+    /// Fields and the values they must have, as text.
+    pub filters: Vec<(String, String)>,
+    /// In which order.
+    pub sort: Sort,
+    /// Where the page begins.
+    pub from: Start,
+    /// How many records at most, 1 to 1,000.
+    pub limit: u32,
 }
 
 /// In which order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Sort {
+pub enum Sort {
     /// As they were created.
-    Created { descending: bool },
+    Created {
+        /// The last first.
+        descending: bool,
+    },
     /// By when they were last changed.
-    Updated { descending: bool },
+    Updated {
+        /// The last first.
+        descending: bool,
+    },
     /// By id.
-    Id { descending: bool },
-    /// By a field.
-    Field { name: String, descending: bool },
+    Id {
+        /// The last first.
+        descending: bool,
+    },
+    /// By a field: those without it first, then numbers, then text.
+    Field {
+        /// Which.
+        name: String,
+        /// The last first.
+        descending: bool,
+    },
 }
 
 /// Where a page begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// After so many records.
     Offset(u32),
-    /// After the row of that number, whatever the order.
-    Row(i64),
-    /// After what was changed at that millisecond and has that number: the row itself may be changed again.
-    Updated {
-        millis: i64,
-        row: i64,
-    },
+    /// At what the store's own `next` was.
+    Cursor(String),
 }
 
 /// Most filters in one query.
 const MAX_FILTERS: usize = 16;
 
 impl ListQuery {
-    pub(super) fn parse(query: &[(String, String)]) -> Result<Self> {
+    /// Takes a request's query.
+    pub fn parse(query: &[(String, String)]) -> Result<Self> {
         let (mut filters, mut sort, mut limit) = (Vec::new(), None, None);
         let (mut offset, mut cursor) = (None, None);
         for (name, value) in query {
@@ -52,19 +67,19 @@ impl ListQuery {
             match name.as_str() {
                 "limit" => {
                     let given = number("limit")?;
-                    if given == 0 || given > EntityApi::MAX_LIMIT {
+                    if given == 0 || given > MAX_LIMIT {
                         return Err(refuse("limit", "must be 1 to 1,000", value));
                     }
                     limit = Some(given);
                 }
-                "offset" => offset = Some(From::Offset(number("offset")?)),
-                "cursor" => cursor = Some(From::parse(value)?),
+                "offset" => offset = Some(Start::Offset(number("offset")?)),
+                "cursor" => cursor = Some(Start::Cursor(cursor_text(value)?)),
                 "sort" => sort = Some(Sort::parse(value)?),
                 _ => {
                     if filters.len() == MAX_FILTERS {
                         return Err(refuse("query", "may have at most 16 filters", name));
                     }
-                    super::query::name("filter", name)?;
+                    self::name("filter", name)?;
                     filters.push((name.clone(), value.clone()));
                 }
             }
@@ -72,21 +87,15 @@ impl ListQuery {
         let sort = sort.unwrap_or(Sort::Created { descending: false });
         let from = match (cursor, offset) {
             (Some(_), Some(_)) => return Err(refuse("offset", "may not stand beside a cursor", "both")),
-            (Some(from), None) if matches!(from, From::Updated { .. }) != matches!(sort, Sort::Updated { .. }) => {
-                return Err(refuse(
-                    "cursor",
-                    "must be used with the sort that it came from",
-                    "a cursor of another sort",
-                ));
-            }
-            (from, other) => from.or(other).unwrap_or(From::Offset(0)),
+            (from, other) => from.or(other).unwrap_or(Start::Offset(0)),
         };
-        Ok(Self { filters, sort, from, limit: limit.unwrap_or(EntityApi::DEFAULT_LIMIT) })
+        Ok(Self { filters, sort, from, limit: limit.unwrap_or(DEFAULT_LIMIT) })
     }
 }
 
 impl Sort {
-    pub(super) fn is_descending(&self) -> bool {
+    /// Whether the last comes first.
+    pub fn is_descending(&self) -> bool {
         let (Self::Created { descending }
         | Self::Updated { descending }
         | Self::Id { descending }
@@ -107,24 +116,20 @@ impl Sort {
     }
 }
 
-impl From {
-    /// As text that means nothing to anybody else.
-    pub(super) fn to_cursor(self) -> String {
-        match self {
-            Self::Offset(offset) => format!("o{offset}"), // never given out: what comes and goes would shift it
-            Self::Row(row) => format!("r{row}"),
-            Self::Updated { millis, row } => format!("u{millis}.{row}"),
-        }
-    }
+/// What a store refuses when a cursor is none of its own, or one of another sort.
+pub fn not_a_cursor(given: &str) -> crate::Error {
+    refuse("cursor", "must be what `next` was in the page before, with the sort that it came from", given)
+}
 
-    fn parse(cursor: &str) -> Result<Self> {
-        let row = || cursor.strip_prefix('r')?.parse().ok().map(Self::Row);
-        let updated = || {
-            let (millis, row) = cursor.strip_prefix('u')?.split_once('.')?;
-            Some(Self::Updated { millis: millis.parse().ok()?, row: row.parse().ok()? })
-        };
-        row().or_else(updated).ok_or_else(|| refuse("cursor", "must be what `next` was in the page before", cursor))
+fn cursor_text(value: &str) -> Result<String> {
+    if value.is_empty() || value.len() > 256 || !value.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(not_a_cursor(value));
     }
+    Ok(value.to_owned())
+}
+
+fn refuse(field: &'static str, rule: &'static str, given: &str) -> crate::Error {
+    ParseError::new(field, rule, given).into()
 }
 
 /// The name of an entity or a field.
@@ -157,11 +162,11 @@ mod tests {
     #[test]
     fn defaults_and_settings() {
         let query = parse(&[]).unwrap();
-        assert_eq!((query.limit, query.from, query.sort), (100, From::Offset(0), Sort::Created { descending: false }));
+        assert_eq!((query.limit, query.from, query.sort), (100, Start::Offset(0), Sort::Created { descending: false }));
         let query = parse(&[("done", "false"), ("sort", "-priority"), ("limit", "5"), ("offset", "10")]).unwrap();
         assert_eq!(query.filters, [("done".to_owned(), "false".to_owned())]);
         assert_eq!(query.sort, Sort::Field { name: "priority".into(), descending: true });
-        assert_eq!((query.limit, query.from), (5, From::Offset(10)));
+        assert_eq!((query.limit, query.from), (5, Start::Offset(10)));
     }
 
     #[test]
@@ -171,24 +176,15 @@ mod tests {
             (vec![("limit", "1001")], "1,000"),
             (vec![("limit", "many")], "whole number"),
             (vec![("offset", "-1")], "offset"),
-            (vec![("cursor", "x")], "cursor"),
+            (vec![("cursor", "")], "cursor"),
+            (vec![("cursor", "a\n")], "cursor"),
             (vec![("cursor", "r1"), ("offset", "1")], "offset"),
-            (vec![("cursor", "r1"), ("sort", "updated_at")], "cursor"),
-            (vec![("cursor", "u1.1"), ("sort", "title")], "cursor"),
-            (vec![("cursor", "o1")], "cursor"),
             (vec![("sort", "a b")], "sort"),
             (vec![("a'b", "x")], "filter"),
             (vec![("a", "x"); 17], "16"),
         ] {
             let e = parse(&query).unwrap_err();
             assert!(e.public_message().contains(word), "{query:?}: {e}");
-        }
-    }
-
-    #[test]
-    fn cursors_round_trip() {
-        for from in [From::Row(42), From::Updated { millis: -7, row: 42 }] {
-            assert_eq!(From::parse(&from.to_cursor()).unwrap(), from);
         }
     }
 }

@@ -1,0 +1,61 @@
+//! Supabase's own advisor, from npm's package `supabase`, finds nothing to say about our schema.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+use support::{DATABASE, Way, World, scope};
+
+/// The program of npm's package; `cargo xtask setup` installs it.
+fn program() -> PathBuf {
+    if let Some(named) = std::env::var_os("OVERSKILL_SUPABASE_CLI") {
+        return named.into();
+    }
+    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/supabase/node_modules/@supabase");
+    let found = packages.read_dir().into_iter().flatten().flatten().map(|entry| entry.path().join("bin/supabase"));
+    found.into_iter().find(|file| file.is_file()).expect(
+        "Supabase's command line is not installed: run `cargo xtask setup`, or `npm ci` in tools/supabase, or set \
+         OVERSKILL_SUPABASE_CLI",
+    )
+}
+
+/// Whether it is content, and what it said.
+fn advisors(world: &World) -> (bool, String) {
+    let home = std::env::temp_dir().join(format!("overskill-advisor-{}", std::process::id()));
+    std::fs::create_dir_all(&home).unwrap();
+    let url = format!("{}?sslmode=disable", world.cluster.tcp_url(DATABASE));
+    let output = Command::new(program())
+        .args(["db", "advisors", "--fail-on", "warn", "--level", "warn"])
+        .arg(format!("--remote={url}"))
+        .current_dir(&home)
+        .env("HOME", &home)
+        .env("DO_NOT_TRACK", "1")
+        .output()
+        .unwrap();
+    let _ = std::fs::remove_dir_all(&home);
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn supabases_advisor_is_content() {
+    let world = World::new().await;
+    let grant = world.grant("ada", "one").await;
+    let work = async |tx: &overskill_supabase::TenantTx| {
+        let put = "INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Todo', 'x', '{}')";
+        tx.execute(put, &[]).await
+    };
+    world.pool(Way::Direct).with_tenant(&grant, &scope("one"), work).await.unwrap();
+    let (content, said) = advisors(&world);
+    assert!(content, "{said}");
+    // It would not be with what AI-made apps are known for.
+    world
+        .cluster
+        .execute(DATABASE, "CREATE TABLE public.todos (id int PRIMARY KEY); GRANT SELECT ON public.todos TO anon")
+        .unwrap();
+    let (content, said) = advisors(&world);
+    assert!(!content && said.contains("RLS has not been enabled"), "{said}");
+}

@@ -1,0 +1,15 @@
+//! Attacks of one tenant on another, each by a mechanism of its own.
+//!
+//! The attacker can send any statement as a role of ours: the worst that a hole in our own code, or a query of a tenant's
+//! own, could be. Each attack is first made on a twin that is weak in one way (the original plan's design, or worse), where
+//! it must succeed; then on the real schema, directly and through `PgBouncer` in transaction mode, where it must not.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(unreachable_pub, reason = "a test's modules")]
+
+mod claims;
+mod openings;
+mod oracles;
+mod sessions;
+mod stage;
+#[path = "../support/mod.rs"]
+mod support;

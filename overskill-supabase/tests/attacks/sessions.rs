@@ -1,0 +1,306 @@
+//! What one transaction leaves for the next on the same connection, and what sessions see of each other.
+
+use crate::{
+    stage::{Attack, Attacker, SECRET, Stage},
+    support::{DATABASE, ROLES, Signed, Way, scope, server},
+};
+use overskill_supabase::{PoolOptions, TenantPool, TenantTx, tokio_postgres::types::Type};
+use overskill_testkit::postgres::PgBouncer;
+
+fn run(test: impl AsyncFnOnce(Stage, Shared)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stage = Stage::new().await;
+        let shared = Shared(PgBouncer::start(&stage.world.cluster, &ROLES, 1).unwrap());
+        test(stage, shared).await;
+    });
+}
+
+/// A pooler with one connection to the server, which everybody gets in turn.
+struct Shared(PgBouncer);
+
+impl Shared {
+    async fn attacker(&self) -> Attacker {
+        Attacker::at(&self.0.url("overskill_app", DATABASE)).await
+    }
+
+    fn pool(&self, stage: &Stage) -> TenantPool {
+        let world = &stage.world;
+        let server = server(&self.0.url("overskill_app", DATABASE));
+        TenantPool::new(server, world.gate.clone(), world.keys.clone(), PoolOptions::new())
+    }
+
+    /// The victim writes the secret as the library does it.
+    async fn victim_writes(&self, stage: &Stage, id: &str) -> overskill_core::Result<u64> {
+        const SQL: &str = "INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Todo', $1, $2)";
+        let victim = stage.world.grant("vic", "victim").await;
+        let data = serde_json::json!({ "secret": SECRET });
+        let work = async |tx: &TenantTx| tx.execute(SQL, &[(&id, Type::TEXT), (&data, Type::JSONB)]).await;
+        self.pool(stage).with_tenant(&victim, &scope("victim"), work).await
+    }
+}
+
+const CLAIMS: &str = r#"SELECT set_config('request.jwt.claims', '{"app_id": 2}', "#;
+
+#[test]
+fn a_context_is_left_behind_on_the_connection() {
+    run(async |stage, shared| {
+        let (victim, attacker) = (shared.attacker().await, shared.attacker().await);
+        victim.say(&format!("{CLAIMS} false)")).await;
+        assert!(attacker.say("SELECT data FROM weak.entities").await.contains(SECRET), "the twin leaks");
+        shared.victim_writes(&stage, "again").await.unwrap();
+        let seen = attacker
+            .say("SELECT current_setting('overskill.context', true);; SELECT data FROM overskill_data.entities");
+        let seen = seen.await;
+        assert!(!seen.contains(SECRET) && !seen.contains("victim"), "{seen}");
+    });
+}
+
+#[test]
+fn a_table_of_the_attackers_own_stands_before_the_real_one() {
+    run(async |stage, shared| {
+        let (victim, attacker) = (shared.attacker().await, shared.attacker().await);
+        attacker
+            .say(
+                "CREATE TEMP TABLE entities (app_id bigint, entity_type text, id text, data jsonb);; \
+                  CREATE TEMP TABLE entity_types (app_id bigint, entity_type text, access smallint, slots jsonb);; \
+                  CREATE TEMP TABLE keys AS SELECT 1;; CREATE TEMP TABLE apps AS SELECT 1;; \
+                  SET search_path = pg_temp, overskill_data",
+            )
+            .await;
+        // The twin's code names its table without its schema.
+        victim.say("INSERT INTO entities (app_id, id, data) VALUES (2, 'v9', '{\"secret\": \"hushhush\"}')").await;
+        assert!(attacker.say("SELECT data FROM pg_temp.entities").await.contains(SECRET), "the twin leaks");
+        attacker.say("TRUNCATE pg_temp.entities").await;
+        shared.victim_writes(&stage, "again").await.unwrap();
+        let seen = attacker.say("TABLE pg_temp.entities;; TABLE pg_temp.entity_types").await;
+        assert!(!seen.contains(SECRET) && !seen.contains("Todo"), "{seen}");
+    });
+}
+
+#[test]
+fn a_plan_that_was_made_for_the_victim_is_used_again() {
+    run(async |stage, _| {
+        let weak = "ALTER FUNCTION weak.app() IMMUTABLE";
+        stage.world.cluster.execute(DATABASE, weak).unwrap();
+        let session = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        let prepare = |of: &str| format!("PREPARE all_of AS SELECT data FROM {of};; EXECUTE all_of");
+        let again = "EXECUTE all_of;; DEALLOCATE all_of";
+        let said = session.say(&format!("{CLAIMS} false);; {}", prepare("weak.entities"))).await;
+        assert!(said.contains(SECRET), "the victim sees its own");
+        let evil = r#"SELECT set_config('request.jwt.claims', '{"app_id": 1}', false)"#;
+        assert!(session.say(&format!("{evil};; {again}")).await.contains(SECRET), "the twin leaks");
+        for mode in ["auto", "force_generic_plan", "force_custom_plan"] {
+            let set = |context: &Signed| {
+                format!(
+                    "SET plan_cache_mode = {mode};; SELECT set_config('overskill.context', '{}', false)",
+                    context.text()
+                )
+            };
+            let victim = set(&Signed::of("vic", "victim"));
+            assert!(session.say(&format!("{victim};; {}", prepare("overskill_data.entities"))).await.contains(SECRET));
+            let seen = session.say(&format!("{};; {again}", set(&Signed::of("eve", "evil")))).await;
+            assert!(!seen.contains(SECRET) && seen.contains("mine"), "{mode}: {seen}");
+        }
+    });
+}
+
+#[test]
+fn a_cursor_is_left_open() {
+    run(async |stage, shared| {
+        let (victim, attacker) = (shared.attacker().await, shared.attacker().await);
+        victim
+            .say(&format!(
+                "BEGIN;; {CLAIMS} true);; DECLARE c CURSOR WITH HOLD FOR SELECT data FROM weak.entities;; COMMIT"
+            ))
+            .await;
+        assert!(attacker.say("FETCH ALL FROM c").await.contains(SECRET), "the twin leaks");
+        attacker.say("CLOSE ALL").await;
+        let vic = stage.world.grant("vic", "victim").await;
+        let declares =
+            async |tx: &TenantTx| tx.simple("DECLARE c CURSOR FOR SELECT data FROM overskill_data.entities").await;
+        shared.pool(&stage).with_tenant(&vic, &scope("victim"), declares).await.unwrap();
+        let seen = attacker.say("SELECT statement FROM pg_cursors;; FETCH ALL FROM c").await;
+        assert!(!seen.contains(SECRET) && !seen.contains("DECLARE"), "{seen}");
+    });
+}
+
+#[test]
+fn a_table_that_was_made_for_a_moment_is_left() {
+    run(async |stage, shared| {
+        let (victim, attacker) = (shared.attacker().await, shared.attacker().await);
+        victim
+            .say(&format!(
+                "BEGIN;; {CLAIMS} true);; CREATE TEMP TABLE result AS SELECT data FROM weak.entities;; COMMIT"
+            ))
+            .await;
+        assert!(attacker.say("TABLE pg_temp.result").await.contains(SECRET), "the twin leaks");
+        attacker.say("DISCARD TEMP").await;
+        let vic = stage.world.grant("vic", "victim").await;
+        let reads = async |tx: &TenantTx| tx.query("SELECT data FROM overskill_data.entities ORDER BY id", &[]).await;
+        let seen = shared.pool(&stage).with_tenant(&vic, &scope("victim"), reads).await.unwrap();
+        assert_eq!(seen.len(), 1);
+        let left = attacker.say("SELECT relname FROM pg_class WHERE relpersistence = 't'").await;
+        assert_eq!(left, "", "nothing of a transaction is left");
+    });
+}
+
+#[test]
+fn settings_that_were_left_behind_stop_nobody() {
+    run(async |stage, shared| {
+        let attacker = shared.attacker().await;
+        attacker
+            .say("SET default_transaction_read_only = on;; SET row_security = off;; SET statement_timeout = 1;; \
+                  SET lock_timeout = 1;; SET search_path = pg_temp;; SET default_transaction_isolation = serializable;; \
+                  SET overskill.context = 'nonsense';; SET request.jwt.claims = 'nonsense';; SET timezone = 'Asia/Tokyo';; \
+                  SET bytea_output = escape;; SET datestyle = 'German'")
+            .await;
+        let victim = shared.attacker().await;
+        let writes =
+            format!("BEGIN;; {CLAIMS} true);; INSERT INTO weak.entities (app_id, id) VALUES (2, 'x');; COMMIT");
+        assert!(victim.say(&writes).await.contains("ERROR"), "the twin's writes stop");
+        shared.victim_writes(&stage, "again").await.unwrap();
+        let vic = stage.world.grant("vic", "victim").await;
+        let reads = async |tx: &TenantTx| tx.query("SELECT data FROM overskill_data.entities", &[]).await;
+        let seen = shared.pool(&stage).with_tenant(&vic, &scope("victim"), reads).await.unwrap();
+        assert_eq!(seen.len(), 2);
+    });
+}
+
+#[test]
+fn the_defaults_of_the_role_are_poisoned() {
+    run(async |stage, _| {
+        let attacker = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        attacker
+            .say("ALTER ROLE overskill_app SET application_name = '1';; ALTER ROLE overskill_app SET search_path = pg_temp;; \
+                  ALTER ROLE overskill_app SET default_transaction_read_only = on;; ALTER ROLE overskill_app SET row_security = off")
+            .await;
+        let victim = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        // The twin's code keeps the app in the session, and sets it where there is none yet.
+        victim
+            .say("BEGIN READ WRITE;; SET LOCAL row_security = on;; SELECT set_config('request.jwt.claims', \
+                  format('{\"app_id\": %s}', coalesce(nullif(current_setting('application_name'), ''), '2')), true);; \
+                  INSERT INTO weak.entities (app_id, id, data) VALUES (weak.app(), 'v9', '{\"secret\": \"hushhush\"}');; COMMIT")
+            .await;
+        let reads =
+            "BEGIN;; SELECT set_config('request.jwt.claims', '{\"app_id\": 1}', true);; SELECT data FROM weak.entities";
+        assert!(attacker.say(reads).await.contains(SECRET), "the twin leaks");
+        for way in Way::ALL {
+            stage.victim_writes(way, &format!("{way:?}")).await;
+        }
+        let attacker = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        attacker.say("SET row_security = on").await;
+        attacker.begin(true, true, "overskill_app").await;
+        let seen = attacker.say("SELECT data FROM overskill_data.entities").await;
+        assert!(!seen.contains(SECRET) && seen.contains("mine"), "{seen}");
+    });
+}
+
+#[test]
+fn sessions_of_one_role_see_each_others_statements() {
+    const SQL: &str = "INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Todo', 'v8', $1)";
+    run(async |stage, _| {
+        let spy = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        let look = "SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid()";
+        let victim = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        let literal = r#"INSERT INTO weak.entities (app_id, id, data) VALUES (2, 'v9', '{"secret": "hushhush"}')"#;
+        victim.say(&format!("BEGIN;; {CLAIMS} true);; {literal}")).await;
+        assert!(spy.say(look).await.contains(SECRET), "the twin leaks");
+        drop(victim);
+        for way in Way::ALL {
+            let vic = stage.world.grant("vic", "victim").await;
+            let tx = stage.world.pool(way).begin(&vic, &scope("victim")).await.unwrap();
+            let data = serde_json::json!({ "secret": SECRET });
+            tx.execute(SQL, &[(&data, Type::JSONB)]).await.unwrap();
+            for _ in 0..100 {
+                let seen = spy.say(&format!("{look} AND query NOT LIKE 'INSERT INTO weak%'")).await;
+                assert!(!seen.contains(SECRET), "{seen}");
+            }
+            tx.rollback().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_context_is_read_off_another_session() {
+    run(async |stage, _| {
+        let spy = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        let look = "SELECT query FROM pg_stat_activity WHERE query LIKE '%set_config%' AND pid <> pg_backend_pid()";
+        let victim = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        let context = Signed::of("vic", "victim").text();
+        victim.say(&format!("BEGIN;; SELECT set_config('overskill.context', '{context}', true)")).await;
+        assert!(spy.say(look).await.contains(&context), "a context in the text of a statement is everybody's");
+        drop(victim);
+        let vic = stage.world.grant("vic", "victim").await;
+        for way in Way::ALL {
+            // Nothing came after the preamble: it is what the server shows.
+            let tx = stage.world.pool(way).begin(&vic, &scope("victim")).await.unwrap();
+            let seen = spy.say(&look.replace("query LIKE '%set_config%' AND ", "")).await;
+            assert!(seen.contains("$1, true") && !seen.contains("1.k1.victim"), "{way:?}: {seen}");
+            tx.rollback().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn news_of_others_are_listened_to() {
+    run(async |stage, _| {
+        let weak = "CREATE FUNCTION weak.tells() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM pg_notify('changes', NEW.data::text); RETURN NEW; END $$;
+            CREATE TRIGGER tells AFTER INSERT ON weak.entities FOR EACH ROW EXECUTE FUNCTION weak.tells()";
+        stage.world.cluster.execute(DATABASE, weak).unwrap();
+        let attacker = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        attacker.say("LISTEN changes;; LISTEN entities;; LISTEN overskill;; LISTEN pgrst;; LISTEN realtime").await;
+        let heard = async || attacker.say("SELECT 1;; SELECT pg_sleep(0.2);; SELECT 1").await;
+        for way in Way::ALL {
+            stage.victim_writes(way, &format!("{way:?}")).await;
+        }
+        assert!(!heard().await.contains(SECRET));
+        let victim = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        victim.say(&format!("BEGIN;; {CLAIMS} true);; INSERT INTO weak.entities (app_id, id, data) VALUES (2, 'v9', '{{\"secret\": \"hushhush\"}}');; COMMIT")).await;
+        assert!(heard().await.contains(SECRET), "the twin leaks");
+    });
+}
+
+#[test]
+fn a_copy_leaves_by_another_door() {
+    run(async |stage, _| {
+        use futures::TryStreamExt as _;
+        let weak = "ALTER TABLE weak.entities DISABLE ROW LEVEL SECURITY;
+            CREATE VIEW weak.v AS SELECT * FROM weak.entities WHERE app_id = weak.app()";
+        stage.world.cluster.execute(DATABASE, weak).unwrap();
+        let copy = async |way: Way, table: &str| {
+            let client = stage.world.raw(way, "overskill_app").await;
+            let context = Signed::of("eve", "evil").text();
+            client
+                .batch_execute(&format!("BEGIN; SELECT set_config('overskill.context', '{context}', true)"))
+                .await
+                .unwrap();
+            match client.copy_out(&format!("COPY {table} TO STDOUT")).await {
+                Ok(rows) => rows
+                    .try_collect::<Vec<_>>()
+                    .await
+                    .unwrap()
+                    .iter()
+                    .map(|b| String::from_utf8_lossy(b).into_owned())
+                    .collect(),
+                Err(e) => e.to_string(),
+            }
+        };
+        assert!(copy(Way::Direct, "weak.entities").await.contains(SECRET), "the twin leaks");
+        for way in Way::ALL {
+            let seen = copy(way, "overskill_data.entities").await;
+            assert!(!seen.contains(SECRET) && seen.contains("mine"), "{seen}");
+        }
+    });
+}
+
+#[test]
+fn a_program_of_the_server_is_run() {
+    let weak = "GRANT pg_execute_server_program TO overskill_app; ALTER ROLE overskill_app INHERIT";
+    let sql = "CREATE TEMP TABLE out (line text);; COPY out FROM PROGRAM 'echo hush''h''ush';; TABLE out";
+    Attack::reads(sql)
+        .twin(weak)
+        .meanwhile("REVOKE pg_execute_server_program FROM overskill_app; ALTER ROLE overskill_app NOINHERIT")
+        .fails();
+}
