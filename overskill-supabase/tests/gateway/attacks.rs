@@ -100,15 +100,15 @@ async fn an_objects_prototype_in_a_body() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_a_header_names() {
     let field = field().await;
-    let (address, heard) = rest::elsewhere().await;
+    let (address, noted) = rest::elsewhere().await;
     let token = field.token("todo", "ada").await;
     let head =
         format!("GET /api/entities/Note HTTP/1.1\r\nx-forwarded-host: {address}\r\nauthorization: Bearer {token}");
     let leaks = async |gateway: &Deno| {
-        heard.lock().unwrap().clear();
+        noted.lock().unwrap().clear();
         gateway.raw(&head, "").await;
         // The key, or even the caller's own token.
-        !heard.lock().unwrap().is_empty()
+        !noted.lock().unwrap().is_empty()
     };
     shown(&field, "host_is_believed", leaks).await;
 }

@@ -1,4 +1,4 @@
-//! The gateway on real deno, before PostgREST's transaction on real Postgres: what it does, and who does not get through.
+//! The gateway on real deno, before `PostgREST`'s transaction on real Postgres: what it does, and who does not get through.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod attacks;

@@ -1,4 +1,4 @@
-//! What stands behind the gateway: PostgREST's transaction on real Postgres, and a storage that checks no folders.
+//! What stands behind the gateway: `PostgREST`'s transaction on real Postgres, and a storage that checks no folders.
 
 use axum::{
     Router,
@@ -43,11 +43,11 @@ pub(crate) async fn serve(database: String, jwks: &Value) -> (String, Arc<Behind
 }
 
 /// Somebody else's server, which takes note of what it is shown.
-pub(crate) async fn elsewhere() -> (String, Arc<Mutex<String>>) {
-    let heard = Arc::new(Mutex::new(String::new()));
+pub(crate) async fn elsewhere() -> (String, Arc<Mutex<Vec<HeaderMap>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
     let its = heard.clone();
     let hear = move |headers: HeaderMap| async move {
-        its.lock().unwrap().push_str(&format!("{headers:?}"));
+        its.lock().unwrap().push(headers);
         "[]"
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -145,7 +145,7 @@ async fn answer(
     }
 }
 
-/// PostgREST's preamble: one statement, all of it local to the transaction.
+/// `PostgREST`'s preamble: one statement, all of it local to the transaction.
 async fn run(
     client: &Client,
     schema: &str,
