@@ -73,7 +73,11 @@ async fn no_tenants_role_reaches_them() {
             "DELETE FROM overskill_members.memberships",
         ] {
             let e = client.batch_execute(sql).await.unwrap_err();
-            assert_eq!(e.code().map(|it| it.code()), Some("42501"), "{role}: {sql}");
+            assert_eq!(
+                e.code().map(overskill_supabase::tokio_postgres::error::SqlState::code),
+                Some("42501"),
+                "{role}: {sql}"
+            );
         }
     }
     // Who owns the database may write a row, and it is nobody's membership.
