@@ -18,13 +18,29 @@
 
 mod context;
 mod entities;
+mod explorer;
+mod gateway;
+mod management;
 mod pool;
 mod schema;
+mod tokens;
 mod tx;
+mod validator;
 
 pub use context::{ContextKey, ContextKeys, Session};
 pub use entities::EntityApi;
+pub use explorer::{Cut, Explorer, ExplorerLimits, Format, Query, Rows, Table};
+pub use gateway::gateway_function;
+pub use management::{
+    Advice, ApiKey, ApiKeyKind, EdgeFunction, FunctionBundle, KeyState, Management, ProjectRef, ProjectSigningKey,
+    SecretName,
+};
 pub use pool::{Plan, PoolOptions, TenantPool};
 pub use schema::{RolePasswords, Schema};
+pub use tokens::{SigningKey, TokenIssuer};
 pub use tokio_postgres;
 pub use tx::{Access, Canceller, Server, TenantTx};
+pub use validator::{
+    Jwks, KeySource, Membership, MembershipKeys, Memberships, MemoryMemberships, PostgresMemberships, RefusalLimit,
+    SupabaseValidator, SupabaseValidatorBuilder, TokenKeys, TrustedIssuer,
+};

@@ -73,6 +73,8 @@ pub mod recording;
 pub mod report;
 pub mod suite;
 pub mod suites;
+#[cfg(feature = "supabase")]
+pub mod supabase;
 #[cfg(feature = "tokens")]
 pub mod tokens;
 

@@ -1,0 +1,97 @@
+// Where a call goes: /api/entities, /api/storage and /api/realtime, whatever stands before it in the path.
+
+import { fromBehind, json, notFound, Refused, told, wrongMethod } from "./answers.ts";
+import { entities } from "./entities.ts";
+import { storage } from "./storage.ts";
+import { type Caller, callerOf, type Keys } from "./token.ts";
+
+export interface Config {
+  readonly url: string;
+  readonly publishableKey: string;
+  readonly issuer: string;
+  readonly audience: string;
+  readonly keys: Keys;
+  readonly bucket: string;
+}
+
+// A service of the project, as the caller and nobody else. `path` and `query` are ours, or encoded.
+export interface Behind {
+  (
+    method: string,
+    path: string,
+    more?: { headers?: Record<string, string>; body?: BodyInit | null },
+  ): Promise<Response>;
+}
+
+const TIMEOUT_MILLIS = 15_000;
+
+export async function gateway(request: Request, config: Config): Promise<Response> {
+  try {
+    return await route(request, config);
+  } catch (error) {
+    return told(error);
+  }
+}
+
+async function route(request: Request, config: Config): Promise<Response> {
+  // As it came: `URL` would decode and shorten what is to be refused.
+  const raw = request.url.replace(/^[a-z]+:\/\/[^/?#]*/i, "").split(/[?#]/)[0];
+  const at = raw.indexOf("/api/");
+  if (at < 0) throw notFound();
+  const caller = await callerOf(request, config);
+  const [area, ...rest] = raw.slice(at + "/api/".length).split("/").map(segment);
+  const behind = asCaller(caller, config);
+  const query = new URL(request.url).searchParams;
+  switch (area) {
+    case "entities":
+      return await entities(request, rest, query, behind);
+    case "storage":
+      return await storage(request, rest, caller, config.bucket, behind);
+    case "realtime":
+      if (request.method !== "GET") throw wrongMethod("GET");
+      return realtime(caller, config);
+    default:
+      throw notFound();
+  }
+}
+
+// One segment of a path, decoded once. What could be read as another path is none.
+function segment(text: string): string {
+  let decoded: string;
+  try {
+    decoded = decodeURIComponent(text);
+  } catch {
+    throw notFound();
+  }
+  // deno-lint-ignore no-control-regex
+  if (decoded === "" || decoded === "." || decoded === ".." || /[\x00-\x1f\x7f/\\%]/.test(decoded)) throw notFound();
+  return decoded;
+}
+
+function asCaller(caller: Caller, config: Config): Behind {
+  return async (method, path, { headers = {}, body = null } = {}) => {
+    // Nothing of the caller's own header fields goes on.
+    const answer = await fetch(`${config.url}${path}`, {
+      method,
+      headers: { ...headers, apikey: config.publishableKey, authorization: `Bearer ${caller.token}` },
+      body,
+      redirect: "manual",
+      signal: AbortSignal.timeout(TIMEOUT_MILLIS),
+    });
+    if (answer.ok) return answer;
+    await answer.body?.cancel();
+    throw answer.status >= 300 && answer.status < 400
+      ? new Refused(500, "Something went wrong.")
+      : fromBehind(answer.status);
+  };
+}
+
+// A socket cannot stay open here for long: the client is told where to go, and the project's policies on
+// `realtime.messages` let it into topics of its own app only.
+function realtime(caller: Caller, config: Config): Response {
+  return json(200, {
+    url: `${config.url.replace(/^http/, "ws")}/realtime/v1/websocket`,
+    apikey: config.publishableKey,
+    topic: `app:${caller.app}:${caller.environment}:`,
+  });
+}

@@ -1,0 +1,30 @@
+//! The Edge Function in front of all apps' data.
+
+use crate::management::FunctionBundle;
+
+/// The gateway, ready to be [deployed](crate::Management::deploy_function): one function for all apps, `/api/entities`,
+/// `/api/storage` and `/api/realtime`.
+///
+/// It checks an app's token and passes the call on with that token and the publishable key, so row level security decides;
+/// a key that could do more is not within its reach. Which app is served, the token alone says.
+///
+/// It reads three secrets: `OVERSKILL_PUBLISHABLE_KEY`, `OVERSKILL_ISSUER` and `OVERSKILL_JWKS` (the
+/// [`jwks`](crate::TokenIssuer::jwks) of the tokens, as JSON); they name nothing that may not be known. `PostgREST` has to
+/// expose the schema `overskill_data`, and the storage needs a bucket `apps` whose policies compare the first folder of a
+/// name with the app of the signed context.
+///
+/// Records are served as by the embedded upstream, but for `sort`, which is `created_at` or `-created_at` here, and
+/// `offset`, in whose place there are cursors.
+pub fn gateway_function() -> FunctionBundle {
+    let files = [
+        ("answers.ts", include_str!("../functions/gateway/answers.ts")),
+        ("entities.ts", include_str!("../functions/gateway/entities.ts")),
+        ("gateway.ts", include_str!("../functions/gateway/gateway.ts")),
+        ("index.ts", include_str!("../functions/gateway/index.ts")),
+        ("storage.ts", include_str!("../functions/gateway/storage.ts")),
+        ("token.ts", include_str!("../functions/gateway/token.ts")),
+    ];
+    let bundle = FunctionBundle::new("gateway", "index.ts");
+    let bundle = files.into_iter().fold(bundle, |bundle, (path, text)| bundle.and_then(|it| it.file(path, text)));
+    bundle.expect("names of our own files are legal")
+}

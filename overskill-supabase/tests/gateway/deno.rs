@@ -1,0 +1,106 @@
+//! Runs a gateway on real deno, and calls it with exactly these bytes.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    process::{Child, Command},
+};
+
+/// A function that runs. It ends with its owner, however that ends: a closed pipe tells the shell between.
+pub(crate) struct Deno {
+    port: u16,
+    child: Child,
+}
+
+/// Closes the pipe, and waits until nothing runs any more.
+impl Drop for Deno {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        for _ in 0..500 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os("OVERSKILL_DENO") {
+        return path.into();
+    }
+    let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tools/node_modules/@deno/linux-x64-glibc/deno");
+    assert!(pinned.is_file(), "deno is not installed: run `cargo xtask setup`, or set OVERSKILL_DENO");
+    pinned
+}
+
+impl Deno {
+    pub(crate) async fn run(script: &str, env: &[(&str, &str)]) -> Self {
+        const WATCH: &str = r#"exec 3<&0; "$@" </dev/null & child=$!; cat <&3 >/dev/null; kill -9 $child"#;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("deno");
+        let mut command = Command::new("sh");
+        command.args(["-c", WATCH, "sh"]).arg(program());
+        command.args([
+            "run",
+            "--no-check",
+            "--no-remote",
+            "--no-prompt",
+            "--quiet",
+            "--allow-env",
+            "--allow-net=127.0.0.1",
+        ]);
+        command.arg(script).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("DENO_DIR", cache).env("DENO_SERVE_ADDRESS", "tcp:127.0.0.1:0").env("NO_COLOR", "1");
+        command.envs(env.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = loop {
+            let line = lines.next_line().await.unwrap().expect("deno ended before it listened");
+            if let Some(port) = line.strip_prefix("listening on ") {
+                break port.parse().unwrap();
+            }
+        };
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { port, child }
+    }
+
+    /// Sends a request whose head is exactly these lines, and gives the status and the body.
+    pub(crate) async fn raw(&self, head: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+        let request = format!("{head}\r\nhost: gateway\r\nconnection: close\r\n{length}\r\n{body}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        (status, if chunked { unchunked(body) } else { body.to_owned() })
+    }
+
+    /// A usual call.
+    pub(crate) async fn call(&self, method: &str, path: &str, token: &str, body: &str) -> (u16, String) {
+        let content_type = if body.is_empty() { "" } else { "\r\ncontent-type: application/json" };
+        self.raw(&format!("{method} {path} HTTP/1.1\r\nauthorization: Bearer {token}{content_type}"), body).await
+    }
+}
+
+fn unchunked(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((size, rest)) = body.split_once("\r\n") {
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
+        if size == 0 || rest.len() < size {
+            break;
+        }
+        whole.push_str(&rest[..size]);
+        body = rest[size..].trim_start_matches("\r\n");
+    }
+    whole
+}

@@ -1,0 +1,213 @@
+//! The gateway on real deno, before `PostgREST`'s transaction on real Postgres: what it does, and who does not get through.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod attacks;
+mod deno;
+mod rest;
+#[path = "../support/mod.rs"]
+mod support;
+
+use deno::Deno;
+use overskill_core::{AppId, AppTokens as _, Clock as _, Environment, Scope, SystemClock, SystemIds};
+use overskill_supabase::{SigningKey, TokenIssuer, gateway_function};
+use rest::{Behind, PUBLISHABLE, SECRET};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use support::{DATABASE, Way, World};
+
+const OURS: &str = "functions/gateway/index.ts";
+const WEAK: &str = "tests/gateway/weak.ts";
+const ISSUER: &str = "https://tokens.overskill.example";
+
+/// Two apps, `todo` and `shop`, behind a gateway.
+struct Field {
+    world: World,
+    issuer: TokenIssuer,
+    url: String,
+    behind: Arc<Behind>,
+    ids: Value,
+}
+
+impl Field {
+    async fn new() -> Self {
+        let world = World::new().await;
+        let key = SigningKey::generate(&SystemIds, SystemClock.now()).unwrap();
+        let issuer = TokenIssuer::new(ISSUER, key, world.keys.clone());
+        let (url, behind) = rest::serve(world.cluster.tcp_url(DATABASE), &issuer.jwks()).await;
+        let mut ids = json!({});
+        // The first transaction of an app gives it its number.
+        for app in ["todo", "shop"] {
+            let grant = world.grant("ada", app).await;
+            world.pool(Way::Direct).begin(&grant, &scope(app)).await.unwrap().rollback().await.unwrap();
+            let raw = world.raw(Way::Direct, "postgres").await;
+            let row = raw.query_one("SELECT app_id FROM overskill_guard.apps WHERE app = $1", &[&app]).await.unwrap();
+            ids[app] = json!(row.get::<_, i64>(0));
+        }
+        Self { world, issuer, url, behind, ids }
+    }
+
+    async fn token(&self, app: &str, subject: &str) -> String {
+        let subject = subject.parse().unwrap();
+        self.issuer.issue(&scope(app), Some(subject), SystemClock.now()).await.unwrap().0.expose().to_owned()
+    }
+
+    async fn run(&self, script: &str, hole: &str) -> Deno {
+        let (jwks, ids) = (self.issuer.jwks().to_string(), self.ids.to_string());
+        let env = [
+            ("SUPABASE_URL", self.url.as_str()),
+            ("OVERSKILL_PUBLISHABLE_KEY", PUBLISHABLE),
+            ("OVERSKILL_ISSUER", ISSUER),
+            ("OVERSKILL_JWKS", &jwks),
+            // As in every function of a project, wanted or not.
+            ("SUPABASE_SERVICE_ROLE_KEY", SECRET),
+            ("APP_IDS", &ids),
+            ("HOLE", hole),
+        ];
+        Deno::run(script, &env).await
+    }
+}
+
+fn scope(app: &str) -> Scope {
+    Scope::new(AppId::parse(app).unwrap(), Environment::Production)
+}
+
+fn parsed(answer: &(u16, String)) -> Value {
+    serde_json::from_str(&answer.1).unwrap_or_else(|_| panic!("{answer:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_are_made_read_changed_and_deleted() {
+    let field = Field::new().await;
+    let (gateway, ada) = (field.run(OURS, "").await, field.token("todo", "ada").await);
+    let made =
+        gateway.call("POST", "/gateway/api/entities/Task", &ada, r#"{"id":"t1","title":"it's","done":false}"#).await;
+    assert_eq!(made.0, 201, "{made:?}");
+    let again = gateway.call("POST", "/api/entities/Task", &ada, r#"{"id":"t1"}"#).await;
+    assert_eq!((again.0, parsed(&again)["error"].as_str()), (409, Some("There is one with this id already.")));
+    let read = gateway.call("GET", "/api/entities/Task/t1", &ada, "").await;
+    assert_eq!((read.0, &parsed(&read)["title"], &parsed(&read)["done"]), (200, &json!("it's"), &json!(false)));
+    let patched = gateway.call("PATCH", "/api/entities/Task/t1", &ada, r#"{"done":true,"title":null,"id":"t9"}"#).await;
+    assert_eq!(
+        (&parsed(&patched)["done"], parsed(&patched).get("title"), &parsed(&patched)["id"]),
+        (&json!(true), None, &json!("t1"))
+    );
+    let put = gateway.call("PUT", "/api/entities/Task/t1", &ada, r#"{"n":1}"#).await;
+    assert_eq!((put.0, &parsed(&put)["n"], parsed(&put).get("done")), (200, &json!(1), None));
+    assert_eq!(gateway.call("DELETE", "/api/entities/Task/t1", &ada, "").await.0, 204);
+    for (method, body) in [("GET", ""), ("DELETE", ""), ("PUT", "{}"), ("PATCH", "{}")] {
+        assert_eq!(gateway.call(method, "/api/entities/Task/t1", &ada, body).await.0, 404, "{method}");
+    }
+    // A user of another app, and the same user in another app: nothing.
+    let shop = field.token("shop", "ada").await;
+    gateway.call("POST", "/api/entities/Task", &ada, r#"{"id":"t2"}"#).await;
+    assert_eq!(gateway.call("GET", "/api/entities/Task/t2", &shop, "").await.0, 404);
+    assert_eq!(parsed(&gateway.call("GET", "/api/entities/Task", &shop, "").await)["items"], json!([]));
+    // The project's secret key was at hand and was never shown.
+    assert!(field.behind.shown.lock().unwrap().iter().all(|it| it.starts_with(PUBLISHABLE)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_paged_filtered_and_sorted() {
+    let field = Field::new().await;
+    let (gateway, ada) = (field.run(OURS, "").await, field.token("todo", "ada").await);
+    for n in 0..7 {
+        let body = json!({ "id": format!("t{n}"), "odd": n % 2 == 1, "note": "a,b).or(x" }).to_string();
+        assert_eq!(gateway.call("POST", "/api/entities/Task", &ada, &body).await.0, 201);
+    }
+    let (mut seen, mut path) = (Vec::new(), "/api/entities/Task?limit=3".to_owned());
+    loop {
+        let page = parsed(&gateway.call("GET", &path, &ada, "").await);
+        seen.extend(page["items"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned()));
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/api/entities/Task?limit=3&cursor={}", next.replace('+', "%2B"));
+    }
+    assert_eq!(seen, ["t0", "t1", "t2", "t3", "t4", "t5", "t6"]);
+    let list = async |query: &str| gateway.call("GET", &format!("/api/entities/Task?{query}"), &ada, "").await;
+    assert_eq!(parsed(&list("odd=true").await)["items"].as_array().unwrap().len(), 3);
+    assert_eq!(parsed(&list("note=a,b).or(x&odd=false").await)["items"].as_array().unwrap().len(), 4);
+    assert_eq!(parsed(&list("sort=-created_at&limit=1").await)["items"][0]["id"], "t6");
+    for bad in ["limit=0", "limit=1001", "limit=x", "sort=title", "cursor=x", "a-b=1", "or=(app_id.gt.0)&select=*"] {
+        let answer = list(bad).await;
+        // `or` and `select` are fields of the app's own here.
+        let want = if bad.starts_with("or") { (200, 0) } else { (400, 0) };
+        assert_eq!((answer.0, parsed(&answer)["items"].as_array().map_or(0, Vec::len)), want, "{bad}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_and_realtime_are_of_the_tokens_app() {
+    let field = Field::new().await;
+    let (gateway, ada) = (field.run(OURS, "").await, field.token("todo", "ada").await);
+    let put = gateway
+        .raw(
+            &format!(
+                "PUT /api/storage/a%20b/c.html HTTP/1.1\r\nauthorization: Bearer {ada}\r\ncontent-type: text/html"
+            ),
+            "<script>",
+        )
+        .await;
+    assert_eq!(put.0, 204, "{put:?}");
+    assert_eq!(field.behind.files.lock().unwrap().keys().collect::<Vec<_>>(), ["apps/todo/production/a%20b/c.html"]);
+    let got = gateway.call("GET", "/api/storage/a%20b/c.html", &ada, "").await;
+    assert_eq!(got, (200, "<script>".to_owned()));
+    let shop = field.token("shop", "ada").await;
+    assert_eq!(gateway.call("GET", "/api/storage/a%20b/c.html", &shop, "").await.0, 400);
+    assert_eq!(gateway.call("DELETE", "/api/storage/a%20b/c.html", &ada, "").await.0, 204);
+    let realtime = gateway.call("GET", "/api/realtime", &ada, "").await;
+    let told = parsed(&realtime);
+    assert_eq!((&told["topic"], &told["apikey"]), (&json!("app:todo:production:"), &json!(PUBLISHABLE)));
+    assert!(told["url"].as_str().unwrap().ends_with("/realtime/v1/websocket"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_say_one_sentence_and_nothing_of_what_is_behind() {
+    let field = Field::new().await;
+    let (gateway, ada) = (field.run(OURS, "").await, field.token("todo", "ada").await);
+    let big = format!(r#"{{"x":"{}"}}"#, "x".repeat(256 * 1024));
+    let calls = [
+        ("GET", "/", "", 404),
+        ("GET", "/api/", "", 404),
+        ("GET", "/api/admin", "", 404),
+        ("GET", "/api/entities", "", 404),
+        ("GET", "/api/entities/a/b/c", "", 404),
+        ("GET", "/api/entities/9a", "", 400),
+        ("DELETE", "/api/entities/Task", "", 405),
+        ("POST", "/api/realtime", "{}", 405),
+        ("POST", "/api/entities/Task", "[]", 400),
+        ("POST", "/api/entities/Task", "{", 400),
+        ("POST", "/api/entities/Task", r#"{"a b":1}"#, 400),
+        ("POST", "/api/entities/Task", r#"{"id":7}"#, 400),
+        ("POST", "/api/entities/Task", r#"{"x":"\u0000"}"#, 400),
+        ("POST", "/api/entities/Task", big.as_str(), 413),
+    ];
+    for (method, path, body, status) in calls {
+        let answer = gateway.call(method, path, &ada, body).await;
+        assert_eq!(answer.0, status, "{method} {path}: {}", answer.1);
+    }
+    let expired = field
+        .issuer
+        .issue(&scope("todo"), None, SystemClock.now().minus(std::time::Duration::from_hours(1)))
+        .await
+        .unwrap();
+    for token in ["", "x", "x.y.z", expired.0.expose()] {
+        let answer = gateway.call("GET", "/api/entities/Task", token, "").await;
+        assert_eq!((answer.0, parsed(&answer)), (401, json!({ "error": "Access denied." })));
+    }
+    // The database is gone: one sentence, whatever its driver said.
+    field.world.cluster.kill().unwrap();
+    let answer = gateway.call("GET", "/api/entities/Task", &ada, "").await;
+    assert_eq!((answer.0, parsed(&answer)), (500, json!({ "error": "Something went wrong." })));
+}
+
+#[test]
+fn the_bundle_holds_every_file_of_the_function() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("functions/gateway");
+    let bundle = gateway_function();
+    for entry in folder.read_dir().unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(bundle.paths().any(|it| it == name), "{name}");
+    }
+    // It reads the settings that it names, and never the project's secret keys.
+    let source = std::fs::read_to_string(folder.join("index.ts")).unwrap();
+    assert!(!source.contains("SERVICE_ROLE") && !source.contains("SECRET_KEY") && !source.contains("DB_URL"));
+}

@@ -1,0 +1,94 @@
+//! Memberships in Postgres: the same rules as in memory, kept, and out of reach of tenants.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use overskill_core::{AppId, DataKey, ErrorKind, KeyId, Right, Rights, SubjectId, Timestamp};
+use overskill_supabase::{Membership, MembershipKeys, Memberships, MemoryMemberships, PostgresMemberships, Server};
+use support::{Way, World};
+
+fn keys() -> MembershipKeys {
+    MembershipKeys::new(KeyId::parse("m1").unwrap(), DataKey::from_bytes([7; 32]))
+}
+
+fn member(subject: &str, tenant: &str, rights: Rights) -> Membership {
+    keys().attest(
+        subject.parse().unwrap(),
+        tenant.parse().unwrap(),
+        rights,
+        Timestamp::from_unix_millis(1_767_225_600_123),
+    )
+}
+
+async fn holds(store: &dyn Memberships) {
+    let (ada, todo): (SubjectId, AppId) = ("ada|@1".parse().unwrap(), "todo".parse().unwrap());
+    assert!(store.check().await.unwrap().is_ready());
+    assert_eq!(store.find(&ada, &todo).await.unwrap(), None);
+    assert!(!store.remove(&ada, &todo).await.unwrap());
+    let whole = member("ada|@1", "app_todo_tenant", Rights::of([Right::Data, Right::Develop]));
+    let other = member("ada|@1", "app_shop_user_ada|@1", Rights::NONE);
+    for row in [&whole, &other] {
+        store.put(row).await.unwrap();
+    }
+    assert_eq!(store.find(&ada, &todo).await.unwrap().as_ref(), Some(&whole));
+    assert_eq!(store.find(&ada, &"shop".parse().unwrap()).await.unwrap().as_ref(), Some(&other));
+    assert_eq!(store.find(&"ad".parse().unwrap(), &todo).await.unwrap(), None);
+    let less = member("ada|@1", "app_todo_user_ada|@1", Rights::of([Right::Data]));
+    store.put(&less).await.unwrap();
+    let found = store.find(&ada, &todo).await.unwrap().unwrap();
+    assert!(found == less && keys().attests(&found));
+    assert!(store.remove(&ada, &todo).await.unwrap());
+    assert_eq!(store.find(&ada, &todo).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn memory_and_postgres_hold_alike() {
+    holds(&MemoryMemberships::new()).await;
+    let world = World::bare("NOBYPASSRLS").await;
+    for way in Way::ALL {
+        let store = PostgresMemberships::new(Server::parse(&world.url(way, "host").as_str().into()).unwrap());
+        if way == Way::Direct {
+            assert!(!store.check().await.unwrap().is_ready());
+        }
+        for _ in 0..2 {
+            store.install().await.unwrap();
+        }
+        holds(&store).await;
+    }
+}
+
+#[tokio::test]
+async fn no_tenants_role_reaches_them() {
+    let world = World::new().await;
+    let store = PostgresMemberships::new(Server::parse(&world.url(Way::Direct, "host").as_str().into()).unwrap());
+    store.install().await.unwrap();
+    store.put(&member("ada", "app_todo_tenant", Rights::ALL)).await.unwrap();
+    for role in ["overskill_app", "overskill_explorer", "authenticator"] {
+        let client = world.raw(Way::Direct, role).await;
+        for sql in [
+            "SELECT * FROM overskill_members.memberships",
+            "INSERT INTO overskill_members.memberships SELECT * FROM overskill_members.memberships",
+            "UPDATE overskill_members.memberships SET rights = 'data develop operate'",
+            "DELETE FROM overskill_members.memberships",
+        ] {
+            let e = client.batch_execute(sql).await.unwrap_err();
+            assert_eq!(
+                e.code().map(overskill_supabase::tokio_postgres::error::SqlState::code),
+                Some("42501"),
+                "{role}: {sql}"
+            );
+        }
+    }
+    // Who owns the database may write a row, and it is nobody's membership.
+    let raw = world.raw(Way::Direct, "host").await;
+    raw.batch_execute("UPDATE overskill_members.memberships SET subject = 'bob'").await.unwrap();
+    let forged = store.find(&"bob".parse().unwrap(), &"todo".parse().unwrap()).await.unwrap().unwrap();
+    assert!(!keys().attests(&forged));
+    raw.batch_execute("UPDATE overskill_members.memberships SET rights = 'root'").await.unwrap();
+    let e = store.find(&"bob".parse().unwrap(), &"todo".parse().unwrap()).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unexpected);
+    world.cluster.kill().unwrap();
+    let e = store.find(&"bob".parse().unwrap(), &"todo".parse().unwrap()).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Unavailable);
+}
