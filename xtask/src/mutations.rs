@@ -111,7 +111,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome, Failure> {
     let test = |sources: &Path| {
         let mut test = process::program("timeout", sources);
         test.arg(ONE_BUG.as_secs().to_string())
-            .args(["cargo", "nextest", "run", "--package", "overskill-testkit", "--features", "tokens"])
+            .args(["cargo", "nextest", "run", "--fail-fast", "--package", "overskill-testkit", "--features", "tokens"])
             .args(["--filterset", "binary(deployments) | binary(strategy)", "--status-level=none"])
             .env("CARGO_TARGET_DIR", place.join("target"));
         process::run_for_code(&mut test)
