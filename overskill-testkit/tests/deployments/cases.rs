@@ -204,6 +204,18 @@ async fn an_eager_fallback_names_what_is_unsettled_and_a_cautious_one_fails_with
     }
 }
 
+#[tokio::test]
+async fn what_is_queued_gives_way_to_what_is_newer() {
+    let test = platform(DeploymentStrategy::prefer(target("edge"))).await;
+    let app = written(&test).await;
+    let older = app.deploy(PRODUCTION).await.unwrap();
+    let newer = app.deploy(PRODUCTION).await.unwrap();
+    assert_eq!(test.clock.drive(older.outcome()).await.unwrap(), Outcome::Superseded);
+    assert_eq!(app.route(PRODUCTION).await.unwrap(), None, "nothing of the older one was live");
+    let outcome = test.clock.drive(newer.outcome()).await.unwrap();
+    assert_eq!(live_on(&outcome), "edge");
+}
+
 /// Holds the first build until it is let go.
 #[derive(Clone, Debug, Default)]
 struct Slow(Arc<(AtomicBool, tokio::sync::Notify)>);
