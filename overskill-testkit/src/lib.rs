@@ -69,6 +69,7 @@ mod keys;
 mod platform;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod raw_answer;
 pub mod recording;
 pub mod report;
 pub mod suite;
@@ -83,6 +84,7 @@ pub use fixture::{Fixture, Names};
 pub use keys::TestKeys;
 pub use overskill_core::TestClock;
 pub use platform::{TestPlatform, platform};
+pub use raw_answer::RawAnswer;
 pub use suite::{Broken, Exception, Stop, Suite, Verdict};
 pub use suites::apps::AppDirectoryFixture;
 pub use suites::audit::AuditLogFixture;

@@ -8,6 +8,7 @@ use overskill_core::{
 };
 use overskill_http::{Body, Multipart, Quota, Request, Response, Transport, cut_off, transport_fn};
 use overskill_testkit::{
+    RawAnswer,
     cloudflare::{CloudflareEmulator, CloudflareOptions, Lost},
     fixtures,
 };
@@ -165,25 +166,6 @@ pub(crate) async fn get(emulator: &CloudflareEmulator, scope: &Scope, script: &s
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
-    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    let mut body = Bytes::from(answer.split_off(end + 4));
-    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-        body = unchunked(&body);
-    }
-    (status, body)
-}
-
-fn unchunked(mut body: &[u8]) -> Bytes {
-    let mut whole = Vec::new();
-    while let Some(end) = body.windows(2).position(|window| window == b"\r\n") {
-        let length = usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap().trim(), 16).unwrap();
-        if length == 0 {
-            break;
-        }
-        whole.extend_from_slice(&body[end + 2..end + 2 + length]);
-        body = &body[end + 4 + length..];
-    }
-    whole.into()
+    let answer = RawAnswer::read(&answer, false).expect("a whole answer");
+    (answer.status, answer.body.into())
 }

@@ -1,5 +1,6 @@
 //! Runs a gateway on real deno, and calls it with exactly these bytes.
 
+use overskill_testkit::RawAnswer;
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
@@ -78,11 +79,8 @@ impl Deno {
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-        (status, if chunked { unchunked(body) } else { body.to_owned() })
+        let answer = RawAnswer::read(&answer, false);
+        answer.map_or((0, String::new()), |it| (it.status, String::from_utf8_lossy(&it.body).into_owned()))
     }
 
     /// A usual call.
@@ -90,17 +88,4 @@ impl Deno {
         let content_type = if body.is_empty() { "" } else { "\r\ncontent-type: application/json" };
         self.raw(&format!("{method} {path} HTTP/1.1\r\nauthorization: Bearer {token}{content_type}"), body).await
     }
-}
-
-fn unchunked(mut body: &str) -> String {
-    let mut whole = String::new();
-    while let Some((size, rest)) = body.split_once("\r\n") {
-        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
-        if size == 0 || rest.len() < size {
-            break;
-        }
-        whole.push_str(&rest[..size]);
-        body = rest[size..].trim_start_matches("\r\n");
-    }
-    whole
 }

@@ -1,7 +1,10 @@
 //! Calls of the API, as plain as they can be.
 
 use bytes::Bytes;
-use overskill_testkit::cloudflare::{CloudflareEmulator, CloudflareOptions, http::Request};
+use overskill_testkit::{
+    RawAnswer,
+    cloudflare::{CloudflareEmulator, CloudflareOptions, http::Request},
+};
 use serde_json::{Value, json};
 use std::{fmt::Write as _, time::Duration};
 use tokio::{
@@ -49,12 +52,9 @@ impl Api {
             answer
         };
         let answer = timeout(Duration::from_mins(1), asking).await.expect("the edge answers");
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or_default();
-        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
-        let body = if chunked { unchunk(body) } else { body.to_owned() };
-        Visit { status, head: head.to_owned(), body }
+        let answer = RawAnswer::read(&answer, false).expect("a whole answer");
+        let body = String::from_utf8_lossy(&answer.body).into_owned();
+        Visit { status: answer.status, headers: answer.headers, body }
     }
 
     pub(crate) async fn text(&self, host: &str, path: &str) -> String {
@@ -158,30 +158,15 @@ impl Api {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Visit {
     pub(crate) status: u16,
-    pub(crate) head: String,
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
 }
 
 impl Visit {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (key, value) = line.split_once(':')?;
-            key.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
+        let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
     }
-}
-
-fn unchunk(body: &str) -> String {
-    let (mut rest, mut whole) = (body, String::new());
-    while let Some((size, after)) = rest.split_once("\r\n") {
-        let size = usize::from_str_radix(size.trim(), 16).unwrap_or_default();
-        if size == 0 {
-            break;
-        }
-        whole.push_str(&after[..size]);
-        rest = after[size..].trim_start_matches("\r\n");
-    }
-    whole
 }
 
 pub(crate) fn form(metadata: &Value, modules: &[(&str, &str)]) -> String {
