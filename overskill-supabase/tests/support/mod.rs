@@ -33,6 +33,8 @@ pub struct World {
     pub system: SystemGrant,
     pub keys: ContextKeys,
     pub schema: Schema,
+    /// Where its connections lead.
+    pub database: String,
 }
 
 /// The database that tests use.
@@ -62,8 +64,8 @@ impl World {
         let gate = TenantGate::new(Arc::new(tokens.validator()), Arc::new(MemoryAudit::new()), Arc::new(SystemClock));
         let system = gate.system("test", "a test", SystemScopes::All).await.unwrap();
         let keys = ContextKeys::new(key("k1", 7));
-        let schema = Schema::new(server(&role_url(&cluster, "host")), gate.clone());
-        Self { cluster, pooler, tokens, gate, system, keys, schema }
+        let schema = Schema::new(server(&role_url(&cluster, "host", DATABASE)), gate.clone());
+        Self { cluster, pooler, tokens, gate, system, keys, schema, database: DATABASE.to_owned() }
     }
 
     /// A pool of tenants, on the server or behind the pooler.
@@ -77,9 +79,14 @@ impl World {
 
     pub fn url(&self, way: Way, role: &str) -> String {
         match way {
-            Way::Direct => role_url(&self.cluster, role),
-            Way::Pooled => self.pooler.url(role, DATABASE),
+            Way::Direct => role_url(&self.cluster, role, &self.database),
+            Way::Pooled => self.pooler.url(role, &self.database),
         }
+    }
+
+    /// Runs statements as a superuser.
+    pub fn execute(&self, sql: &str) {
+        self.cluster.execute(&self.database, sql).unwrap();
     }
 
     /// A connection without anything of ours around it.
@@ -177,8 +184,8 @@ pub fn server(url: &str) -> Server {
     Server::parse(&Secret::new(url)).unwrap()
 }
 
-pub fn role_url(cluster: &PostgresCluster, role: &str) -> String {
-    cluster.url(DATABASE).replacen("postgres@", &format!("{role}@"), 1)
+pub fn role_url(cluster: &PostgresCluster, role: &str, database: &str) -> String {
+    cluster.url(database).replacen("postgres@", &format!("{role}@"), 1)
 }
 
 /// The values of all rows, as text; `None` for SQL's null.
