@@ -71,9 +71,11 @@ impl Server {
         Ok(self)
     }
 
-    /// The same server and database for another role.
+    /// The same server and database for another role; what a pooler wants behind a dot (`role.project`) stays.
     pub fn role(mut self, role: &str, password: &Secret) -> Self {
-        self.config.user(role).password(password.expose());
+        let user = self.config.get_user().and_then(|user| user.split_once('.'));
+        let user = user.map_or_else(|| role.to_owned(), |(_, project)| format!("{role}.{project}"));
+        self.config.user(user).password(password.expose());
         self
     }
 
@@ -83,10 +85,14 @@ impl Server {
         user.split('.').next().unwrap_or(user)
     }
 
+    /// Whether it is reached without TLS.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.config.get_ssl_mode() == SslMode::Disable
+    }
+
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Connection> {
-        let local = self.config.get_ssl_mode() == SslMode::Disable;
-        let (client, driver) = if local {
+        let (client, driver) = if self.is_plain() {
             let (client, connection) = self.config.connect(tokio_postgres::NoTls).await.map_err(failed("connect"))?;
             (client, tokio::spawn(async move { drop(connection.await) }))
         } else {
@@ -213,7 +219,7 @@ impl Canceller {
             _ => return Err(failed("the URL names no host".into())),
         };
         let stream = Patient(stream);
-        let asked = if config.get_ssl_mode() == SslMode::Disable {
+        let asked = if self.server.is_plain() {
             self.token.cancel_query_raw(stream, tokio_postgres::NoTls).await
         } else {
             let tls = MakeTlsConnect::<Patient>::make_tls_connect(&mut self.server.tls.clone(), name);

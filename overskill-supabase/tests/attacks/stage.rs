@@ -149,6 +149,12 @@ impl Attack {
         self
     }
 
+    /// Other statements on the twin.
+    pub fn on_twin(mut self, statements: &str) -> Self {
+        statements.clone_into(&mut self.on_twin);
+        self
+    }
+
     /// While the victim has a transaction open in which it did this.
     pub fn while_the_victim(mut self, on_twin: &str, on_ours: &str) -> Self {
         self.victim = Some((on_twin.to_owned(), on_ours.to_owned()));

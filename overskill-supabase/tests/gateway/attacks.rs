@@ -36,9 +36,10 @@ async fn field() -> Field {
          GRANT ALL ON plain.entities, backoffice.entities TO service_role;"
     );
     raw.batch_execute(&rows).await.unwrap();
-    let mut files = field.behind.files.lock().unwrap();
-    files.insert("apps/shop/production/diary.txt".into(), DIARY.into());
-    drop(files);
+    let row =
+        "INSERT INTO storage.objects (bucket_id, name) VALUES ('apps', 'shop/production/diary.txt') RETURNING id::text";
+    let id = raw.query_one(row, &[]).await.unwrap().get(0);
+    field.behind.files.lock().unwrap().insert(id, DIARY.into());
     field
 }
 

@@ -22,6 +22,10 @@ const SUPABASE: &str = "
     CREATE ROLE authenticator LOGIN NOINHERIT;
     GRANT anon, authenticated, service_role TO authenticator;";
 
+/// Tables of Supabase's storage and realtime, with their columns, keys, grants and owners; `host` may make policies on them,
+/// as Supabase lets `postgres`.
+const SERVICES: &str = include_str!("services.sql");
+
 /// Everybody who logs in.
 pub const ROLES: [&str; 5] = ["overskill_app", "overskill_explorer", "authenticator", "host", "postgres"];
 
@@ -59,6 +63,7 @@ impl World {
         let host = format!("CREATE ROLE host LOGIN NOSUPERUSER CREATEROLE CREATEDB {attributes};");
         cluster.execute("postgres", &format!("{SUPABASE}{host}")).unwrap();
         cluster.execute("postgres", &format!("CREATE DATABASE {DATABASE} OWNER host")).unwrap();
+        cluster.execute(DATABASE, SERVICES).unwrap();
         let pooler = PgBouncer::start(&cluster, &ROLES, 2).unwrap();
         let tokens = LocalTokens::new(LocalKeys::generate(KeyId::parse("local").unwrap()).unwrap());
         let gate = TenantGate::new(Arc::new(tokens.validator()), Arc::new(MemoryAudit::new()), Arc::new(SystemClock));
