@@ -5,7 +5,7 @@ use crate::{
     TokenIssuer, gateway_function, validator::Memberships,
 };
 use overskill_core::{Digest, Error, Ids, Result, Secret, SystemGrant};
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Changes of a project, in their order. `Display` has a line for each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(crate) struct Installation<'a> {
     pub(crate) schema: Schema,
     pub(crate) passwords: &'a RolePasswords,
     pub(crate) contexts: &'a ContextKeys,
-    pub(crate) members: &'a Option<PostgresMemberships>,
+    pub(crate) members: Option<&'a PostgresMemberships>,
     /// The project's own services, where they can be reached.
     pub(crate) services: Option<(Management, &'a SigningKey, &'a TokenIssuer)>,
     pub(crate) publishable: Option<&'a str>,
@@ -75,7 +75,7 @@ impl Installation<'_> {
         if !missing.schema.is_empty() {
             self.schema.install(grant, self.passwords, self.contexts).await?;
         }
-        if let Some(members) = self.members.as_ref().filter(|_| missing.members) {
+        if let Some(members) = self.members.filter(|_| missing.members) {
             members.install().await?;
         }
         let Some((management, key, _)) = &self.services else { return Ok(changes) };
@@ -135,7 +135,7 @@ impl Installation<'_> {
         ];
         let mut all = gateway_function().digest().to_string();
         for (name, value) in &settings {
-            all.push_str(&format!("\0{name}\0{}", value.expose()));
+            write!(all, "\0{name}\0{}", value.expose()).expect("a string takes all");
         }
         let digest = Digest::of(all.as_bytes()).to_string();
         let mark: String = digest.chars().filter(char::is_ascii_hexdigit).take(32).collect();

@@ -34,6 +34,8 @@
 
 mod context;
 mod entities;
+#[cfg(test)]
+mod entry_points;
 mod explorer;
 mod gateway;
 mod install;

@@ -215,7 +215,15 @@ impl Supabase {
             _ => None,
         };
         let publishable = publishable.as_deref();
-        Ok(Installation { schema: self.schema(gate), passwords, contexts, members, services, publishable, ids: &**ids })
+        Ok(Installation {
+            schema: self.schema(gate),
+            passwords,
+            contexts,
+            members: members.as_ref(),
+            services,
+            publishable,
+            ids: &**ids,
+        })
     }
 }
 

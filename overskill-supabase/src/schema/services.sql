@@ -40,6 +40,9 @@ BEGIN
         IF (SELECT b.public FROM storage.buckets b WHERE b.id = 'apps') THEN
             RAISE EXCEPTION 'the bucket apps is public: everybody would read all files; make it private';
         END IF;
+        IF NOT (SELECT c.relrowsecurity FROM pg_catalog.pg_class c WHERE c.oid = 'storage.objects'::regclass) THEN
+            ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY; -- as its owner; nobody else can mend it
+        END IF;
         DROP POLICY IF EXISTS overskill_app ON storage.objects;
         CREATE POLICY overskill_app ON storage.objects AS RESTRICTIVE TO authenticated, anon USING (
             CASE WHEN bucket_id = 'apps'
@@ -53,6 +56,9 @@ BEGIN
     -- Channels: app:{app}:{environment}:…, and none of the project's own. Realtime asks about the topic that is joined, which
     -- it says twice: in the row and beside it.
     IF to_regclass('realtime.messages') IS NOT NULL THEN
+        IF NOT (SELECT c.relrowsecurity FROM pg_catalog.pg_class c WHERE c.oid = 'realtime.messages'::regclass) THEN
+            ALTER TABLE realtime.messages ENABLE ROW LEVEL SECURITY; -- as its owner; nobody else can mend it
+        END IF;
         DROP POLICY IF EXISTS overskill_app ON realtime.messages;
         CREATE POLICY overskill_app ON realtime.messages AS RESTRICTIVE TO authenticated, anon USING (
             CASE WHEN split_part(topic, ':', 1) = 'app'

@@ -32,8 +32,9 @@ pub struct Server {
 impl Server {
     /// `postgres://role:password@host:port/database?sslmode=require`. Supabase's transaction pooler (port 6543) will do.
     ///
-    /// Without `sslmode` it is `require`, and `disable` for sockets and loopback. With `sslmode=require` the server's certificate is always checked: against the public roots, or those
-    /// of [`trusting`](Self::trusting).
+    /// Without `sslmode` it is `require`, and `disable` for sockets and loopback. With `require`, the server's certificate
+    /// and its name are always checked: against the public roots, or those of [`trusting`](Self::trusting). `prefer` is
+    /// refused.
     pub fn parse(url: &Secret) -> Result<Self> {
         let refuse = |why: &str| {
             Error::invalid(format!("database URL must be postgres://role:password@host/database, but {why}"))
@@ -52,6 +53,10 @@ impl Server {
         if !url.expose().contains("sslmode=") {
             let near = config.get_hosts().iter().all(is_near);
             config.ssl_mode(if near { SslMode::Disable } else { SslMode::Require });
+        } else if config.get_ssl_mode() == SslMode::Prefer {
+            return Err(refuse(
+                "its sslmode is `prefer`, by which whoever stands between may read along: say `require`",
+            ));
         }
         let public = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         Ok(Self { config, tls: tls(public)? })

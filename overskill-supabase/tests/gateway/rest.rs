@@ -117,9 +117,10 @@ async fn answer(
         return Err(refuse(406, "PGRST106", "The schema is not exposed"));
     }
     let name = uri.path().rsplit('/').next().unwrap_or_default();
-    let statement = match uri.path().contains("/rpc/") {
-        true => call(schema, name, body),
-        false => statement(method, schema, name, uri.query().unwrap_or_default(), body),
+    let statement = if uri.path().contains("/rpc/") {
+        call(schema, name, body)
+    } else {
+        statement(method, schema, name, uri.query().unwrap_or_default(), body)
     };
     let (statement, takes_body) = statement.ok_or_else(|| refuse(400, "PGRST100", "failed to parse the query"))?;
 
