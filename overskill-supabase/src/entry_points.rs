@@ -28,6 +28,11 @@ const ATTESTED: Wants = Nothing("rows without an attestation of a key are no mem
 const ENTRY_POINTS: &[(&str, &str, Wants)] = &[
     ("entities/mod.rs", "call", Token),
     ("entities/mod.rs", "check", READINESS),
+    ("entities/rows.rs", "create", OF_A_TRANSACTION),
+    ("entities/rows.rs", "delete", OF_A_TRANSACTION),
+    ("entities/rows.rs", "list", OF_A_TRANSACTION),
+    ("entities/rows.rs", "read", OF_A_TRANSACTION),
+    ("entities/rows.rs", "update", OF_A_TRANSACTION),
     ("explorer/mod.rs", "export", Tenant("Develop")),
     ("explorer/mod.rs", "next", OF_A_QUERY),
     ("explorer/mod.rs", "run", Tenant("Develop")),

@@ -63,7 +63,7 @@ BEGIN
         CREATE POLICY overskill_app ON realtime.messages AS RESTRICTIVE TO authenticated, anon USING (
             CASE WHEN split_part(topic, ':', 1) = 'app'
             THEN split_part(topic, ':', 2) || '/' || split_part(topic, ':', 3) = (SELECT overskill_guard.place())
-                 AND topic = current_setting('realtime.topic', true) AND extension IN ('broadcast', 'presence')
+                 AND topic = (SELECT current_setting('realtime.topic', true)) AND extension IN ('broadcast', 'presence')
             ELSE NOT (SELECT overskill_guard.is_apps()) END);
         DROP POLICY IF EXISTS overskill_channels ON realtime.messages;
         CREATE POLICY overskill_channels ON realtime.messages TO authenticated USING (split_part(topic, ':', 1) = 'app');
