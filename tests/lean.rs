@@ -58,7 +58,10 @@ fn no_provider_comes_unasked() {
     assert_without(&packages, &["sqlx-core", "axum", "overskill-local", "overskill-sql", "overskill-supabase"]);
     let packages = tree("overskill", &["--no-default-features", "--features", "supabase"]);
     assert!(packages.iter().any(|p| p == "overskill-supabase"));
-    assert_without(&packages, &["axum", "oxc", "sqlx-sqlite", "overskill-build", "overskill-cloudflare", "overskill-local"]);
+    assert_without(
+        &packages,
+        &["axum", "oxc", "sqlx-sqlite", "overskill-build", "overskill-cloudflare", "overskill-local"],
+    );
 }
 
 #[test]

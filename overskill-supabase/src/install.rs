@@ -1,7 +1,7 @@
 //! What a project needs, and what of it is missing.
 
 use crate::{
-    ApiKeyKind, ContextKeys, Management, PostgresMemberships, RolePasswords, Schema, SecretName, SigningKey,
+    ApiKey, ApiKeyKind, ContextKeys, Management, PostgresMemberships, RolePasswords, Schema, SecretName, SigningKey,
     TokenIssuer, gateway_function, validator::Memberships,
 };
 use overskill_core::{Digest, Error, Ids, Result, Secret, SystemGrant};
@@ -116,17 +116,15 @@ impl Installation<'_> {
         management: &Management,
         issuer: &TokenIssuer,
     ) -> Result<Option<Gateway>> {
-        let publishable = match self.publishable {
-            Some(key) => Secret::new(key),
-            None => {
-                let keys = management.api_keys(grant, true).await?;
-                let shown =
-                    keys.iter().filter(|key| key.kind == Some(ApiKeyKind::Publishable)).find_map(|key| key.key());
-                shown.ok_or_else(|| {
-                    let message = "the project has no publishable key: make one, or give it with `publishable_key`";
-                    Error::invalid(message).at("supabase", "install")
-                })?
-            }
+        let publishable = if let Some(key) = self.publishable {
+            Secret::new(key)
+        } else {
+            let keys = management.api_keys(grant, true).await?;
+            let shown = keys.iter().filter(|key| key.kind == Some(ApiKeyKind::Publishable)).find_map(ApiKey::key);
+            shown.ok_or_else(|| {
+                let message = "the project has no publishable key: make one, or give it with `publishable_key`";
+                Error::invalid(message).at("supabase", "install")
+            })?
         };
         let settings = [
             ("OVERSKILL_PUBLISHABLE_KEY", publishable),

@@ -204,6 +204,8 @@ impl Supabase {
     /// Brings the project to where it should be, and says what it changed: the tenants' schema with its roles and keys, the
     /// memberships and, with an access token and a signing key, the key in the project, the schema in its REST API, and the
     /// gateway with its settings. Safe to repeat; what was interrupted goes on. Needs a grant for all apps.
+    ///
+    /// Passwords cannot be compared: to change them alone, [install the schema](Schema::install).
     pub async fn install(&self, gate: &TenantGate, grant: &SystemGrant) -> Result<Changes> {
         self.installation(gate)?.run(grant).await
     }

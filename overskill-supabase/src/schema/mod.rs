@@ -60,6 +60,10 @@ impl Schema {
     /// Creates what is missing and brings it up to date, sets the passwords and the keys, and looks at the result: all in
     /// one transaction, so it happens whole or not at all. May be repeated.
     ///
+    /// Where the project has Supabase's storage and realtime, their tables get policies too: an app's files are those of the
+    /// private bucket `apps` in `{app}/{environment}/`, its channels `app:{app}:{environment}:…`, and its tokens open nothing
+    /// of the project's own users. Policies of the project's go on for those, and cannot widen an app's.
+    ///
     /// `Unsupported` for a server with known holes, or a database that a newer library wrote. Needs a grant for all apps.
     pub async fn install(&self, grant: &SystemGrant, passwords: &RolePasswords, keys: &ContextKeys) -> Result<()> {
         const RECORD: &str = "INSERT INTO overskill_guard.migrations (version, name, checksum) VALUES ($1, $2, $3)";
