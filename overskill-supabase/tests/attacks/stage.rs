@@ -270,11 +270,12 @@ impl Stage {
                 None => Self::new().await,
             };
             stage.number += 1;
-            stage.world.database = format!("stage_{}", stage.number);
-            let copied = format!("CREATE DATABASE {} TEMPLATE {DATABASE} OWNER host", stage.world.database);
+            let database = format!("stage_{}", stage.number);
+            let copied = format!("CREATE DATABASE {database} TEMPLATE {DATABASE} OWNER host");
             stage.world.cluster.execute("postgres", &copied).unwrap();
+            stage.world.move_to(&database);
             test(&stage).await;
-            let gone = format!("DROP DATABASE {} WITH (FORCE)", stage.world.database);
+            let gone = format!("DROP DATABASE {database} WITH (FORCE)");
             stage.world.cluster.execute("postgres", &gone).unwrap();
             if stage.shared().await == stage.shared {
                 *LEFT.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);

@@ -89,6 +89,12 @@ impl World {
         }
     }
 
+    /// Everything from now on is in this database.
+    pub fn move_to(&mut self, database: &str) {
+        database.clone_into(&mut self.database);
+        self.schema = Schema::new(server(&role_url(&self.cluster, "host", database)), self.gate.clone());
+    }
+
     /// Runs statements as a superuser.
     pub fn execute(&self, sql: &str) {
         self.cluster.execute(&self.database, sql).unwrap();
