@@ -160,10 +160,17 @@ fn every_grant_is_looked_at() {
     for (file, name, wants) in ENTRY_POINTS.iter().filter(|it| !matches!(it.2, Nothing(_) | Token)) {
         let body = &found[&((*file).to_owned(), (*name).to_owned())];
         let after = body.split_once(" {\n").unwrap().1;
-        let looks = match wants {
-            System => ["permit_all(grant)", "permit(grant)", "self.advice(grant", "self.exposed_schemas(grant)"],
-            SystemOfApp => ["gate.permit(", "-", "-", "-"],
-            _ => ["begin_as(grant", "self.begin(grant", ".permit(&grant", "self.run(grant"],
+        let looks: &[&str] = match wants {
+            System => &["permit_all(grant)", "permit(grant)", "self.advice(grant", "self.exposed_schemas(grant)"],
+            SystemOfApp => &["gate.permit(", "self.permit(grant, scope)", "gate().permit(&Grant"],
+            _ => &[
+                "begin_as(grant",
+                "self.begin(grant",
+                ".permit(grant",
+                ".permit(&grant",
+                "self.run(grant",
+                "self.unfinished(grant",
+            ],
         };
         let hands_on = *file == "supabase.rs" && after.contains("grant");
         assert!(hands_on || looks.iter().any(|it| after.contains(it)), "{file}: {name} looks at no grant:\n{after}");
