@@ -114,10 +114,10 @@ async fn everything_comes_from_one_handle() {
     let api = supabase.entities(&gate);
     assert!(api.check().await.unwrap().is_ready());
     let path = || FilePath::parse("entities/Task").unwrap();
-    let make = ApiRequest::new(scope("todo"), token.clone(), ApiMethod::Post, path())
+    let request = ApiRequest::new(scope("todo"), token.clone(), ApiMethod::Post, path())
         .body("application/json", r#"{"id":"t1"}"#);
-    let made = api.call(&make).await.unwrap();
-    assert_eq!(made.status, 201, "{made:?}");
+    let answer = api.call(&request).await.unwrap();
+    assert_eq!(answer.status, 201, "{answer:?}");
     let other = ApiRequest::new(scope("shop"), token.clone(), ApiMethod::Get, path());
     assert_eq!(api.call(&other).await.unwrap().status, 401);
 
