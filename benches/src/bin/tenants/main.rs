@@ -243,7 +243,7 @@ async fn statements(bench: &Bench, apps: &Apps, url: &str) -> Outcome<Turns<2>> 
 
 /// Sixteen clients at a time.
 async fn together(bench: &mut Bench, pool: &TenantPool, apps: Apps) -> Outcome<()> {
-    let (apps, all) = (Arc::new(apps), bench.size(1_000, 20));
+    let (apps, all) = (Arc::new(apps), bench.size(1_000_u32, 20));
     let run = async |api: Option<(EntityApi, ApiMethod)>| -> Outcome<(Vec<f64>, f64)> {
         // Through the API each takes several times as long.
         let times = if api.is_some() { all.div_ceil(4) } else { all };
