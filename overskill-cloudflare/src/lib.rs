@@ -51,6 +51,6 @@ pub use files::{R2Files, R2Keys};
 pub use hostnames::{CertificateState, Hostname, HostnameState, Hostnames, Validation};
 pub use install::{Action, Change, Install, Plan};
 #[cfg(feature = "previews")]
-pub use previews::CloudflarePreviews;
+pub use previews::{CloudflarePreviews, PreviewMode};
 pub use routes::CloudflareRoutes;
 pub use target::WfpTarget;

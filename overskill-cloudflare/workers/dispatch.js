@@ -6,6 +6,7 @@ import { ingest, PREFIX as INGEST } from "./ingest.js";
 import { plain, problem } from "./pages.js";
 import { liveOf, scopeOfHost } from "./routes.js";
 import { scopeOf, siteOf } from "./settings.js";
+import { versionOf } from "./versions.js";
 
 export { PackageShelf } from "./shelf.js";
 export { PreviewLobby } from "./lobby.js";
@@ -29,7 +30,11 @@ export default {
       if (url.pathname.startsWith(INGEST)) return ingest(request, url, env);
       return problem(request, 404, "Not found", "There is nothing here: each app has an address of its own.");
     }
-    if ("label" in site) return problem(request, 404, "No such app", `“${site.label}” is no address of an app.`);
+    if ("label" in site) {
+      const version = await versionOf(site.label, env);
+      if (version) return looked(request, url, version.scope, version.script, env);
+      return problem(request, 404, "No such app", `“${site.label}” is no address of an app.`);
+    }
     const scope = "scope" in site ? site.scope : await connected(env, url.hostname);
     if (!scope) return problem(request, 404, "No such app", "This host name is not connected with an app.");
     if (url.pathname.startsWith(OURS)) return plain(404, "There is nothing here.");
@@ -50,9 +55,8 @@ async function serve(request, url, scope, env) {
   const room = scope.environment === "preview" ? env.ROOMS.getByName(scope.name) : undefined;
   const isApi = url.pathname.startsWith(API);
   if (room && !isApi) {
-    const answer = await room.fetch(looking(request));
-    if (answer.headers.get("x-overskill-room") === "server") return served(request, answer, scope, env);
-    if (answer.headers.get("x-overskill-room") !== "closed") return shown(answer, ancestors);
+    const answer = await previewed(request, room, scope, env);
+    if (answer) return answer;
   }
   const live = await liveOf(env, scope);
   if (isApi) {
@@ -61,9 +65,8 @@ async function serve(request, url, scope, env) {
     return exists ? api(request, url, scope, env) : Response.json({ error: "Nothing is open or live under this address." }, { status: 404 });
   }
   if (!room && live.room) {
-    const answer = await env.ROOMS.getByName(scope.name).fetch(looking(request));
-    if (answer.headers.get("x-overskill-room") === "server") return served(request, answer, scope, env);
-    if (answer.headers.get("x-overskill-room") !== "closed") return shown(answer, ancestors);
+    const answer = await previewed(request, env.ROOMS.getByName(scope.name), scope, env);
+    if (answer) return answer;
   }
   if (live.route) return deployed(request, url, scope, live, live.route, env);
   const detail =
@@ -71,6 +74,43 @@ async function serve(request, url, scope, env) {
       ? `The preview of the app “${scope.app}” is not open: open it where the app is edited.`
       : `There is no app “${scope.app}” here, or it was never deployed.`;
   return problem(request, 404, scope.environment === "preview" ? "Not open" : "No such app", detail, ancestors);
+}
+
+/** What a preview shows, wherever that comes from; `undefined` if nobody opened it.
+ *
+ * @param {Request} request @param {{ fetch(request: Request): Promise<Response> }} room @param {Scope} scope @param {Env} env */
+async function previewed(request, room, scope, env) {
+  const answer = await room.fetch(looking(request));
+  const ancestors = env.SETTINGS.frame_ancestors;
+  switch (answer.headers.get("x-overskill-room")) {
+    case "server":
+      return served(request, answer, scope, env);
+    case "script":
+      return shown(await scripted(request, answer, env), ancestors);
+    case "closed":
+      return undefined;
+    default:
+      return shown(answer, ancestors);
+  }
+}
+
+/**
+ * What the app's own script in the preview namespace makes of the file that the room names.
+ *
+ * @param {Request} request @param {Response} named the room's answer @param {Env} env
+ */
+async function scripted(request, named, env) {
+  const held = request.headers.get("if-none-match");
+  const headers = { "content-type": "application/json", ...(held === null ? {} : { "if-none-match": held }) };
+  try {
+    const script = env.PREVIEW?.get(named.headers.get("x-overskill-script") ?? "");
+    if (!script) return plain(503, "This platform has no namespace for previews.");
+    const answer = await script.fetch(new Request(request.url, { method: "POST", headers, body: await named.text() }));
+    return request.method === "HEAD" ? new Response(null, answer) : answer;
+  } catch (error) {
+    console.error(`the script of a preview failed: ${error}`);
+    return plain(503, "This preview is being prepared: ask again soon.");
+  }
 }
 
 /** A request as a room gets it: without its body, which may yet be for an app. @param {Request} request */
@@ -121,15 +161,36 @@ async function served(request, answer, scope, env) {
 
 /** @param {Request} request @param {URL} url @param {Scope} scope @param {Live} live @param {Route} route @param {Env} env */
 async function deployed(request, url, scope, live, route, env) {
-  const { domains, targets, plans = {}, default_plan: fallback = "default", outbound } = env.SETTINGS;
+  const { domains, targets } = env.SETTINGS;
   if (!targets.includes(route.target)) return proxied(request, url, route, domains);
+  return run(request, scope, route.handle.reference, live, env);
+}
+
+/**
+ * One version at an address of its own, whatever the route names: its pages and its code, and no data of the app's.
+ *
+ * @param {Request} request @param {URL} url @param {Scope} scope @param {string} script @param {Env} env
+ */
+async function looked(request, url, scope, script, env) {
+  if (url.pathname.startsWith(OURS) || url.pathname.startsWith(API)) return plain(404, "There is nothing here.");
+  const answer = await run(request, scope, script, await liveOf(env, scope), env);
+  if (answer.webSocket) return answer;
+  answer.headers.set("cache-control", "no-store");
+  answer.headers.set("x-robots-tag", "noindex");
+  return answer;
+}
+
+/** A script of an app, within the limits of its plan. @param {Request} request @param {Scope} scope @param {string} script
+ * @param {Live} live @param {Env} env */
+async function run(request, scope, script, live, env) {
+  const { domains, plans = {}, default_plan: fallback = "default", outbound } = env.SETTINGS;
   const namespace = namespaceOf(scope, env);
   if (!namespace) return problem(request, 503, "Not available", `This platform has no namespace for ${scope.environment}.`);
   const plan = live.plan !== null && Object.hasOwn(plans, live.plan) ? live.plan : fallback;
   try {
     const limits = plans[plan] ?? {};
     const options = { limits, ...(outbound ? { outbound: { scope: scope.name, plan } } : {}) };
-    return fromApp(await namespace.get(route.handle.reference, {}, options).fetch(toApp(request)), domains);
+    return fromApp(await namespace.get(script, {}, options).fetch(toApp(request)), domains);
   } catch (error) {
     return failed(request, scope, error);
   }

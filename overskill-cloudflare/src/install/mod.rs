@@ -233,12 +233,7 @@ async fn carry_out(settings: &Arc<Settings>, install: &Install) -> Result<Plan> 
                     .ok_or_else(|| Error::invalid("every KV namespace must be there before the Worker"))?;
                 let known = found.worker.as_ref().and_then(|worker| worker.migration_tag.as_deref());
                 metadata.migrations = migrations(&bundle, known);
-                let module = |(name, content_type, text): &(&str, &'static str, &'static str)| Module {
-                    name: (*name).to_owned(),
-                    content_type,
-                    contents: text.as_bytes().into(),
-                };
-                let modules: Vec<Module> = bundle.modules.iter().map(module).collect();
+                let modules: Vec<Module> = bundle.modules.iter().copied().map(workers::module).collect();
                 api.put_account_script(&change.name, Upload { metadata: &metadata, modules: &modules }).await?;
             }
             (ROUTE, action) => {

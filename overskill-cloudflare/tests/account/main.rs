@@ -5,8 +5,13 @@ mod common;
 mod conformance;
 mod crashes;
 mod faults;
+mod gates;
 mod install;
+mod previews;
 mod quota;
 mod simulation;
+#[path = "../support/mod.rs"]
+mod support;
 mod variables;
 mod wire;
+mod world;

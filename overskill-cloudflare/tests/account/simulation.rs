@@ -7,7 +7,7 @@ use overskill_cloudflare::{Cloudflare, WfpTarget};
 use overskill_core::{
     AppHandle, BackendName, DeploymentId, DeploymentStrategy, DeploymentTarget, Digest, Environment, Fallback, Fence,
     Fencing, IdsExt as _, ObservedState, Outcome, RouteTable as _, Scope, SeededIds, TargetInfo, TestClock, To,
-    memory::{MemoryBackends, MemoryTarget},
+    memory::{MemoryBackends, MemoryRoutes, MemoryTarget},
 };
 use overskill_http::Quota;
 use overskill_testkit::{
@@ -69,14 +69,14 @@ fn in_memory(name: &str) -> MemoryTarget {
     MemoryTarget::with(info)
 }
 
-fn cloudflare(emulator: &CloudflareEmulator, clock: &TestClock, seed: u64) -> WfpTarget {
+fn cloudflare(emulator: &CloudflareEmulator, routes: &MemoryRoutes, clock: &TestClock, seed: u64) -> WfpTarget {
     let quota = Quota::new(NonZeroU32::new(1_000_000).unwrap(), Duration::from_mins(5));
     let cf = Cloudflare::connect(emulator.account(), emulator.token())
         .transport(transport(emulator))
         .clock(clock.clone())
         .ids(SeededIds::new(seed))
         .quota(quota);
-    cf.build().unwrap().target()
+    cf.build().unwrap().target().routed_by(routes.clone())
 }
 
 impl Simulation {
@@ -85,7 +85,7 @@ impl Simulation {
         let memory = MemoryBackends::with(Arc::new(clock.clone()), Arc::new(SeededIds::new(seed)));
         let first = if with_cloudflare {
             let emulator = emulated(|options| options.clock(Arc::new(clock.clone())).seed(seed).faults(faults(seed)));
-            First::Cloudflare(emulator.clone(), cloudflare(&emulator, &clock, seed))
+            First::Cloudflare(emulator.clone(), cloudflare(&emulator, &memory.routes, &clock, seed))
         } else {
             First::Memory(in_memory("cloudflare"))
         };
@@ -121,7 +121,7 @@ impl Simulation {
     /// A new process over what is there: what the old one had in memory is gone, the target's too.
     async fn restart(&mut self) {
         if let First::Cloudflare(emulator, target) = &mut self.first {
-            *target = cloudflare(emulator, &self.clock, self.dice.random_u64());
+            *target = cloudflare(emulator, &self.memory.routes, &self.clock, self.dice.random_u64());
         }
         let strategy = DeploymentStrategy::prefer(self.target())
             .then(self.second.clone())
