@@ -43,6 +43,8 @@ pub(crate) const NAMESPACES: [(&str, overskill_core::Environment); 4] = [
     ("DEVELOPMENT", overskill_core::Environment::Development),
 ];
 
+/// The day whose behaviour of the runtime our own Workers get.
+const DATE: &str = "2026-10-01";
 const MODULE: &str = "application/javascript+module";
 
 macro_rules! modules {
@@ -57,6 +59,7 @@ pub(crate) fn dispatch() -> WorkerBundle {
         "dispatch.js",
         "api.js",
         "blobs.js",
+        "egress.js",
         "files.js",
         "guard.js",
         "history.js",
@@ -86,7 +89,7 @@ pub(crate) fn dispatch() -> WorkerBundle {
         modules,
         durable_objects,
         migrations: vec![first],
-        compatibility_date: "2026-10-01",
+        compatibility_date: DATE,
         compatibility_flags: &[],
         version,
     }
@@ -95,7 +98,12 @@ pub(crate) fn dispatch() -> WorkerBundle {
 /// One app's script in the preview namespace: its modules, the main one first, and their compatibility date.
 #[cfg(feature = "previews")]
 pub(crate) fn viewer() -> (Vec<Module>, &'static str) {
-    (modules!["viewer.js", "files.js"].into_iter().map(module).collect(), "2026-10-01")
+    (modules!["viewer.js", "files.js"].into_iter().map(module).collect(), DATE)
+}
+
+/// The Worker that sees what apps' own code fetches.
+pub(crate) fn outbound() -> (Vec<Module>, &'static str) {
+    (modules!["outbound.js", "egress.js", "settings.js"].into_iter().map(module).collect(), DATE)
 }
 
 /// A module as it is uploaded.
@@ -116,7 +124,7 @@ mod tests {
     use std::{collections::BTreeSet, fs, path::Path};
 
     /// The main modules of scripts of their own.
-    const OF_THEIR_OWN: [&str; 1] = ["viewer.js"];
+    const OF_THEIR_OWN: [&str; 2] = ["outbound.js", "viewer.js"];
 
     #[test]
     fn every_module_is_uploaded_and_the_entry_is_the_first() {

@@ -8,12 +8,14 @@ import { liveOf, scopeOfHost } from "./routes.js";
 import { scopeOf, siteOf } from "./settings.js";
 import { versionOf } from "./versions.js";
 
+export { Egress } from "./egress.js";
 export { PackageShelf } from "./shelf.js";
 export { PreviewLobby } from "./lobby.js";
 export { PreviewRoom } from "./room.js";
 export { RouteTable } from "./routes.js";
 
 /**
+ * @import { Caller } from "./egress.js"
  * @import { Env, Scope } from "./settings.js"
  * @import { Live, Route } from "./routes.js"
  */
@@ -22,8 +24,8 @@ export { RouteTable } from "./routes.js";
 const OURS = "/.overskill/";
 
 export default {
-  /** @param {Request} request @param {Env} env @returns {Promise<Response>} */
-  async fetch(request, env) {
+  /** @param {Request} request @param {Env} env @param {ExecutionContext} ctx @returns {Promise<Response>} */
+  async fetch(request, env, ctx) {
     const url = new URL(request.url);
     const site = siteOf(url.hostname, env.SETTINGS.domains);
     if ("own" in site) {
@@ -38,7 +40,7 @@ export default {
     const scope = "scope" in site ? site.scope : await connected(env, url.hostname);
     if (!scope) return problem(request, 404, "No such app", "This host name is not connected with an app.");
     if (url.pathname.startsWith(OURS)) return plain(404, "There is nothing here.");
-    return serve(request, url, scope, env);
+    return serve(request, url, scope, env, ctx);
   },
 };
 
@@ -48,14 +50,14 @@ async function connected(env, hostname) {
   return scopeOf(app, environment);
 }
 
-/** @param {Request} request @param {URL} url @param {Scope} scope @param {Env} env */
-async function serve(request, url, scope, env) {
+/** @param {Request} request @param {URL} url @param {Scope} scope @param {Env} env @param {ExecutionContext} ctx */
+async function serve(request, url, scope, env, ctx) {
   const ancestors = env.SETTINGS.frame_ancestors;
   // Whatever a preview's host is asked for goes to its room first; elsewhere there is one only where it is noted.
   const room = scope.environment === "preview" ? env.ROOMS.getByName(scope.name) : undefined;
   const isApi = url.pathname.startsWith(API);
   if (room && !isApi) {
-    const answer = await previewed(request, room, scope, env);
+    const answer = await previewed(request, room, scope, env, ctx);
     if (answer) return answer;
   }
   const live = await liveOf(env, scope);
@@ -65,7 +67,7 @@ async function serve(request, url, scope, env) {
     return exists ? api(request, url, scope, env) : Response.json({ error: "Nothing is open or live under this address." }, { status: 404 });
   }
   if (!room && live.room) {
-    const answer = await previewed(request, env.ROOMS.getByName(scope.name), scope, env);
+    const answer = await previewed(request, env.ROOMS.getByName(scope.name), scope, env, ctx);
     if (answer) return answer;
   }
   if (live.route) return deployed(request, url, scope, live, live.route, env);
@@ -78,13 +80,14 @@ async function serve(request, url, scope, env) {
 
 /** What a preview shows, wherever that comes from; `undefined` if nobody opened it.
  *
- * @param {Request} request @param {{ fetch(request: Request): Promise<Response> }} room @param {Scope} scope @param {Env} env */
-async function previewed(request, room, scope, env) {
+ * @param {Request} request @param {{ fetch(request: Request): Promise<Response> }} room @param {Scope} scope @param {Env} env
+ * @param {ExecutionContext} ctx */
+async function previewed(request, room, scope, env, ctx) {
   const answer = await room.fetch(looking(request));
   const ancestors = env.SETTINGS.frame_ancestors;
   switch (answer.headers.get("x-overskill-room")) {
     case "server":
-      return served(request, answer, scope, env);
+      return served(request, answer, scope, env, ctx);
     case "script":
       return shown(await scripted(request, answer, env), ancestors);
     case "closed":
@@ -135,10 +138,12 @@ function shown(answer, frameAncestors = "'self'") {
  * @param {Response} answer the room's, which names it
  * @param {Scope} scope
  * @param {Env} env
+ * @param {ExecutionContext} ctx
  */
-async function served(request, answer, scope, env) {
+async function served(request, answer, scope, env, ctx) {
   if (!env.LOADER) return problem(request, 503, "Not available", "This platform has no Worker Loader: the server side of previews needs it.");
   const id = answer.headers.get("x-overskill-server") ?? "";
+  const { Egress } = /** @type {{ Egress(options: { props: Caller }): Fetcher }} */ (/** @type {unknown} */ (ctx.exports));
   const { domains, plans = {}, default_plan: plan = "default" } = env.SETTINGS;
   try {
     const worker = env.LOADER.get(`${scope.name}@${id}`, async () => {
@@ -150,9 +155,10 @@ async function served(request, answer, scope, env) {
         modules: { "main.js": { js: code.module }, ...Object.fromEntries(wasm) },
         compatibilityDate: code.date,
         env: code.env,
+        globalOutbound: Egress({ props: { scope: scope.name, plan } }),
       };
     });
-    const limits = plans[plan] ?? {};
+    const { hosts: _, ...limits } = plans[plan] ?? {};
     return fromApp(await worker.getEntrypoint(undefined, { limits }).fetch(toApp(request)), domains);
   } catch (error) {
     return failed(request, scope, error);
@@ -188,7 +194,7 @@ async function run(request, scope, script, live, env) {
   if (!namespace) return problem(request, 503, "Not available", `This platform has no namespace for ${scope.environment}.`);
   const plan = live.plan !== null && Object.hasOwn(plans, live.plan) ? live.plan : fallback;
   try {
-    const limits = plans[plan] ?? {};
+    const { hosts: _, ...limits } = plans[plan] ?? {};
     const options = { limits, ...(outbound ? { outbound: { scope: scope.name, plan } } : {}) };
     return fromApp(await namespace.get(script, {}, options).fetch(toApp(request)), domains);
   } catch (error) {

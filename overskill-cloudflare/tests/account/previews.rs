@@ -40,14 +40,13 @@ const PAGE: &str =
     "<!doctype html><html><head></head><body><script type=\"module\" src=\"/src/main.ts\"></script></body></html>";
 const LABEL: &str = "preview-todo42";
 
-/// What there is of previews in the account: scripts, and keys of KV by their beginnings.
-fn there(world: &World) -> (Vec<String>, Vec<String>) {
+/// What there is of previews in the account: scripts, whether there are files, and whether one of them is a note.
+fn there(world: &World) -> (Vec<String>, bool, bool) {
     let state = world.emulator.state();
     let scripts = state.namespaces["overskill-preview"].keys().cloned().collect();
-    let files = state.kv["overskill-preview"].1.keys();
-    let mut folders: Vec<String> = files.map(|key| key.rsplit_once('_').unwrap().0.to_owned()).collect();
-    folders.dedup();
-    (scripts, folders)
+    let (kv, files) = &state.kv["overskill-preview"];
+    let note = format!("preview_todo42_preview_{}", overskill_core::Digest::of(b"a note"));
+    (scripts, *files > 0, world.emulator.kv_value(kv, &note).is_some())
 }
 
 #[tokio::test]
@@ -56,8 +55,7 @@ async fn a_script_of_the_apps_own_serves_its_files_and_goes_with_the_preview() {
     let (previews, todo) = (host(&world), scope("todo42/preview"));
     let files = [("index.html", PAGE), ("src/main.ts", "console.log('first');\n"), ("public/note.txt", "a note")];
     previews.open(&todo, &snapshot(at(1), &files), &env(1)).await.unwrap();
-    let wanted = (vec!["todo42-preview-preview".to_owned()], vec!["preview_todo42_preview".to_owned()]);
-    assert_eq!(there(&world), wanted);
+    assert_eq!(there(&world), (vec!["todo42-preview-preview".to_owned()], true, true));
     assert_eq!(world.cf.target().observe(&todo).await.unwrap(), [], "it is no deployed version");
 
     // A page has what it is told, and both know what they hold.
@@ -98,7 +96,7 @@ async fn a_script_of_the_apps_own_serves_its_files_and_goes_with_the_preview() {
     }
 
     previews.close(&todo).await.unwrap();
-    assert_eq!(there(&world), (Vec::new(), Vec::new()));
+    assert_eq!(there(&world), (Vec::new(), false, false));
     assert_eq!(get("/note.txt", &[]).await.status, 404);
     previews.close(&todo).await.unwrap();
 }
