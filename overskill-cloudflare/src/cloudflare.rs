@@ -309,10 +309,7 @@ impl CloudflareBuilder {
             Some(limiter) => limiter,
             None => Limiter::new(self.name.clone(), self.quota.unwrap_or_else(quota), self.clock.clone())?,
         };
-        let transport: Arc<dyn Transport> = match self.transport {
-            Some(transport) => transport,
-            None => Arc::new(NetworkTransport::new()?),
-        };
+        let transport = carrier(self.transport)?;
         let client = Client::builder(self.name.clone(), &self.api_base)
             .credential(Credential::bearer(self.token.clone()))
             .transport(transport.clone())
@@ -359,6 +356,14 @@ fn check_word(field: &str, word: &str, max: usize) -> Result<()> {
         return Err(Error::invalid(message));
     }
     Ok(())
+}
+
+/// What carries the requests: the network, unless something else was set.
+pub(crate) fn carrier(transport: Option<Arc<dyn Transport>>) -> Result<Arc<dyn Transport>> {
+    Ok(match transport {
+        Some(transport) => transport,
+        None => Arc::new(NetworkTransport::new()?),
+    })
 }
 
 fn check_domain(domain: &str) -> Result<()> {

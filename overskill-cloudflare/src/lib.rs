@@ -45,9 +45,9 @@ mod workers;
 
 pub use cloudflare::{Cloudflare, CloudflareBuilder};
 pub use edge::{Edge, EdgeBuilder, IngestKey};
-pub use files::KvFiles;
+pub use files::{AccountFiles, KvFiles, KvShelf};
 #[cfg(feature = "r2")]
-pub use files::{R2Files, R2Keys};
+pub use files::{R2Files, R2Keys, R2Shelf};
 pub use hostnames::{CertificateState, Hostname, HostnameState, Hostnames, Validation};
 pub use install::{Action, Change, Install, Plan};
 #[cfg(feature = "previews")]

@@ -89,11 +89,11 @@ async function previewed(request, room, scope, env, ctx) {
     case "server":
       return served(request, answer, scope, env, ctx);
     case "script":
-      return shown(await scripted(request, answer, env), ancestors);
+      return shown(request, await scripted(request, answer, env), ancestors);
     case "closed":
       return undefined;
     default:
-      return shown(answer, ancestors);
+      return shown(request, answer, ancestors);
   }
 }
 
@@ -108,21 +108,22 @@ async function scripted(request, named, env) {
   try {
     const script = env.PREVIEW?.get(named.headers.get("x-overskill-script") ?? "");
     if (!script) return plain(503, "This platform has no namespace for previews.");
-    const answer = await script.fetch(new Request(request.url, { method: "POST", headers, body: await named.text() }));
-    return request.method === "HEAD" ? new Response(null, answer) : answer;
+    return await script.fetch(new Request(request.url, { method: "POST", headers, body: await named.text() }));
   } catch (error) {
     console.error(`the script of a preview failed: ${error}`);
     return plain(503, "This preview is being prepared: ask again soon.");
   }
 }
 
-/** A request as a room gets it: without its body, which may yet be for an app. @param {Request} request */
-const looking = ({ url, method, headers }) => new Request(url, { method, headers });
+/** A request as a room gets it: without its body, which may yet be for an app; who wants the head alone is given that here.
+ * @param {Request} request */
+const looking = ({ url, method, headers }) => new Request(url, { method: method === "HEAD" ? "GET" : method, headers });
 
-/** What a room answered: sources are for the app's own pages. @param {Response} answer @param {string} [frameAncestors] */
-function shown(answer, frameAncestors = "'self'") {
+/** What a room answered: sources are for the app's own pages. @param {Request} request @param {Response} answer
+ * @param {string} [frameAncestors] */
+function shown(request, answer, frameAncestors = "'self'") {
   if (answer.webSocket) return answer;
-  const response = new Response(answer.body, answer);
+  const response = new Response(request.method === "HEAD" ? null : answer.body, answer);
   const { headers } = response;
   headers.set("x-content-type-options", "nosniff");
   headers.set("referrer-policy", "same-origin");

@@ -9,11 +9,11 @@ mod sign;
 pub(crate) use frame::{CONTENT_TYPE as FRAME, Frame};
 pub use key::IngestKey;
 
-use crate::routes::CloudflareRoutes;
+use crate::{cloudflare::carrier, routes::CloudflareRoutes};
 use overskill_core::{
     BackendName, Clock, Environment, Error, ErrorKind, Ids, PublicUrl, Readiness, Result, Scope, SystemClock, SystemIds,
 };
-use overskill_http::{Call, Client, Method, NetworkTransport, Request, Response, Transport};
+use overskill_http::{Call, Client, Method, Request, Response, Transport};
 use serde::de::DeserializeOwned;
 use sign::Signing;
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
@@ -201,11 +201,12 @@ impl EdgeBuilder {
         if !(scheme == "https" || scheme == "http" && here) {
             return Err(refuse("must begin with https://, or http:// on this machine"));
         }
-        let inner: Arc<dyn Transport> = match self.transport {
-            Some(transport) => transport,
-            None => Arc::new(NetworkTransport::new()?),
+        let signing = Signing {
+            inner: carrier(self.transport)?,
+            key: self.key.clone(),
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
         };
-        let signing = Signing { inner, key: self.key.clone(), clock: self.clock.clone(), ids: self.ids.clone() };
         let client = Client::builder(self.name.to_string(), base.as_str())
             .transport(signing)
             .classify(told)

@@ -7,7 +7,7 @@ use crate::{
 };
 use overskill_core::{
     AppHandle, AppId, AppRecord, Changes, Clock as _, DeploymentStrategy, DeploymentTarget as _, Environment, Fence,
-    HealthGate, HealthProbe, KeyId, Outcome, Platform, SystemClock, SystemIds, SystemScopes, memory::MemoryBackends,
+    HealthGate, HealthProbe, Outcome, Platform, SystemClock, SystemScopes, memory::MemoryBackends,
 };
 use overskill_http::{HttpProbe, Method};
 use overskill_testkit::fixtures::path;
