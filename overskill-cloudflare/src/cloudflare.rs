@@ -42,7 +42,7 @@ impl Cloudflare {
     /// Begins to describe an account, by its id and a token for it.
     ///
     /// The token needs *Workers Scripts: Edit*, *Workers KV Storage: Edit* and, for what they do, *Workers R2 Storage: Edit*,
-    /// *Workers Routes: Edit* and *SSL and Certificates: Edit* of the zone.
+    /// *Workers Routes: Edit*, *DNS: Edit* and *SSL and Certificates: Edit* of the zone.
     pub fn connect(account: impl Into<String>, token: impl Into<Secret>) -> CloudflareBuilder {
         CloudflareBuilder {
             account: account.into(),
@@ -68,7 +68,8 @@ impl Cloudflare {
         }
     }
 
-    /// Where apps run: user Workers in dispatch namespaces.
+    /// Where apps run: user Workers in dispatch namespaces. Tell it where the routes are ([`WfpTarget::at`]): then a version
+    /// can be looked at before it has the traffic.
     pub fn target(&self) -> WfpTarget {
         WfpTarget::new(self.0.clone())
     }

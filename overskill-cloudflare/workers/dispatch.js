@@ -144,10 +144,12 @@ function shown(request, answer, frameAncestors = "'self'") {
 async function served(request, answer, scope, env, ctx) {
   if (!env.LOADER) return problem(request, 503, "Not available", "This platform has no Worker Loader: the server side of previews needs it.");
   const id = answer.headers.get("x-overskill-server") ?? "";
+  const { plan, limits } = planOf(await liveOf(env, scope), env);
   const { Egress } = /** @type {{ Egress(options: { props: Caller }): Fetcher }} */ (/** @type {unknown} */ (ctx.exports));
-  const { domains, plans = {}, default_plan: plan = "default" } = env.SETTINGS;
+  const { domains } = env.SETTINGS;
   try {
-    const worker = env.LOADER.get(`${scope.name}@${id}`, async () => {
+    // What it may fetch is the plan's, so another plan loads it anew.
+    const worker = env.LOADER.get(`${scope.name}@${id}/${plan}`, async () => {
       const code = await env.ROOMS.getByName(scope.name).server(id);
       if (!code) throw new Error("Worker not found: it was changed meanwhile");
       const wasm = code.wasm.map(({ path, bytes }) => [path, { wasm: bytes.slice().buffer }]);
@@ -159,7 +161,6 @@ async function served(request, answer, scope, env, ctx) {
         globalOutbound: Egress({ props: { scope: scope.name, plan } }),
       };
     });
-    const { hosts: _, ...limits } = plans[plan] ?? {};
     return fromApp(await worker.getEntrypoint(undefined, { limits }).fetch(toApp(request)), domains);
   } catch (error) {
     return failed(request, scope, error);
@@ -190,17 +191,24 @@ async function looked(request, url, scope, script, env) {
 /** A script of an app, within the limits of its plan. @param {Request} request @param {Scope} scope @param {string} script
  * @param {Live} live @param {Env} env */
 async function run(request, scope, script, live, env) {
-  const { domains, plans = {}, default_plan: fallback = "default", outbound } = env.SETTINGS;
+  const { domains, outbound } = env.SETTINGS;
   const namespace = namespaceOf(scope, env);
   if (!namespace) return problem(request, 503, "Not available", `This platform has no namespace for ${scope.environment}.`);
-  const plan = live.plan !== null && Object.hasOwn(plans, live.plan) ? live.plan : fallback;
+  const { plan, limits } = planOf(live, env);
   try {
-    const { hosts: _, ...limits } = plans[plan] ?? {};
     const options = { limits, ...(outbound ? { outbound: { scope: scope.name, plan } } : {}) };
     return fromApp(await namespace.get(script, {}, options).fetch(toApp(request)), domains);
   } catch (error) {
     return failed(request, scope, error);
   }
+}
+
+/** The plan of an app, and the limits of its Workers. @param {Live} live @param {Env} env */
+function planOf(live, env) {
+  const { plans = {}, default_plan: fallback = "default" } = env.SETTINGS;
+  const plan = live.plan !== null && Object.hasOwn(plans, live.plan) ? live.plan : fallback;
+  const { hosts: _, ...limits } = plans[plan] ?? {};
+  return { plan, limits };
 }
 
 /** @param {Scope} scope @param {Env} env */

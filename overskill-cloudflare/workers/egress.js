@@ -14,7 +14,8 @@ const INSIDE = "localhost local internal intranet lan home corp private arpa tes
 const PORTS = ["", "80", "443", "8080", "8443"];
 
 /** What goes no further: it would tell where it runs, or pass for something that the platform or the edge said. */
-const NOT_OUT = /^(x-overskill-|cf-|x-forwarded-|x-real-ip$|forwarded$|via$|cdn-loop$|true-client-ip$)/;
+const NOT_OUT =
+  /^(x-overskill-.*|cf-(connecting-ip|connecting-o2o|ew-via|ipcountry|ray|visitor|worker)|x-forwarded-.*|x-real-ip|forwarded|via|cdn-loop|true-client-ip)$/;
 
 /**
  * Why an address may not be fetched, for the app's author; `undefined` for one that may.

@@ -26,7 +26,8 @@ export default { async fetch(request) {
       const { value } = await socket.readable.getReader().read();
       return new Response(new TextDecoder().decode(value));
     }
-    const headers = { 'x-overskill-scope': 'bank7/production', via: '1.1 overskill (bank7/production)', 'x-real-ip': '1.2.3.4', 'x-mine': '7' };
+    const headers = { 'x-overskill-scope': 'bank7/production', via: '1.1 overskill (bank7/production)', 'x-real-ip': '1.2.3.4',
+      'cf-connecting-ip': '1.2.3.4', 'cf-access-client-id': 'mine', 'x-mine': '7' };
     const answer = await fetch(to, { headers });
     return new Response(answer.status + ' ' + (await answer.text()));
   } catch (error) { return new Response('threw ' + error); }
@@ -147,7 +148,8 @@ async fn what_a_platform_allows_passes_with_the_name_of_who_calls() {
     assert_eq!(fetched(&world, "todo42", &format!("http://127.0.0.1:{port}/any")).await, "200 the secret inside");
     let seen = inside.asked.lock().unwrap().pop().unwrap();
     assert!(seen.contains("via: 1.1 overskill (todo42/production)\r\n") && seen.contains("x-mine: 7"), "{seen}");
-    for forged in ["bank7", "x-overskill", "1.2.3.4", "cf-"] {
+    assert!(seen.contains("cf-access-client-id: mine"), "a key of its own: {seen}");
+    for forged in ["bank7", "x-overskill", "1.2.3.4", "cf-connecting"] {
         assert!(!seen.contains(forged), "{forged}: {seen}");
     }
     // A redirect leads nowhere else than a fetch would.
