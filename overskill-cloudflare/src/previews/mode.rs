@@ -99,7 +99,12 @@ impl CloudflarePreviews {
         let (PreviewMode::Script(cf), Some(script)) = (&self.0.mode, self.0.mode.script(scope)) else { return Ok(()) };
         let (api, app) = (&cf.0.api, FairKey::from(&scope.app));
         api.delete_script(&scope.app, &cf.0.of(Environment::Preview), &script).await?;
-        let namespace = self.kv_namespace(cf).await?;
+        let known = self.0.kv.lock().expect("nobody panics with this lock").clone();
+        let namespace = match known {
+            Some(id) => Some(id),
+            None => api.kv_namespace(&cf.0.of(Environment::Preview)).await?,
+        };
+        let Some(namespace) = namespace else { return Ok(()) };
         let keys = api.kv_keys(&app, &namespace, &key(scope, "")).await?;
         api.kv_delete_all(&app, &namespace, &keys).await
     }

@@ -240,10 +240,11 @@ impl WfpTarget {
     }
 
     /// Activates what was staged: it is there, and so the route can name it.
-    async fn ready(&self, request: &DeployRequest) -> Result<Handle> {
+    async fn ready(&self, request: &DeployRequest, fence: Fence) -> Result<Handle> {
         let (scope, id) = (request.scope(), request.id());
         let mut site = self.glance(scope).await?;
-        if site.version(id).is_none() {
+        // What was staged a moment ago is there; what is gone back to may have been removed meanwhile.
+        if site.version(id).is_none_or(|there| there.label.fence != fence) {
             site = self.look(scope).await?;
         }
         let there = site.version(id).ok_or_else(|| Error::not_found("the version is gone: stage it again"))?;
@@ -255,7 +256,7 @@ impl WfpTarget {
         let draft = Draft::of(request, &self.settings)?;
         if self.stages(&draft) {
             // Nothing was changed, whatever became of the question.
-            return self.ready(request).await.map_err(|e| e.effect_as(overskill_core::Effect::None));
+            return self.ready(request, fence).await.map_err(|e| e.effect_as(overskill_core::Effect::None));
         }
         let (scope, id, api) = (request.scope(), request.id(), &self.settings.api);
         let mut site = self.glance(scope).await?;
