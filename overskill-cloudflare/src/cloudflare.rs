@@ -42,7 +42,7 @@ impl Cloudflare {
     /// Begins to describe an account, by its id and a token for it.
     ///
     /// The token needs *Workers Scripts: Edit*, *Workers KV Storage: Edit* and, for what they do, *Workers R2 Storage: Edit*,
-    /// *Workers Routes: Edit* and *SSL and Certificates: Edit* of the zone.
+    /// *Workers Routes: Edit*, *DNS: Edit* and *SSL and Certificates: Edit* of the zone.
     pub fn connect(account: impl Into<String>, token: impl Into<Secret>) -> CloudflareBuilder {
         CloudflareBuilder {
             account: account.into(),
@@ -68,7 +68,8 @@ impl Cloudflare {
         }
     }
 
-    /// Where apps run: user Workers in dispatch namespaces.
+    /// Where apps run: user Workers in dispatch namespaces. Tell it where the routes are ([`WfpTarget::at`]): then a version
+    /// can be looked at before it has the traffic.
     pub fn target(&self) -> WfpTarget {
         WfpTarget::new(self.0.clone())
     }
@@ -309,10 +310,7 @@ impl CloudflareBuilder {
             Some(limiter) => limiter,
             None => Limiter::new(self.name.clone(), self.quota.unwrap_or_else(quota), self.clock.clone())?,
         };
-        let transport: Arc<dyn Transport> = match self.transport {
-            Some(transport) => transport,
-            None => Arc::new(NetworkTransport::new()?),
-        };
+        let transport = carrier(self.transport)?;
         let client = Client::builder(self.name.clone(), &self.api_base)
             .credential(Credential::bearer(self.token.clone()))
             .transport(transport.clone())
@@ -359,6 +357,14 @@ fn check_word(field: &str, word: &str, max: usize) -> Result<()> {
         return Err(Error::invalid(message));
     }
     Ok(())
+}
+
+/// What carries the requests: the network, unless something else was set.
+pub(crate) fn carrier(transport: Option<Arc<dyn Transport>>) -> Result<Arc<dyn Transport>> {
+    Ok(match transport {
+        Some(transport) => transport,
+        None => Arc::new(NetworkTransport::new()?),
+    })
 }
 
 fn check_domain(domain: &str) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What is known here of one room.
 
-use super::server::Built;
+use super::{mode::Brought, server::Built};
 use overskill_build::preview::{AppPreview, HotMessage};
 use overskill_core::{EnvSnapshot, StreamPosition};
 use serde_json::Value;
@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) server: Option<Built>,
     /// What the room was given last; `None` where that is not known.
     pub(super) given: Option<Given>,
+    /// What the account has for its script, where one serves.
+    pub(super) brought: Brought,
     /// What is on its way: it may have landed, whatever became of the call.
     pub(super) sent: Option<(Given, usize)>,
     /// What viewers were not told yet.
@@ -90,12 +92,14 @@ impl State {
     /// It is not known any more what the room has, unless what is on its way is found there.
     pub(super) fn lost_all_but_sent(&mut self) {
         self.given = None;
+        self.brought = Brought::default();
         self.dirty = true;
     }
 
     /// Whatever the room had may be gone.
     pub(super) fn lost(&mut self) {
         self.given = None;
+        self.brought = Brought::default();
         self.sent = None;
         self.dirty = true;
     }

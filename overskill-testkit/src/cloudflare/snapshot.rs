@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub buckets: BTreeMap<String, Vec<String>>,
     /// `pattern → script`, of all zones.
     pub routes: BTreeMap<String, Option<String>>,
+    /// `name → DNS records`, of all zones.
+    pub records: BTreeMap<String, Vec<Value>>,
     /// `custom hostname → (status, status of its certificate)`.
     pub hostnames: BTreeMap<String, (String, String)>,
     /// Files that are stored, each once.
@@ -111,6 +113,11 @@ impl Snapshot {
             kv: state.kv.values().map(|it| (it.title.clone(), (it.id.clone(), it.len(now)))).collect(),
             buckets: state.buckets.iter().map(|(k, v)| (k.clone(), v.objects.keys().cloned().collect())).collect(),
             routes: zones().flat_map(|it| &it.routes).map(|it| (it.pattern.clone(), it.script.clone())).collect(),
+            records: zones().flat_map(|it| it.records.values()).fold(BTreeMap::new(), |mut by_name, record| {
+                let name = record["name"].as_str().unwrap_or_default().to_owned();
+                by_name.entry(name).or_insert_with(Vec::new).push(record.clone());
+                by_name
+            }),
             hostnames: zones()
                 .flat_map(|it| it.hostnames.values())
                 .map(|it| (it.host.clone(), (it.status.clone(), it.ssl_status.clone())))
