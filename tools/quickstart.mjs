@@ -10,6 +10,10 @@ import { until } from "./page-server.mjs";
 
 const ROOT = new URL("../", import.meta.url).pathname;
 const BINARY = process.env.OVERSKILL_QUICKSTART ?? join(ROOT, "target/debug/examples/quickstart");
+/** Another host than the embedded one may take more arguments. */
+const MORE = (process.env.OVERSKILL_QUICKSTART_ARGS ?? "").split(" ").filter((it) => it !== "");
+/** What the host of the previews has not: `list`, a page with all apps at the domain itself. */
+export const LACKS = new Set((process.env.OVERSKILL_QUICKSTART_LACKS ?? "").split(" "));
 /** Tarballs, by their digests: they stay between runs, so that a package is downloaded once. All else is made anew. */
 const TARBALLS = process.env.OVERSKILL_TARBALLS ?? join(tmpdir(), "overskill-test-tarballs");
 /** Generous: machines that test are busy with other things. */
@@ -59,7 +63,7 @@ export class Quickstart {
       PATH: join(place, "trap"),
       NPM_CONFIG_REGISTRY: options.registry ?? process.env.NPM_CONFIG_REGISTRY ?? process.env.npm_config_registry,
     };
-    this.#process = spawn(BINARY, ["--serve", folder, "--data", this.data, ...more], {
+    this.#process = spawn(BINARY, ["--serve", folder, "--data", this.data, ...MORE, ...more], {
       env,
       stdio: ["ignore", "pipe", "pipe"],
     });
