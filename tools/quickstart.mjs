@@ -233,7 +233,8 @@ export class Tab {
   /** From here on, `reloaded` says whether the page is another one; and it is connected. */
   async mark() {
     await eventually(() => this.told.some((it) => it.type === "connected"), "a socket");
-    await this.page.evaluate("window.mark = true");
+    // It may be told to load anew at this very moment.
+    await eventually(() => this.page.evaluate("window.mark = true").catch(() => false), "a page that stays");
   }
 
   /** @returns {Promise<boolean>} */

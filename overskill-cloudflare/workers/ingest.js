@@ -145,7 +145,7 @@ async function preview(method, scope, what, body, seal, env) {
     case "POST commit": {
       const { head, blobs } = frameOf(body);
       const commit = commitOf(head);
-      if (commit.after === null) await opened(true);
+      if (!commit.after) await opened(true);
       return room.commit(seal, scope.name, commit, blobs);
     }
     case "POST reload":

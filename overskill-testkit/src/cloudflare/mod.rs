@@ -363,6 +363,7 @@ impl Inner {
 
     async fn call(&self, mut request: Request<Bytes>) -> std::result::Result<Reply, Lost> {
         let path = request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
+        let begun = self.clock.monotonic();
         let (fault, latency) = lock(&self.faults).pick(request.method().as_str(), &path);
         let nth = self.record(&request, path, fault.clone());
         if !latency.is_zero() {
@@ -376,6 +377,7 @@ impl Inner {
         let status = answer.as_ref().ok().map(|it| it.status().as_u16());
         if let Some(call) = lock(&self.calls).get_mut(nth) {
             call.status = status;
+            call.took = Some(self.clock.monotonic().saturating_sub(begun));
         }
         answer
     }
@@ -488,6 +490,7 @@ impl Inner {
             body_bytes: request.body().len(),
             body: self.record_bodies.then(|| request.body().clone()),
             status: None,
+            took: None,
             fault,
         });
         calls.len() - 1
