@@ -58,8 +58,12 @@
 //! user scripts behind a dispatch namespace. Account scripts are workerd's configuration: a call that changes one
 //! returns when workerd runs with it. User scripts are loaded on demand; a new version is live on the next request.
 //!
-//! Not here, because workerd by itself has it not: limits of CPU time and subrequests, `caches.default`, alarms of
-//! Durable Objects in *user* scripts. `request.cf` says nothing. URLs begin with
+//! Account scripts also have a cache (in memory, each its own), alarms of Durable Objects, and named entrypoints. Scripts that
+//! were loaded and rest are unloaded, so that memory stays bounded over thousands of them
+//! ([`edge_memory_bytes`](CloudflareEmulator::edge_memory_bytes)).
+//!
+//! Not here, because workerd by itself has it not: limits of CPU time and subrequests (they are kept and shown, and nothing
+//! is ended), alarms of Durable Objects in *user* scripts. `request.cf` says nothing. URLs begin with
 //! `http:` unless the request has `x-forwarded-proto: https`. Scripts of namespaces are not started when they are
 //! uploaded, so that one that does not load fails with its first request. Cron triggers fire when
 //! [`scheduled`](CloudflareEmulator::scheduled) says so.
@@ -216,6 +220,11 @@ impl CloudflareEmulator {
         let answer = self.edge()?.admin("/loaded").await?;
         let told: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
         Ok(told["scripts"].as_u64().and_then(|it| usize::try_from(it).ok()).unwrap_or_default())
+    }
+
+    /// How much memory workerd holds, in bytes; nothing without an edge, and where the system does not tell (it does on Linux).
+    pub async fn edge_memory_bytes(&self) -> Option<u64> {
+        self.inner.edge.get()?.memory_bytes().await
     }
 
     /// Ends workerd and starts it again: sockets break, and what Durable Objects have stored stays.

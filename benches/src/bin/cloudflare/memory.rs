@@ -16,7 +16,6 @@ pub(crate) const FIGURES: [Figure; 5] = [GROWTH, MOST, HELD, LOADED, RATE];
 
 pub(crate) async fn measure(bench: &mut Bench, rig: &Rig) -> Outcome<()> {
     let (all, first) = (bench.size(5_000, 300), bench.size(1_000, 100));
-    let workerd = workerd()?;
     let mut plain = rig.plain().await?;
     let begun = Instant::now();
     let (mut after_first, mut held, mut most) = (0.0, 0.0, 0.0_f64);
@@ -29,45 +28,28 @@ pub(crate) async fn measure(bench: &mut Bench, rig: &Rig) -> Outcome<()> {
             return Err(format!("{name}: {status} {}", String::from_utf8_lossy(&body)).into());
         }
         if n % (first / 10) == 0 {
-            most = most.max(resident_mib(workerd)?);
+            most = most.max(workerd_mib(rig).await?);
         }
         if n == first {
-            (after_first, held) = (resident_mib(workerd)?, resident_mib(std::process::id())?);
+            (after_first, held) = (workerd_mib(rig).await?, resident_mib()?);
         }
     }
     bench.show(&RATE, Reading::alone(begun.elapsed().as_secs_f64() * 1e3 / f64::from(all)));
-    bench.show(&GROWTH, Reading::limited(resident_mib(workerd)?, after_first));
+    bench.show(&GROWTH, Reading::limited(workerd_mib(rig).await?, after_first));
     bench.show(&MOST, Reading::limited(most, after_first));
-    bench.show(&HELD, Reading::limited(resident_mib(std::process::id())?, held));
+    bench.show(&HELD, Reading::limited(resident_mib()?, held));
     bench.show(&LOADED, Reading::alone(f64::from(u32::try_from(rig.emulator.loaded_scripts().await?)?)));
     Ok(())
 }
 
-/// The one that this process has started. Linux tells.
-fn workerd() -> Outcome<u32> {
-    let mut all = Vec::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Ok(id) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let Some((name, rest)) = stat.split_once('(').and_then(|(_, it)| it.rsplit_once(')')) else { continue };
-        let parent = rest.split_whitespace().nth(1).and_then(|it| it.parse::<u32>().ok()).unwrap_or_default();
-        all.push((id, parent, name.to_owned()));
-    }
-    let is_ours = |mut id: u32| {
-        while let Some((_, parent, _)) = all.iter().find(|(known, ..)| *known == id) {
-            if *parent == std::process::id() {
-                return true;
-            }
-            id = *parent;
-        }
-        false
-    };
-    let found = all.iter().find(|(id, _, name)| name == "workerd" && is_ours(*id));
-    found.map(|(id, ..)| *id).ok_or_else(|| "workerd is not among the processes".into())
+async fn workerd_mib(rig: &Rig) -> Outcome<f64> {
+    let bytes = rig.emulator.edge_memory_bytes().await.ok_or("nobody tells what workerd holds")?;
+    Ok(f64::from(u32::try_from(bytes >> 10)?) / 1024.0)
 }
 
-fn resident_mib(id: u32) -> Outcome<f64> {
-    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+/// Of this process.
+fn resident_mib() -> Outcome<f64> {
+    let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
 }
