@@ -3,7 +3,6 @@
 //! Clippy and rustdoc share the checked dependencies, tests and doctests the built ones: for that, all of them choose
 //! the whole workspace and all features.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use crate::cargo_tools::{DENY, NEXTEST};
@@ -21,8 +20,8 @@ const EDGE_PREVIEW: &str = "edge_preview";
 /// The example that a browser suite runs to its end.
 const CLOUDFLARE_LOCAL: &str = "cloudflare_local";
 
-/// How previews are shown at the edge, and the suites that look at each.
-const EDGE_MODES: [(&str, &[&str]); 1] = [("shared", &["edits", "guests"])];
+/// How previews are shown at the edge: each is looked at by suites of the embedded preview.
+const EDGE_MODES: [&str; 1] = ["shared"];
 
 /// The steps, in order. The browser step is among them once there is a browser suite.
 pub(crate) fn steps(workspace: &Workspace) -> Result<Vec<Step>, Failure> {
@@ -88,29 +87,37 @@ fn js(workspace: &Workspace) -> Result<Outcome, Failure> {
 }
 
 fn browser(workspace: &Workspace) -> Result<Outcome, Failure> {
-    let chromium = setup::chromium().ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup` first"))?;
     // With the workspace's features, as the tests were built: nothing is compiled twice.
     let mut build = process::cargo(workspace.root());
     build.args(["build", "--workspace", "--all-features"]);
     process::run(build.args([QUICKSTART, EDGE_PREVIEW, CLOUDFLARE_LOCAL].iter().flat_map(|it| ["--example", it])))?;
-    let examples = workspace.target().join("debug/examples");
-    let suites = |host: &str, suites: Vec<PathBuf>| {
-        let mut node = process::program("node", workspace.root());
-        node.env("OVERSKILL_QUICKSTART", examples.join(host));
-        node.env("OVERSKILL_CLOUDFLARE_LOCAL", examples.join(CLOUDFLARE_LOCAL));
-        node.env("OVERSKILL_TARBALLS", workspace.target().join("test-tarballs"));
-        node.args(["--test", "--test-reporter=spec"]).args(suites).env("OVERSKILL_CHROMIUM", &chromium);
-        node.envs(setup::npm_registry(workspace));
-        node
-    };
-    process::run(&mut suites(QUICKSTART, workspace.browser_suites()?))?;
-    for (mode, names) in EDGE_MODES {
-        let chosen = names.iter().map(|name| format!("overskill-local/tests/browser/{name}.mjs").into()).collect();
-        let mut node = suites(EDGE_PREVIEW, chosen);
+    process::run(suites(workspace, QUICKSTART)?.args(workspace.browser_suites()?))?;
+    // One is enough for every change: what differs at the edge is how edits get there.
+    edge_previews(workspace, &["edits"])
+}
+
+/// Runs suites of the embedded preview on previews at the emulated edge.
+pub(crate) fn edge_previews(workspace: &Workspace, names: &[&str]) -> Result<Outcome, Failure> {
+    for mode in EDGE_MODES {
+        let mut node = suites(workspace, EDGE_PREVIEW)?;
+        node.args(names.iter().map(|name| format!("overskill-local/tests/browser/{name}.mjs")));
         node.env("OVERSKILL_QUICKSTART_ARGS", format!("--mode {mode}")).env("OVERSKILL_QUICKSTART_LACKS", "list");
         process::run(&mut node)?;
     }
     Ok(Outcome::Passed)
+}
+
+/// Node's test runner, for suites whose previews that example shows.
+fn suites(workspace: &Workspace, example: &str) -> Result<Command, Failure> {
+    let chromium = setup::chromium().ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup` first"))?;
+    let examples = workspace.target().join("debug/examples");
+    let mut node = process::program("node", workspace.root());
+    node.env("OVERSKILL_QUICKSTART", examples.join(example));
+    node.env("OVERSKILL_CLOUDFLARE_LOCAL", examples.join(CLOUDFLARE_LOCAL));
+    node.env("OVERSKILL_TARBALLS", workspace.target().join("test-tarballs"));
+    node.env("OVERSKILL_CHROMIUM", chromium).envs(setup::npm_registry(workspace));
+    node.args(["--test", "--test-reporter=spec"]);
+    Ok(node)
 }
 
 fn deny(workspace: &Workspace) -> Result<Outcome, Failure> {

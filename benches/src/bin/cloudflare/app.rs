@@ -1,7 +1,8 @@
 //! todo-studio: its sources, and what was built of them before anything is measured.
 
 use overskill::{
-    Artifact, BuildMode, BuildRequest, Builder as _, EnvRevision, EnvSnapshot, Incarnation, Snapshot, StreamPosition,
+    Artifact, BuildMode, BuildRequest, Builder as _, EnvRevision, EnvSnapshot, EnvValue, Incarnation, Snapshot,
+    StreamPosition,
     build::{
         compiler::{Compiler, CompilerOptions},
         packages::NpmPackages,
@@ -65,3 +66,12 @@ pub(crate) fn no_env() -> EnvSnapshot {
     let revision = EnvRevision(StreamPosition::start(Incarnation::from_u64(2)));
     EnvSnapshot { revision, values: BTreeMap::new() }
 }
+
+/// One variable, as wrangler's project has.
+pub(crate) fn one_variable() -> Outcome<EnvSnapshot> {
+    let (name, value) = VARIABLE;
+    let values = [(name.parse()?, EnvValue::plain(value))].into();
+    Ok(EnvSnapshot { values, ..no_env() })
+}
+
+pub(crate) const VARIABLE: (&str, &str) = ("GREETING", "hello");

@@ -74,10 +74,9 @@ impl Rig {
         self.call("PUT", &path, &form.content_type(), form.into_body()).await
     }
 
-    /// Sends what matches `pattern` to a script of the account.
+    /// Sends what matches `pattern`, within `bare.test`, to a script of the account.
     pub(crate) async fn route(&self, pattern: &str, script: &str) -> Outcome<()> {
-        let zone = pattern.trim_start_matches("*.").split('/').next().unwrap_or_default();
-        let path = format!("/zones/{}/workers/routes", self.emulator.zone_id(zone)?);
+        let path = format!("/zones/{}/workers/routes", self.emulator.zone_id("bare.test")?);
         let route = json!({ "pattern": pattern, "script": script }).to_string();
         self.call("POST", &path, "application/json", route.into()).await
     }

@@ -1,6 +1,6 @@
 //! The provider's own tool, unmodified: npm's `wrangler`, as `cargo xtask setup` installs it.
 
-use crate::rig::NAMESPACE;
+use crate::{app::VARIABLE, rig::NAMESPACE};
 use overskill::Artifact;
 use overskill_benches::Outcome;
 use overskill_testkit::cloudflare::CloudflareEmulator;
@@ -40,7 +40,7 @@ impl Project {
         let _ = fs::remove_dir_all(&folder); // of the run before
         let config = json!({
             "name": "one", "main": "src/index.js", "compatibility_date": "2026-10-01",
-            "assets": { "directory": "public", "binding": "ASSETS" },
+            "assets": { "directory": "public", "binding": "ASSETS" }, "vars": { VARIABLE.0: VARIABLE.1 },
         });
         fs::create_dir_all(folder.join("src"))?;
         fs::write(folder.join("wrangler.json"), config.to_string())?;
