@@ -61,6 +61,7 @@ export class Quickstart {
       HOME: process.env.HOME,
       // Node is there, but calling it is noticed: see `nodeCalls`.
       PATH: join(place, "trap"),
+      OVERSKILL_WORKERD: process.env.OVERSKILL_WORKERD,
       NPM_CONFIG_REGISTRY: options.registry ?? process.env.NPM_CONFIG_REGISTRY ?? process.env.npm_config_registry,
     };
     this.#process = spawn(BINARY, ["--serve", folder, "--data", this.data, ...MORE, ...more], {
