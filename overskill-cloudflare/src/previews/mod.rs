@@ -179,8 +179,8 @@ impl CloudflarePreviews {
         env: &EnvSnapshot,
         progress: &Progress,
     ) -> Result<StreamPosition> {
-        let is = self.edge_status(scope).await?;
         if let Some(app) = state.app.clone() {
+            let is = self.edge_status(scope).await?;
             // It gave up what it had, or somebody else was here.
             if state.given.as_ref().is_some_and(|given| is.open_at().is_none() || is.push.as_ref() != Some(&given.push))
             {
@@ -195,14 +195,9 @@ impl CloudflarePreviews {
             }
             state.env = Some(env.clone());
         } else {
-            if let Some(there) = is.open_at() {
-                // Another service, or this one before it was restarted, was farther. Its sources are not known here.
-                if snapshot.position.incarnation == there.incarnation && snapshot.position.seq < there.seq {
-                    return Ok(there);
-                }
-            }
+            // Whether another service, or this one before it was restarted, was farther is said when it is pushed.
             let app = Arc::new(self.0.engine.open(scope, snapshot, env, progress).await?);
-            if app.is_preparing() && is.open_at().is_none() {
+            if app.is_preparing() {
                 let _: RoomStatus = self.call(Method::Post, scope, "prepare", |call| call).await?;
             }
             state.opened(app, env.clone());

@@ -82,8 +82,11 @@ impl CloudflarePreviews {
         self.bring(scope, state, &files).await?;
         let mut absent: Vec<Digest> = Vec::new();
         for _ in 0..MOST_TURNS {
+            let is_new = std::mem::take(&mut state.is_new);
             let before = match state.given.clone() {
                 Some(given) => Some(given),
+                // One request instead of two: should it show something after all, it refuses.
+                None if is_new => None,
                 None => match self.listed(scope, state, &baked).await? {
                     Found::Nothing => None,
                     Found::Shown(given) => Some(given),
@@ -102,6 +105,7 @@ impl CloudflarePreviews {
                 before: before.as_ref(),
                 state,
                 push,
+                is_new,
                 client: client.digest,
             };
             let (head, frame) = self.prepared(scope, &commit, &absent).await?;
@@ -196,7 +200,7 @@ impl CloudflarePreviews {
         shelves.push(commit.client);
         let head = json!({
             "push": commit.push,
-            "after": after,
+            "after": if commit.is_new { Some("") } else { after },
             "position": commit.baked.position,
             "env": commit.state.env.as_ref().map(|env| env.revision.to_string()).unwrap_or_default(),
             "files": changed.iter().map(|(key, file)| file.told(key)).collect::<Vec<_>>(),
@@ -260,6 +264,8 @@ struct Commit<'a> {
     before: Option<&'a Given>,
     state: &'a State,
     push: String,
+    /// It is for a room that shows nothing.
+    is_new: bool,
     client: Digest,
 }
 

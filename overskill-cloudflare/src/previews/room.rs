@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) news: Vec<HotMessage>,
     /// Whether the room has to be given something.
     pub(super) dirty: bool,
+    /// Most likely the room shows nothing: these are the first sources that there are, and it was told nothing yet.
+    pub(super) is_new: bool,
     pub(super) closed: bool,
     open: Arc<AtomicBool>,
 }
@@ -67,7 +69,8 @@ impl Room {
 
 impl State {
     pub(super) fn opened(&mut self, app: Arc<AppPreview>, env: EnvSnapshot) {
-        *self = Self { app: Some(app), env: Some(env), dirty: true, open: self.open.clone(), ..Self::default() };
+        let (is_new, open) = (app.position().seq <= 1, self.open.clone());
+        *self = Self { app: Some(app), env: Some(env), dirty: true, is_new, open, ..Self::default() };
     }
 
     pub(super) fn untold(&mut self, messages: Vec<HotMessage>) {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use overskill_core::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// The account at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -98,6 +98,8 @@ pub struct RecordedCall {
     pub body: Option<Bytes>,
     /// The status of the answer; none while there is no answer, or when it was cut off.
     pub status: Option<u16>,
+    /// How long its answer took, injected latency included; none while there is no answer.
+    pub took: Option<Duration>,
     /// What was made to go wrong.
     pub fault: Option<Fault>,
 }
