@@ -128,7 +128,7 @@ async fn the_audit_finds_every_opening() {
         ),
         (
             "ALTER POLICY app ON overskill_data.entities USING (true)",
-            "ALTER POLICY app ON overskill_data.entities USING (app_id = (SELECT overskill_guard.app()))",
+            "ALTER POLICY app ON overskill_data.entities USING (app_id = (SELECT overskill_guard.app_in('overskill_data')))",
             "no restrictive policy",
         ),
         (

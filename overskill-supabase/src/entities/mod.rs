@@ -1,8 +1,8 @@
-//! Apps' `/api/entities/{Entity}` on the shared tables.
+//! Apps' `/api/entities/{Entity}` on their tables in Postgres.
 
 mod rows;
 
-use crate::pool::TenantPool;
+use crate::{pool::TenantPool, tx::fault::is_paused};
 use async_trait::async_trait;
 use overskill_core::{
     ApiMethod, ApiRequest, ApiResponse, ApiUpstream, Clock, ErrorKind, Ids, Readiness, Refusal, Result, SystemClock,
@@ -12,7 +12,9 @@ use overskill_core::{
 use rows::Rows;
 use std::sync::Arc;
 
-/// Apps' data in the shared tables: the twin of the embedded one, by the same [protocol](overskill_core::entities).
+/// Apps' data in the shared tables: the twin of the embedded one, by the same [protocol](overskill_core::entities). An app
+/// that was [moved](crate::Mover) is served from where it is; a write while it is being moved is answered 503, with
+/// `retry-after`, and changed nothing.
 ///
 /// Whose data it is comes from the token, twice: the pool's gate compares it with the app and the environment of the
 /// request, and the database shows the rows of the app that was signed for. Records are common to an app's users unless its
@@ -81,6 +83,8 @@ impl ApiUpstream for EntityApi {
                 ErrorKind::Unavailable if e.operation() == "admit" => {
                     Ok(problem(503, "The service is not available; try again later."))
                 }
+                // Nothing was written; reads go on.
+                _ if is_paused(&e) => Ok(problem(503, e.public_message()).header("retry-after", "2")),
                 _ => Err(e),
             },
             answered => answered,
