@@ -41,7 +41,8 @@ pub(super) fn allowed(sql: &str, home: &str) -> Result<String> {
     }
     // The parser takes tens of kilobytes for each step in, and the caller's stack may be small.
     std::thread::scope(|scope| {
-        let reading = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || written_anew(sql, home));
+        let reading =
+            std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || written_anew(sql, home));
         let reading = reading.map_err(|e| {
             Error::new(ErrorKind::Unavailable, "there is no thread to read a query")
                 .effect_as(Effect::None)

@@ -48,10 +48,8 @@ pub(super) async fn shapes(side: &Side) -> Result<Vec<Shape>> {
         let text = |at: usize| row.try_get::<_, String>(at).map_err(failed("move"));
         references.push((text(1)?, text(2)?));
     }
-    let mut left: Vec<Shape> = tables
-        .into_values()
-        .map(|(shape, key)| Shape { key: key.into_values().collect(), ..shape })
-        .collect();
+    let mut left: Vec<Shape> =
+        tables.into_values().map(|(shape, key)| Shape { key: key.into_values().collect(), ..shape }).collect();
     if let Some(keyless) = left.iter().find(|shape| shape.key.is_empty()) {
         let message = format!("table `{}` in {} has no primary key, so it cannot be moved", keyless.name, side.named);
         return Err(Error::new(ErrorKind::Unsupported, message).effect_as(Effect::None).at(BACKEND, "move"));

@@ -426,11 +426,7 @@ fn both<'a>(names: &'a [&'a str; 2]) -> [Argument<'a>; 2] {
 }
 
 /// Recorded moves, the newest first.
-pub(super) async fn moves(
-    connection: &Connection,
-    condition: &str,
-    arguments: &[Argument<'_>],
-) -> Result<Vec<Move>> {
+pub(super) async fn moves(connection: &Connection, condition: &str, arguments: &[Argument<'_>]) -> Result<Vec<Move>> {
     let sql = format!(
         "SELECT m.move, a.app, a.environment, m.source, m.target, m.generation, m.step, m.rows_copied, \
            (extract(epoch FROM m.cut_at) * 1000)::int8 \

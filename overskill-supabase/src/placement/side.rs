@@ -69,7 +69,8 @@ impl Side {
     /// Begins a transaction that sees the app's rows in these tables, whether they are the live ones or not, and that writes
     /// them as they are. Values come in the same form from every server.
     pub(super) async fn begin(&self, read_only: bool, clock: &dyn Clock, ids: &dyn Ids) -> Result<()> {
-        const ENTER: &str = "SELECT set_config('overskill.context', $1, true), set_config('overskill.moving', 'on', true)";
+        const ENTER: &str =
+            "SELECT set_config('overskill.context', $1, true), set_config('overskill.moving', 'on', true)";
         const SEEN: &str = "SELECT overskill_guard.app_in($1)";
         let subject = SubjectId::visitor();
         let context = Context {
@@ -173,9 +174,8 @@ impl Side {
             WHERE app_id = $1 AND mover = $2 AND home IS DISTINCT FROM $3 FOR SHARE";
         loop {
             self.begin(false, clock, ids).await?;
-            let dead = self
-                .rows(DEAD, &[(&self.app_id, Type::INT8), (&runner, Type::TEXT), (&self.home, Type::TEXT)])
-                .await?;
+            let dead =
+                self.rows(DEAD, &[(&self.app_id, Type::INT8), (&runner, Type::TEXT), (&self.home, Type::TEXT)]).await?;
             if dead.is_empty() {
                 self.undo().await;
                 return Err(taken_over());

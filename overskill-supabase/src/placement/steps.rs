@@ -123,7 +123,8 @@ impl<'a> Run<'a> {
         let arguments: [Argument<'_>; 2] = [(&self.it.id, Type::TEXT), (&self.runner, Type::TEXT)];
         let rows = ledger.0.client.query_typed(&sql, &arguments).await.map_err(failed_commit("move"))?;
         let Some(row) = rows.first() else {
-            let message = "this move is over, or not as far as that, or another one is under way: look at what it is now";
+            let message =
+                "this move is over, or not as far as that, or another one is under way: look at what it is now";
             return Err(Error::conflict(message).at(BACKEND, "move").with("move", &self.it.id));
         };
         let copied = row.try_get(0).map_err(failed("move"))?;
@@ -205,7 +206,9 @@ impl<'a> Run<'a> {
         crate::schema::versions::refuse_known_holes(client).await?;
         let row = client.query_typed_one(INSTALLED, &[]).await.map_err(failed("move"))?;
         if !row.try_get::<_, bool>(0).map_err(failed("move"))? {
-            return refuse(format!("{named} has not this library's schema, or an older one: `Schema::install` it there"));
+            return refuse(format!(
+                "{named} has not this library's schema, or an older one: `Schema::install` it there"
+            ));
         }
         let findings = audit::walls(client).await?;
         if !findings.is_empty() {
@@ -249,19 +252,16 @@ impl<'a> Run<'a> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let begun = copied.as_ref().and_then(|it| text(&it["table"]));
         let first = shapes.iter().position(|shape| Some(&shape.name) == begun.as_ref()).unwrap_or(0);
-        let mut after: Option<Vec<String>> = copied.as_ref().and_then(|it| it["after"].as_array()?.iter().map(text).collect());
+        let mut after: Option<Vec<String>> =
+            copied.as_ref().and_then(|it| it["after"].as_array()?.iter().map(text).collect());
         let mut count = self.it.rows_copied;
         for shape in &shapes[first..] {
             while let Some(page) = copy::page(source, shape, after.as_deref(), clock, ids).await? {
                 copy::put(target, shape, &page, &self.runner, clock, ids).await?;
                 let note = json!({ "table": shape.name, "after": page.last });
                 let rows = i64::try_from(page.rows).unwrap_or(i64::MAX);
-                let arguments: [Argument<'_>; 4] = [
-                    (&self.it.id, Type::TEXT),
-                    (&self.runner, Type::TEXT),
-                    (&note, Type::JSONB),
-                    (&rows, Type::INT8),
-                ];
+                let arguments: [Argument<'_>; 4] =
+                    [(&self.it.id, Type::TEXT), (&self.runner, Type::TEXT), (&note, Type::JSONB), (&rows, Type::INT8)];
                 ledger.changed(NOTE, &arguments).await?;
                 count += page.rows;
                 self.progress.at(20, "copying", format!("{count} rows are copied"));
@@ -313,7 +313,9 @@ impl<'a> Run<'a> {
     /// Closes the old place, opens the new one.
     async fn finish(mut self, ledger: Ledger) -> Result<Move> {
         if self.it.source_is_project() {
-            let closed = async { self.side(&self.it.source).await?.say(&self.runner, "home = NULL, writes_paused = false", &[]).await };
+            let closed = async {
+                self.side(&self.it.source).await?.say(&self.runner, "home = NULL, writes_paused = false", &[]).await
+            };
             let since = self.it.cut_over_at.map(|at| self.mover.clock.now().since(at)).unwrap_or_default();
             match closed.await {
                 // It takes no writes, and by now nobody is sent there.
@@ -409,7 +411,8 @@ impl Ledger {
     }
 
     async fn advance(&self, run: &Run<'_>, from: MoveStep, to: MoveStep) -> Result<()> {
-        const ADVANCE: &str = "UPDATE overskill_guard.moves SET step = $4 WHERE move = $1 AND runner = $2 AND step = $3";
+        const ADVANCE: &str =
+            "UPDATE overskill_guard.moves SET step = $4 WHERE move = $1 AND runner = $2 AND step = $3";
         let arguments: [Argument<'_>; 4] = [
             (&run.it.id, Type::TEXT),
             (&run.runner, Type::TEXT),

@@ -12,13 +12,13 @@ use overskill_core::{
     AppId, Clock, Effect, Error, ErrorKind, Ids, Readiness, Result, Right, Scope, SystemClock, SystemIds, TenantGate,
     TenantGrant, timeout,
 };
+use routes::{Route, Routes};
 use std::{
     fmt,
     num::NonZeroU32,
     sync::{Arc, Mutex},
     time::Duration,
 };
-use routes::{Route, Routes};
 pub(crate) use turns::Place;
 use turns::Turns;
 
@@ -324,7 +324,8 @@ impl TenantPool {
                     refused = Some((route.name.to_string(), route.generation));
                 }
                 (None, None) => {
-                    let message = "the database says neither where this app's data is nor that it has none: audit the schema";
+                    let message =
+                        "the database says neither where this app's data is nor that it has none: audit the schema";
                     return Err(unavailable(message, scope));
                 }
             }
@@ -348,7 +349,8 @@ impl TenantPool {
             }
         };
         let clock = || options.clock.clone();
-        let held = |connection, place| Held { connection: Some(connection), name: name.clone(), pool: self.clone(), place };
+        let held =
+            |connection, place| Held { connection: Some(connection), name: name.clone(), pool: self.clone(), place };
         if let Some(connection) = self.idle(name.as_ref()) {
             match TenantTx::begin(held(connection, place), keys, clock(), preamble, at).await {
                 // The server, or what lies between, closed what was idle: the others too, as like as not.
@@ -367,7 +369,10 @@ impl TenantPool {
     async fn route(&self, name: &str, generation: i64) -> Result<Route> {
         let Inner { server, options, .. } = &*self.0;
         let refuse = |message: String| {
-            Error::new(ErrorKind::Unsupported, message).effect_as(Effect::None).at(BACKEND, "begin").with("project", name)
+            Error::new(ErrorKind::Unsupported, message)
+                .effect_as(Effect::None)
+                .at(BACKEND, "begin")
+                .with("project", name)
         };
         let Some(projects) = &options.projects else {
             return Err(refuse(format!(

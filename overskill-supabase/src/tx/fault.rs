@@ -11,7 +11,8 @@ pub(crate) const BACKEND: &str = "supabase";
 const PAUSED: &str = "OS001";
 const MOVED: &str = "OS002";
 
-const PAUSED_PUBLIC: &str = "The app's data is being moved, and nothing can be changed for the moment. Try again in a few seconds.";
+const PAUSED_PUBLIC: &str =
+    "The app's data is being moved, and nothing can be changed for the moment. Try again in a few seconds.";
 
 /// Whether writes have to wait for a move.
 pub(crate) fn is_paused(e: &Error) -> bool {

@@ -79,7 +79,10 @@ pub(crate) enum At {
 pub(crate) enum Begun {
     Here(TenantTx),
     /// The app's tables are not here. The platform's database says where they are.
-    Elsewhere { place: Place, project: Option<(String, i64)> },
+    Elsewhere {
+        place: Place,
+        project: Option<(String, i64)>,
+    },
 }
 
 impl TenantTx {
@@ -113,7 +116,8 @@ impl TenantTx {
             let (opened, set) = tokio::join!(client.batch_execute(&begin), client.query_typed(CONTEXT, &arguments));
             opened.map_err(failed("begin"))?;
             let rows = set.map_err(failed("begin"))?;
-            let answer: Option<String> = rows.first().map(|row| row.try_get(1)).transpose().map_err(failed("begin"))?.flatten();
+            let answer: Option<String> =
+                rows.first().map(|row| row.try_get(1)).transpose().map_err(failed("begin"))?.flatten();
             match (answer.as_deref().map(Whereabouts::read), at) {
                 (None, _) => {
                     let message = format!(
