@@ -148,7 +148,8 @@ impl Schema {
     }
 
     /// Closes an app's data to all of its tenants, at once and for contexts that were signed before too; `false` opens it
-    /// again.
+    /// again. In a [project of its own](crate::Placement::OwnProject) it is closed within
+    /// [`PoolOptions::route_age`](crate::PoolOptions::route_age).
     pub async fn suspend(&self, grant: &SystemGrant, scope: &Scope, suspended: bool) -> Result<()> {
         const SUSPEND: &str = "INSERT INTO overskill_guard.apps (app, environment, state) VALUES ($1, $2, $3) \
             ON CONFLICT (app, environment) DO UPDATE SET state = excluded.state";

@@ -143,3 +143,24 @@ async fn default_privileges_open_nothing_in_a_new_schema() {
     assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
     assert_eq!(stage.create("one", "x", 1).await.status, 201);
 }
+
+/// What somebody bent is made straight by furnishing once more, as every newer version of the schema does.
+#[tokio::test]
+async fn furnishing_a_schema_again_mends_it() {
+    let stage = Stage::new(Way::Direct).await;
+    let world = &stage.world;
+    stage.fill("one", 2).await;
+    stage.mover.relocate(&world.system, &scope("one"), &Placement::Schema).await.unwrap();
+    let ((_, home, number), before) = (stage.live("one").await, stage.dump("one").await);
+    let bent = "DROP POLICY app ON @.entities; DROP POLICY seen ON @.entities; CREATE POLICY open ON @.entities USING (true); \
+        ALTER TABLE @.entities NO FORCE ROW LEVEL SECURITY; ALTER TABLE @.entities DISABLE TRIGGER entity_written; \
+        GRANT ALL ON @.entities TO anon, PUBLIC; GRANT ALL ON SCHEMA @ TO anon; ALTER TABLE @.entity_types DROP CONSTRAINT one_app; \
+        ALTER TABLE @.entities ALTER data SET STATISTICS 10; ALTER TABLE @.entities DROP CONSTRAINT entities_app_id_entity_type_fkey";
+    world.cluster.execute(DATABASE, &bent.replace('@', &home)).unwrap();
+    assert!(world.schema.audit(&world.system).await.unwrap().len() > 8);
+    let owner = world.raw(Way::Direct, "host").await;
+    owner.query("SELECT overskill_guard.furnish($1, $2)", &[&home, &number]).await.unwrap();
+    assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
+    assert_eq!(stage.dump("one").await, before);
+    assert_eq!(stage.create("one", "x", 1).await.status, 201);
+}
