@@ -6,7 +6,7 @@ mod walls;
 mod writers;
 
 use crate::support::{
-    Way, World, key,
+    Way, key,
     places::{ACME, acme},
     scope,
 };
@@ -236,7 +236,7 @@ async fn what_is_remembered_of_a_place_is_never_trusted() {
         let tx = pool.begin(&world.grant("ada", "one").await, &one).await?;
         let row = tx.query_opt(&format!("SELECT count(*) FROM {}", tx.table("entities")), &[]).await?;
         tx.rollback().await?;
-        overskill_core::Result::Ok(row.unwrap().get::<_, i64>(0))
+        Ok::<i64, overskill_core::Error>(row.unwrap().get(0))
     };
     let mut expected = count().await.unwrap();
     for to in [Placement::Shared, project.clone(), Placement::Schema, project.clone()] {
