@@ -1,6 +1,7 @@
 //! The entity API on Postgres passes the suite that the embedded one passes, directly and behind a pooler, wherever an app's
 //! tables are; and apps move from one place to another while they are in use.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![allow(unreachable_pub, reason = "a test's modules")]
 
 mod moves;
 mod support;

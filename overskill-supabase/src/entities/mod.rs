@@ -2,11 +2,14 @@
 
 mod rows;
 
-use crate::{pool::TenantPool, tx::fault::is_paused};
+use crate::{
+    pool::TenantPool,
+    tx::fault::{is_moved, is_paused},
+};
 use async_trait::async_trait;
 use overskill_core::{
     ApiMethod, ApiRequest, ApiResponse, ApiUpstream, Clock, ErrorKind, Ids, Readiness, Refusal, Result, SystemClock,
-    SystemIds, TenantId,
+    SystemIds, TenantGrant, TenantId,
     entities::{self, problem},
 };
 use rows::Rows;
@@ -50,11 +53,23 @@ impl EntityApi {
     async fn answer(&self, request: &ApiRequest) -> Result<ApiResponse> {
         let tenant = TenantId::of_app(request.scope.app.clone());
         let grant = self.pool.gate().admit(&request.token, &tenant).await?;
+        let mut answered = self.answer_once(request, &grant).await;
+        for _ in 0..2 {
+            match &answered {
+                // It was moved between the beginning of the transaction and its first statement.
+                Err(e) if is_moved(e) => answered = self.answer_once(request, &grant).await,
+                _ => break,
+            }
+        }
+        answered
+    }
+
+    async fn answer_once(&self, request: &ApiRequest, grant: &TenantGrant) -> Result<ApiResponse> {
         let reads = matches!(request.method, ApiMethod::Get | ApiMethod::Head);
         let tx = if reads {
-            self.pool.begin_read_only(&grant, &request.scope).await?
+            self.pool.begin_read_only(grant, &request.scope).await?
         } else {
-            self.pool.begin(&grant, &request.scope).await?
+            self.pool.begin(grant, &request.scope).await?
         };
         let answered = entities::answer(&Rows { tx: &tx }, request, &*self.ids, self.clock.now()).await;
         match answered {

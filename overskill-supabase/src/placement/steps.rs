@@ -82,7 +82,7 @@ impl<'a> Run<'a> {
             self.tell(MoveStep::Copied, 70, "All rows are copied");
         }
         if self.it.step == MoveStep::Copied {
-            self.compare(&source, &target, &shapes).await?;
+            self.compare(&ledger, &source, &target, &shapes).await?;
             ledger.advance(&self, MoveStep::Copied, MoveStep::Verified).await?;
             self.tell(MoveStep::Verified, 90, "Both places hold the same");
         }
@@ -272,11 +272,12 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    async fn compare(&self, source: &Side, target: &Side, shapes: &[Shape]) -> Result<()> {
+    async fn compare(&self, ledger: &Ledger, source: &Side, target: &Side, shapes: &[Shape]) -> Result<()> {
         let (clock, ids) = (&*self.mover.clock, &*self.mover.ids);
         let old = copy::sums(source, shapes, clock, ids).await?;
         let new = copy::sums(target, shapes, clock, ids).await?;
         let Some((old, new)) = old.iter().zip(&new).find(|(old, new)| old != new) else { return Ok(()) };
+        ledger.hold(self).await?; // else it is another runner's work that was looked at
         let message = format!(
             "the copy is not the same: table `{}` has {} rows with digest {:.12} in {}, and {} rows with digest {:.12} in {}; \
              nothing was cut over: abort this move, and find out who else writes there",
@@ -420,6 +421,14 @@ impl Ledger {
             (&to.as_str(), Type::TEXT),
         ];
         self.changed(ADVANCE, &arguments).await
+    }
+
+    /// That this is still the runner.
+    async fn hold(&self, run: &Run<'_>) -> Result<()> {
+        const HOLD: &str = "SELECT FROM overskill_guard.moves WHERE move = $1 AND runner = $2";
+        let arguments: [Argument<'_>; 2] = [(&run.it.id, Type::TEXT), (&run.runner, Type::TEXT)];
+        let held = self.0.client.query_typed(HOLD, &arguments).await.map_err(failed("move"))?;
+        if held.is_empty() { Err(taken_over()) } else { Ok(()) }
     }
 
     /// Changes what the platform says of the app; arguments of `set` begin at `$3`.

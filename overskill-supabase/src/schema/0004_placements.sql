@@ -83,16 +83,16 @@ END $$;
 
 -- Raises an error unless the app's tables are those of `place` and may be written. Whoever asks holds a lock on the table
 -- already, and the mover waits for those locks once it has paused writes: nobody who was told yes can come too late.
-CREATE FUNCTION overskill_guard.writable(app bigint, place text) RETURNS void
+CREATE FUNCTION overskill_guard.writable(number bigint, place text) RETURNS void
 LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     it record;
 BEGIN
     IF pg_catalog.current_setting('transaction_isolation') = 'read committed' THEN
-        SELECT a.home, a.writes_paused INTO it FROM overskill_guard.apps a WHERE a.app_id = app;
+        SELECT a.home, a.writes_paused INTO it FROM overskill_guard.apps a WHERE a.app_id = number;
     ELSE
         -- It sees the past; the lock is refused if that is not the present.
-        SELECT a.home, a.writes_paused INTO it FROM overskill_guard.apps a WHERE a.app_id = app FOR SHARE;
+        SELECT a.home, a.writes_paused INTO it FROM overskill_guard.apps a WHERE a.app_id = number FOR SHARE;
     END IF;
     IF it.home IS DISTINCT FROM place THEN
         RAISE SQLSTATE 'OS002' USING MESSAGE = 'the app has its data in other tables';
@@ -200,7 +200,7 @@ END $$;
 -- policies, its triggers, its references within the schema, and the grants of our own roles. Whatever else somebody's
 -- default privileges gave away is taken back. For the owner alone.
 CREATE FUNCTION overskill_guard.furnish(place text, number bigint) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = '' SET client_min_messages = 'warning' AS $$
 DECLARE
     shared CONSTANT oid := 'overskill_data'::regnamespace;
     it record;
@@ -253,8 +253,8 @@ BEGIN
         FOR part IN SELECT p.*, pg_get_expr(p.polqual, p.polrelid) AS sees, pg_get_expr(p.polwithcheck, p.polrelid) AS writes
                     FROM pg_catalog.pg_policy p WHERE p.polrelid = it.oid
         LOOP
-            SELECT string_agg(CASE WHEN r.oid IS NULL THEN 'PUBLIC' ELSE quote_ident(r.rolname) END, ', ') INTO roles
-            FROM unnest(part.polroles) u(oid) LEFT JOIN pg_catalog.pg_roles r ON r.oid = u.oid;
+            SELECT string_agg(CASE WHEN r.oid IS NULL THEN 'PUBLIC' ELSE quote_ident(r.rolname) END, ', ' ORDER BY u.n) INTO roles
+            FROM unnest(part.polroles) WITH ORDINALITY u(oid, n) LEFT JOIN pg_catalog.pg_roles r ON r.oid = u.oid;
             EXECUTE format('CREATE POLICY %I ON %I.%I AS %s FOR %s TO %s', part.polname, place, it.relname,
                     CASE WHEN part.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
                     CASE part.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE'

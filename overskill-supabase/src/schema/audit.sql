@@ -7,7 +7,8 @@ WITH ours AS (
     SELECT p.*, format('%I.%I', o.nspname, p.proname) AS name FROM pg_catalog.pg_proc p JOIN ours o ON o.oid = p.pronamespace
 ), policies AS (
     -- With the name of the schema taken out, so that those of all apps' own schemas are the same as the shared ones.
-    SELECT r.oid AS rel, r.name, r.nspname, r.relname, p.polname, p.polpermissive, p.polcmd, p.polroles,
+    SELECT r.oid AS rel, r.name, r.nspname, r.relname, p.polname, p.polpermissive, p.polcmd,
+        ARRAY(SELECT unnest(p.polroles) ORDER BY 1) AS polroles,
         replace(pg_get_expr(p.polqual, r.oid), quote_literal(r.nspname), '''''') AS sees,
         replace(pg_get_expr(p.polwithcheck, r.oid), quote_literal(r.nspname), '''''') AS writes
     FROM relations r JOIN pg_catalog.pg_policy p ON p.polrelid = r.oid

@@ -19,6 +19,12 @@ pub(crate) fn is_paused(e: &Error) -> bool {
     e.context().any(|(key, value)| key == "sqlstate" && value == PAUSED)
 }
 
+/// Whether a transaction found that its app's tables are elsewhere by now, or gone: it did nothing, and can begin anew.
+pub(crate) fn is_moved(e: &Error) -> bool {
+    let gone = [MOVED, SqlState::UNDEFINED_TABLE.code(), SqlState::INVALID_SCHEMA_NAME.code()];
+    e.context().any(|(key, value)| key == "sqlstate" && gone.contains(&value))
+}
+
 /// A failure before anything was committed.
 pub(crate) fn failed(operation: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {
     move |e| described(&e, operation).effect_as(Effect::None)

@@ -10,11 +10,10 @@ use overskill_supabase::{
     tokio_postgres::{Client, NoTls},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 pub struct Stage {
     pub world: World,
-    pub way: Way,
     pub projects: ProjectList,
     pub mover: Mover,
     pub pool: TenantPool,
@@ -33,12 +32,13 @@ impl Stage {
         let limits = ExplorerLimits::new().timeout(Duration::from_mins(1));
         let explorer = Explorer::new(server, world.gate.clone(), world.keys.clone(), audit, limits).unwrap();
         let explorer = explorer.projects(projects.clone());
-        Self { api: EntityApi::new(pool.clone()), world, way, projects, mover, pool, explorer }
+        Self { api: EntityApi::new(pool.clone()), world, projects, mover, pool, explorer }
     }
 
     /// Another machine's: it remembers things of its own.
     pub fn another_pool(world: &World, way: Way, projects: &ProjectList) -> TenantPool {
         let plan = Plan::new("test").wait(Duration::from_mins(2)).statement_timeout(Duration::from_mins(2));
+        let plan = plan.connections_per_app(NonZeroU32::new(8).unwrap());
         let options = PoolOptions::new().plans(move |_| plan).projects(projects.clone());
         world.pool_with(way, "overskill_app", options)
     }
