@@ -28,7 +28,7 @@ pub(super) async fn shapes(side: &Side) -> Result<Vec<Shape>> {
         LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary \
         WHERE c.relnamespace = to_regnamespace($1)::oid AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped \
           AND a.attgenerated = '' AND a.attname <> 'app_id' ORDER BY c.relname, a.attname";
-    const REFERENCES: &str = "SELECT DISTINCT c.conrelid::regclass::oid::int8, t.relname::text, r.relname::text \
+    const REFERENCES: &str = "SELECT DISTINCT t.relname::text, r.relname::text \
         FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class t ON t.oid = c.conrelid \
         JOIN pg_catalog.pg_class r ON r.oid = c.confrelid \
         WHERE c.contype = 'f' AND t.oid <> r.oid AND t.relnamespace = to_regnamespace($1)::oid \
@@ -46,7 +46,7 @@ pub(super) async fn shapes(side: &Side) -> Result<Vec<Shape>> {
     let mut references = Vec::new();
     for row in side.rows(REFERENCES, &[(&side.home, Type::TEXT)]).await? {
         let text = |at: usize| row.try_get::<_, String>(at).map_err(failed("move"));
-        references.push((text(1)?, text(2)?));
+        references.push((text(0)?, text(1)?));
     }
     let mut left: Vec<Shape> =
         tables.into_values().map(|(shape, key)| Shape { key: key.into_values().collect(), ..shape }).collect();

@@ -238,7 +238,7 @@ impl Mover {
         }
         let progress = self.told(&found);
         let aborted = Run::new(self, found, progress.clone()).abort().await;
-        self.tell_end(progress, aborted, "The app is where it was")
+        told_end(&progress, aborted, "The app is where it was")
     }
 
     /// The last move of an app, over or not.
@@ -292,9 +292,9 @@ impl Mover {
         let (to, aborting) = (found.to.to_string(), found.step == MoveStep::Aborting);
         let run = Run::new(self, found, progress.clone());
         if aborting {
-            return self.tell_end(progress, run.abort().await, "The app is where it was");
+            return told_end(&progress, run.abort().await, "The app is where it was");
         }
-        self.tell_end(progress, run.to_the_end().await, &format!("The app is in {to}"))
+        told_end(&progress, run.to_the_end().await, &format!("The app is in {to}"))
     }
 
     fn told(&self, of: &Move) -> Progress {
@@ -302,15 +302,6 @@ impl Mover {
         let stream = StreamName::parse(&stream).expect("a scope's letters are those of a stream's name");
         let builder = Progress::to(self.progress.clone(), stream, of.id.clone()).clock(self.clock.clone());
         builder.call(of.id.clone(), "move", 0).start(format!("Moving from {} to {}", of.from, of.to))
-    }
-
-    #[allow(clippy::unused_self, reason = "it reads as what the mover does")]
-    fn tell_end(&self, progress: Progress, ended: Result<Move>, well: &str) -> Result<Move> {
-        match &ended {
-            Ok(_) => progress.complete(well),
-            Err(e) => progress.fail(e),
-        }
-        ended
     }
 
     fn permit(&self, grant: &SystemGrant, scope: &Scope) -> Result<()> {
@@ -415,6 +406,14 @@ impl fmt::Debug for Mover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mover").field("schema", &self.schema).field("projects", &self.projects).finish_non_exhaustive()
     }
+}
+
+fn told_end(progress: &Progress, ended: Result<Move>, well: &str) -> Result<Move> {
+    match &ended {
+        Ok(_) => progress.complete(well),
+        Err(e) => progress.fail(e),
+    }
+    ended
 }
 
 fn names(scope: &Scope) -> [&str; 2] {

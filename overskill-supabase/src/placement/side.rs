@@ -137,16 +137,16 @@ impl Side {
         if held.is_empty() { Err(taken_over()) } else { Ok(()) }
     }
 
-    /// Waits until everybody who was writing to the table when writes were paused is done. Whoever comes later is refused, and
+    /// Waits until everybody who was writing to the tables when writes were paused is done. Whoever comes later is refused, and
     /// is not waited for.
     pub(super) async fn drain(&self, clock: &dyn Clock, limit: Duration) -> Result<()> {
         const WRITERS: &str = "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks l \
             WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'RowExclusiveLock' \
-              AND l.relation = to_regclass($1)::oid AND l.pid IS DISTINCT FROM pg_backend_pid() \
+              AND l.relation IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relnamespace = to_regnamespace($1)::oid) \
+              AND l.pid IS DISTINCT FROM pg_backend_pid() \
               AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())";
-        let table = self.table("entities");
         let writers = async || -> Result<Vec<String>> {
-            let rows = self.rows(WRITERS, &[(&table, Type::TEXT)]).await?;
+            let rows = self.rows(WRITERS, &[(&self.home, Type::TEXT)]).await?;
             rows.iter().map(|row| row.try_get(0).map_err(failed("move"))).collect()
         };
         let mut waited_for = writers().await?;

@@ -168,11 +168,37 @@ BEGIN
     RETURN NEW;
 END $$;
 
+-- Kinds of records wait for moves, too, whoever changes them.
+CREATE FUNCTION overskill_guard.kind_written() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+BEGIN
+    IF NOT overskill_guard.moving() THEN
+        PERFORM overskill_guard.writable(CASE TG_OP WHEN 'DELETE' THEN OLD.app_id ELSE NEW.app_id END, TG_TABLE_SCHEMA);
+    END IF;
+    RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+
+CREATE TRIGGER kind_written BEFORE INSERT OR UPDATE OR DELETE ON overskill_data.entity_types
+FOR EACH ROW EXECUTE FUNCTION overskill_guard.kind_written();
+
+-- The schema with the tables of an app.
+CREATE OR REPLACE FUNCTION overskill_guard.tables_of(app bigint) RETURNS text
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    place text;
+BEGIN
+    SELECT a.home INTO place FROM overskill_guard.apps a WHERE a.app_id = tables_of.app;
+    IF place IS NULL AND tables_of.app IS NOT NULL THEN
+        RAISE SQLSTATE 'OS002' USING MESSAGE = 'the app has its data in other tables';
+    END IF;
+    RETURN place;
+END $$;
+
 CREATE OR REPLACE FUNCTION overskill_data.define(kind text, who smallint, fields jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
 DECLARE
     mine bigint := overskill_guard.app();
-    place text;
+    place text := overskill_guard.tables_of(mine);
     slot record;
 BEGIN
     IF mine IS NULL OR overskill_guard.develops() IS NOT TRUE THEN
@@ -183,11 +209,6 @@ BEGIN
             RAISE invalid_parameter_value USING MESSAGE = 'slots are t1 to t3 and n1 to n3, each with the name of a field';
         END IF;
     END LOOP;
-    SELECT a.home INTO place FROM overskill_guard.apps a WHERE a.app_id = mine;
-    IF place IS NOT NULL THEN
-        EXECUTE pg_catalog.format('LOCK TABLE %I.entities IN ROW EXCLUSIVE MODE', place);
-    END IF;
-    PERFORM overskill_guard.writable(mine, coalesce(place, 'overskill_data'));
     EXECUTE pg_catalog.format('INSERT INTO %I.entity_types AS t (app_id, entity_type, access, slots) VALUES ($1, $2, $3, $4)
         ON CONFLICT (app_id, entity_type) DO UPDATE SET access = excluded.access, slots = excluded.slots', place)
     USING mine, kind, who, fields;
@@ -285,7 +306,8 @@ BEGIN
 END $$;
 
 REVOKE ALL ON FUNCTION overskill_guard.moving(), overskill_guard.app_in(text), overskill_guard.writable(bigint, text),
-    overskill_guard.furnish(text, bigint), overskill_data.whereabouts() FROM PUBLIC;
+    overskill_guard.furnish(text, bigint), overskill_guard.kind_written(), overskill_guard.tables_of(bigint),
+    overskill_data.whereabouts() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION overskill_guard.app_in(text), overskill_data.whereabouts() TO overskill_app, overskill_explorer;
 DO $$ BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'authenticated') THEN

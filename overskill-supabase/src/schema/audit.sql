@@ -57,10 +57,10 @@ SELECT format('table %s lacks policy %I of the shared table', r.name, s.polname)
 JOIN policies s ON s.nspname = 'overskill_data' AND s.relname = r.relname
 WHERE r.relkind = 'r' AND NOT EXISTS (SELECT FROM policies p WHERE p.rel = r.oid AND p.polname = s.polname)
 UNION ALL
-SELECT format('table %s lets writes pass that a move has paused: it lacks trigger entity_written', r.name) FROM relations r
-WHERE r.nspname <> 'overskill_guard' AND r.relkind = 'r' AND r.relname = 'entities' AND NOT EXISTS (
-    SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = r.oid AND t.tgname = 'entity_written' AND t.tgenabled IN ('O', 'A')
-      AND t.tgfoid = 'overskill_guard.entity_written()'::regprocedure AND t.tgtype = 23)
+SELECT format('table %s lets writes pass that a move has paused: it lacks trigger entity_written or kind_written', r.name)
+FROM relations r WHERE r.nspname <> 'overskill_guard' AND r.relkind = 'r' AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = r.oid AND t.tgenabled IN ('O', 'A') AND t.tgtype & 23 = 23
+      AND t.tgfoid IN ('overskill_guard.entity_written()'::regprocedure, 'overskill_guard.kind_written()'::regprocedure))
 UNION ALL
 SELECT format('role %s has %s on %s, which belongs to one app', coalesce(quote_ident(r.rolname), 'PUBLIC'), g.privilege_type, g.name)
 FROM grants g LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee

@@ -284,14 +284,16 @@ async fn a_copy_that_differs_is_never_cut_over_to() {
             let number: i64 = stage.root(database).await.query_one(number, &[&app]).await.unwrap().get(0);
             // Even a superuser's hand is stopped, as long as it does not switch triggers off.
             let wrong = format!("{} AND app_id = {number}", wrong.replace('@', &home));
-            if wrong.contains("UPDATE") && wrong.contains(".entities") {
+            if wrong.contains("UPDATE") {
                 let e = stage.root(database).await.batch_execute(&wrong).await.unwrap_err();
                 assert_eq!(e.code().unwrap().code(), "OS002", "{e}");
             }
-            let hand = format!(
-                "ALTER TABLE {home}.entities DISABLE TRIGGER entity_written; {wrong}; \
-                 ALTER TABLE {home}.entities ENABLE TRIGGER entity_written"
-            );
+            let switch = |to: &str| {
+                format!(
+                    "ALTER TABLE {home}.entities {to} TRIGGER USER; ALTER TABLE {home}.entity_types {to} TRIGGER USER"
+                )
+            };
+            let hand = format!("{}; {wrong}; {}", switch("DISABLE"), switch("ENABLE"));
             stage.root(database).await.batch_execute(&hand).await.unwrap();
             let e = mover.resume(system, &one).await.unwrap_err();
             assert!(e.kind() == ErrorKind::Conflict && e.to_string().contains("the copy is not the same"), "{e}");

@@ -55,7 +55,7 @@ async fn an_app_moves_each_way_and_stays_the_same() {
             assert_eq!(stage.dump("one").await, before);
             stage.walls_stand().await;
             // The old copy is there until it is dropped.
-            assert_eq!(stage.leftovers("one").await, before.len() as i64, "{way:?} {to}");
+            assert_eq!(stage.leftovers("one").await, before.len(), "{way:?} {to}");
             assert_eq!(stage.mover.drop_old(&stage.world.system, &scope("one")).await.unwrap(), 1);
             assert_eq!(stage.leftovers("one").await, 0);
             assert_eq!(stage.dump("one").await, before);

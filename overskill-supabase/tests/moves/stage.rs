@@ -186,9 +186,9 @@ impl Stage {
     }
 
     /// How many rows of the app are in tables that are not its live ones.
-    pub async fn leftovers(&self, app: &str) -> i64 {
+    pub async fn leftovers(&self, app: &str) -> usize {
         let (live_in, live_home, _) = self.live(app).await;
-        let mut count = 0;
+        let mut count = 0_i64;
         for database in [DATABASE, ACME] {
             let root = self.root(database).await;
             let homes = "SELECT nspname::text FROM pg_namespace WHERE nspname = 'overskill_data' OR nspname LIKE 'overskill\\_app\\_%'";
@@ -205,7 +205,7 @@ impl Stage {
                 }
             }
         }
-        count
+        usize::try_from(count).unwrap()
     }
 
     /// How many apps' own schemas there are.

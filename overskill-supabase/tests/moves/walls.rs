@@ -21,6 +21,7 @@ async fn policies_of_apps_with_schemas_are_counted_once() {
 
 /// Each opening in the walls of one app's schema, one at a time: the audit names it.
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a list")]
 async fn the_audit_finds_every_opening_of_an_apps_own_schema() {
     let stage = Stage::new(Way::Direct).await;
     stage.fill("one", 2).await;

@@ -130,6 +130,10 @@ async fn a_writer_that_began_before_the_pause_is_waited_for() {
             async |tx: &overskill_supabase::TenantTx| tx.define("New", overskill_supabase::Access::Owner, &[]).await;
         let e = stage.pool.with_tenant(&developer, &one, define).await.unwrap_err();
         assert_eq!((e.kind(), e.effect()), (ErrorKind::Unavailable, Effect::None), "{e}");
+        // And so is whoever changes kinds of records, in whatever way.
+        let by_hand = stage.root(DATABASE).await;
+        let e = by_hand.batch_execute("UPDATE overskill_data.entity_types SET access = 0").await.unwrap_err();
+        assert_eq!(e.code().unwrap().code(), "OS001", "{e}");
         // The early one is committed, and is not lost.
         let (moved, committed) = tokio::join!(stage.mover.resume(system, &one), async { early.commit().await });
         committed.unwrap();
