@@ -256,7 +256,9 @@ impl TenantPool {
     /// Runs `work` in a transaction of its own, and commits it if `work` succeeds.
     ///
     /// `Denied` or `Unauthenticated` if the grant does not allow it here and now; `RateLimited` or `Unavailable` if the
-    /// app's plan or the pool has no room.
+    /// app's plan or the pool has no room. While the app is being [moved](crate::Mover), a statement that writes is
+    /// `Unavailable`, and so is any statement of a transaction that began before the new place counted and goes on after:
+    /// nothing was done, and it may be tried again.
     pub async fn with_tenant<T>(
         &self,
         grant: &TenantGrant,
