@@ -8,7 +8,8 @@
 //!   role can read. A role, a claim or a setting that SQL can change decides nothing.
 //!
 //! [`Schema`] installs that wall, and says what is wrong with it; [`TenantPool`] hands out transactions in which there are
-//! the rows of one app and no others.
+//! the rows of one app and no others, wherever its tables are. [`Mover`] moves an app to a schema of its own, or to another
+//! project's database, and back, while it is in use.
 //!
 //! # Why `tokio-postgres`
 //!
@@ -21,6 +22,7 @@ mod entities;
 mod explorer;
 mod gateway;
 mod management;
+mod placement;
 mod pool;
 mod schema;
 mod tokens;
@@ -35,6 +37,7 @@ pub use management::{
     Advice, ApiKey, ApiKeyKind, EdgeFunction, FunctionBundle, KeyState, Management, ProjectRef, ProjectSigningKey,
     SecretName,
 };
+pub use placement::{Move, MoveStep, Mover, Placement, Project, ProjectList, ProjectName, Projects};
 pub use pool::{Plan, PoolOptions, TenantPool};
 pub use schema::{RolePasswords, Schema};
 pub use tokens::{SigningKey, TokenIssuer};

@@ -128,7 +128,7 @@ async fn the_audit_finds_every_opening() {
         ),
         (
             "ALTER POLICY app ON overskill_data.entities USING (true)",
-            "ALTER POLICY app ON overskill_data.entities USING (app_id = (SELECT overskill_guard.app()))",
+            "ALTER POLICY app ON overskill_data.entities USING (app_id = (SELECT overskill_guard.app_in('overskill_data')))",
             "no restrictive policy",
         ),
         (
@@ -486,7 +486,16 @@ fn every_entry_point_takes_a_grant() {
         ("entities/mod.rs", "call"), // a token, which the pool's gate makes a grant of
     ];
     let mut seen = Vec::new();
-    for file in ["context.rs", "pool/mod.rs", "schema/mod.rs", "tx/mod.rs", "tx/connection.rs", "entities/mod.rs"] {
+    for file in [
+        "context.rs",
+        "pool/mod.rs",
+        "schema/mod.rs",
+        "tx/mod.rs",
+        "tx/connection.rs",
+        "entities/mod.rs",
+        "placement/mod.rs",
+        "placement/mover.rs",
+    ] {
         let source =
             std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(file)).unwrap();
         for part in source.split("    pub async fn ").skip(1) {
@@ -497,8 +506,25 @@ fn every_entry_point_takes_a_grant() {
             seen.push(name.to_owned());
         }
     }
-    for name in ["install", "keys", "audit", "records", "revoke", "suspend", "with_tenant", "begin", "begin_read_only"]
-    {
+    for name in [
+        "install",
+        "keys",
+        "audit",
+        "records",
+        "revoke",
+        "suspend",
+        "with_tenant",
+        "begin",
+        "begin_read_only",
+        "relocate",
+        "resume",
+        "abort",
+        "drop_old",
+        "sweep",
+        "placement",
+        "current",
+        "unfinished",
+    ] {
         assert!(seen.iter().any(|s| s == name), "{name} was not looked at: {seen:?}");
     }
 }

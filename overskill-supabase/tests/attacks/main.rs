@@ -9,6 +9,7 @@
 mod claims;
 mod openings;
 mod oracles;
+mod schemas;
 mod sessions;
 mod stage;
 #[path = "../support/mod.rs"]
