@@ -27,7 +27,10 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration { version: 1, name: "tenants", sql: include_str!("0001_tenants.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "tenants", sql: include_str!("0001_tenants.sql") },
+    Migration { version: 3, name: "tables", sql: include_str!("0003_tables.sql") },
+];
 
 /// Passwords of the roles that tenants' connections log in as. The server is sent a verifier, never the password.
 #[derive(Clone, Debug)]
