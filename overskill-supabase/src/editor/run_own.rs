@@ -149,38 +149,26 @@ impl SchemaEditor {
         }
     }
 
-    /// An index, while others write. What a crash left of it is removed first.
+    /// An index, while others write. It waits for those who began before it, and nobody waits for it: as long as it may run
+    /// at all. What a crash left of it is removed first.
     async fn build(&self, owner: &Owner<'_>, step: &PlannedStep) -> Result<()> {
         const STATE: &str = "SELECT x.indisvalid FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid \
             JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace WHERE n.nspname = $1 AND i.relname = $2";
         let name = step.builds.as_deref().unwrap_or_default();
-        let mut attempt = 1;
-        loop {
-            owner.limit(self.limits.lock_timeout, self.limits.online_timeout).await?;
-            let rows = owner.query(STATE, &[(&owner.schema().as_str(), Type::TEXT), (&name, Type::TEXT)]).await?;
-            match rows.first().map(|row| row.try_get::<_, bool>(0)).transpose().map_err(failed("look at an index"))? {
-                Some(true) => return Ok(()),
-                Some(false) => {
-                    let left = format!("{}.{}", owner.schema().quoted(), quoted(name));
-                    owner.query(&format!("DROP INDEX CONCURRENTLY IF EXISTS {left}"), &[]).await?;
-                }
-                None => {}
+        owner.limit(self.limits.online_timeout, self.limits.online_timeout).await?;
+        let rows = owner.query(STATE, &[(&owner.schema().as_str(), Type::TEXT), (&name, Type::TEXT)]).await?;
+        match rows.first().map(|row| row.try_get::<_, bool>(0)).transpose().map_err(failed("look at an index"))? {
+            Some(true) => return Ok(()),
+            Some(false) => {
+                let left = format!("{}.{}", owner.schema().quoted(), quoted(name));
+                owner.query(&format!("DROP INDEX CONCURRENTLY IF EXISTS {left}"), &[]).await?;
             }
-            let built = async {
-                for statement in &step.statements {
-                    owner.query(&statement.sql, &[]).await?;
-                }
-                Ok(())
-            };
-            match built.await {
-                Err(e) if is_locked(&e) && attempt < self.limits.attempts => {
-                    self.clock.sleep(Duration::from_millis(100) * attempt).await;
-                    attempt += 1;
-                }
-                Err(e) if is_locked(&e) => return Err(given_up(e, attempt, self.limits.lock_timeout)),
-                done => return done,
-            }
+            None => {}
         }
+        for statement in &step.statements {
+            owner.query(&statement.sql, &[]).await?;
+        }
+        Ok(())
     }
 
     /// Some pages at a time. Rows that are written meanwhile have the value already.
@@ -207,8 +195,10 @@ impl SchemaEditor {
 
     /// Takes back what was done, last things first.
     pub(super) async fn undo(&self, owner: &Owner<'_>, record: &SchemaChangeRecord) -> Result<SchemaChangeRecord> {
-        let began = record.steps.get(..=record.steps_done).unwrap_or(&record.steps);
-        for undo in began.iter().rev().filter_map(|step| step.undo.as_ref()) {
+        // A transaction that failed left nothing; an index may have left a part.
+        let (done, rest) = record.steps.split_at(record.steps_done.min(record.steps.len()));
+        let part = rest.first().filter(|step| step.way == StepWay::Concurrently);
+        for undo in done.iter().chain(part).rev().filter_map(|step| step.undo.as_ref()) {
             let mut attempt = 1;
             loop {
                 owner.limit(self.limits.lock_timeout, self.limits.online_timeout).await?;
@@ -280,7 +270,7 @@ impl SchemaEditor {
         for table in schema.tables.iter().filter(|table| table.name == change.table().as_str()) {
             let most = i64::try_from(self.limits.rows).unwrap_or(i64::MAX).saturating_add(1);
             let at = format!("{}.{}", owner.schema().quoted(), quoted(&table.name));
-            let count = format!("SELECT count(*) FROM (SELECT FROM {at} LIMIT $1) some");
+            let count = format!("SELECT count(*) FROM (SELECT FROM {at} LIMIT $1) AS counted");
             let rows = owner.query(&count, &[(&most, Type::INT8)]).await?;
             let rows: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(failed("count rows"))?;
             sizes.insert(table.name.clone(), (rows.unsigned_abs(), table.bytes.unwrap_or(0)));

@@ -54,8 +54,8 @@ BEGIN
     ELSIF kind LIKE 'varchar(%' THEN
         RETURN is_a = 'string' AND length(said) <= substring(kind FROM '[0-9]+')::pg_catalog.int4;
     ELSIF kind IN ('date', 'timestamptz') THEN
-        IF is_a <> 'string' OR said !~ CASE kind WHEN 'date' THEN '^\d{4}-\d\d-\d\d$'
-            ELSE '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$' END
+        IF is_a <> 'string' OR said !~ (CASE kind WHEN 'date' THEN '^\d{4}-\d\d-\d\d$'
+            ELSE '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$' END)
         THEN
             RETURN false;
         END IF;
@@ -168,7 +168,7 @@ DECLARE
 BEGIN
     RETURN QUERY EXECUTE format('SELECT t.entity_type, t.access, t.slots, t.columns,
             (SELECT count(*) FROM (SELECT FROM %1$I.entities e WHERE e.app_id = $1 AND e.entity_type = t.entity_type
-                                   AND e.deleted_at IS NULL LIMIT $2) some)
+                                   AND e.deleted_at IS NULL LIMIT $2) AS counted)
         FROM %1$I.entity_types t WHERE t.app_id = $1 ORDER BY t.entity_type COLLATE "C"', overskill_guard.tables_of(mine))
     USING mine, most;
 END $$;

@@ -52,7 +52,6 @@ async fn what_others_hold_is_given_up_in_time() {
                  "column": { "name": "key", "type": "uuid", "nullable": false, "default": "random_uuid" } }),
             0,
         ),
-        (unique(), 0),
     ] {
         let editor = impatient(&desk, rows);
         let plan = desk.plan(&editor, change.clone()).await.unwrap();
@@ -70,6 +69,28 @@ async fn what_others_hold_is_given_up_in_time() {
         }
         desk.apply(&editor, &plan).await.unwrap_or_else(|e| panic!("{change}: {e:?}"));
     }
+    desk.walls_stand().await;
+}
+
+/// Building an index waits for others, and nobody for it; after its own time it is over, and mended once they are gone.
+#[tokio::test]
+async fn an_index_that_takes_too_long_is_mended() {
+    let desk = with_rows().await;
+    let holder = desk.raw("postgres").await;
+    let short = Duration::from_millis(300);
+    let limits = EditorLimits::new().rows(0).locks(Duration::from_millis(100), 2).timeouts(short, short);
+    let editor = desk.editor().limits(limits);
+    let (plan, before) = (desk.plan(&editor, unique()).await.unwrap(), desk.schema().await);
+    holder.batch_execute("BEGIN; LOCK TABLE todo_tables.todos IN ROW EXCLUSIVE MODE").await.unwrap();
+    let e = desk.apply(&editor, &plan).await.unwrap_err();
+    assert_eq!((e.kind(), e.effect()), (ErrorKind::Timeout, Effect::Unknown), "{e:?}");
+    assert!(e.context().any(|(key, _)| key == "not taken back"), "{e}");
+    assert_eq!(desk.plan(&editor, index()).await.unwrap_err().kind(), ErrorKind::Conflict);
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    let undone = desk.editor().abandon(&desk.developer, &desk.scope).await.unwrap().unwrap();
+    assert_eq!((undone.state, desk.schema().await.fingerprint()), (ChangeState::Undone, before.fingerprint()));
+    let plan = desk.plan(&desk.careful(), unique()).await.unwrap();
+    desk.apply(&desk.careful(), &plan).await.unwrap();
     desk.walls_stand().await;
 }
 
@@ -144,8 +165,7 @@ async fn a_change_that_was_cut_off_goes_on_where_it_was() {
             "CREATE FUNCTION public.cut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
                  PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(60); RETURN NEW; END $$; \
              CREATE TRIGGER cut BEFORE UPDATE ON overskill_guard.schema_changes FOR EACH ROW \
-             WHEN (NEW.steps_done = {}) EXECUTE FUNCTION public.cut(); \
-             CREATE FUNCTION public.kill(int) RETURNS boolean LANGUAGE sql SECURITY DEFINER AS 'SELECT pg_terminate_backend($1)'",
+             WHEN (NEW.steps_done = {}) EXECUTE FUNCTION public.cut()",
             cut_at + 1
         ))
         .await;
