@@ -4,8 +4,10 @@ use super::{
     Desk, read,
     support::{Way, scope},
 };
-use overskill_core::{ErrorKind, ProgressKind, Result, Rights};
-use overskill_supabase::{EditorLimits, SharedAccess, TenantTx, tokio_postgres::types::Type};
+use overskill_core::{
+    ApiMethod, ApiRequest, ApiUpstream as _, ErrorKind, FilePath, ProgressKind, Result, Right, Rights,
+};
+use overskill_supabase::{EditorLimits, EntityApi, SharedAccess, TenantTx, tokio_postgres::types::Type};
 use serde_json::{Value, json};
 
 /// The app has tasks of two people, of which only one is public.
@@ -133,6 +135,14 @@ async fn records_have_to_fit_their_columns() {
     let update = "UPDATE overskill_data.entities SET data = '{\"title\": 5}' WHERE id = 'good'";
     let e = pool.with_tenant(&ada, &desk.scope, async |tx| tx.execute(update, &[]).await).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Invalid);
+    let api = EntityApi::new(pool.clone());
+    let token = desk.world.token("ada", "todo", Rights::of([Right::Data]));
+    let path = FilePath::parse("entities/Task").unwrap();
+    let request =
+        ApiRequest::new(desk.scope.clone(), token, ApiMethod::Post, path).body("application/json", "{\"title\": 5}");
+    let answer = api.call(&request).await.unwrap();
+    let said = String::from_utf8_lossy(&answer.body).into_owned();
+    assert!(answer.status == 400 && said.contains("field title must be of type varchar(20)"), "{said}");
     // Tables that nobody spoke of take anything, as ever.
     let other = "INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Other', 'x', '{\"title\": 5}')";
     pool.with_tenant(&ada, &desk.scope, async |tx| tx.execute(other, &[]).await).await.unwrap();
