@@ -233,13 +233,14 @@ impl SchemaEditor {
     }
 
     async fn still_holds(&self, owner: &Owner<'_>, plan: &SchemaPlan) -> Result<()> {
-        let (made_for, (steps, _)) = match self.look_own(owner, &plan.change).await {
+        let (made_for, (steps, destroys)) = match self.look_own(owner, &plan.change).await {
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Conflict) => {
                 return Err(drifted().caused_by(e));
             }
             looked => looked?,
         };
-        if made_for == plan.made_for && steps == plan.steps { Ok(()) } else { Err(drifted()) }
+        let same = made_for == plan.made_for && steps == plan.steps && destroys == plan.destroys;
+        if same { Ok(()) } else { Err(drifted()) }
     }
 
     async fn look_own(&self, owner: &Owner<'_>, change: &SchemaChange) -> Result<(Digest, own::Steps)> {

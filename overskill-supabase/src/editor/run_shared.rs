@@ -107,7 +107,7 @@ impl SchemaEditor {
         tx.simple(&format!("SET LOCAL lock_timeout = {wait}")).await?;
         Run::query(tx, "SELECT overskill_data.hold_kinds()", &[]).await?;
         let (made_for, outline) = self.look(tx, &plan.change).await?;
-        if made_for != plan.made_for || outline.steps != plan.steps {
+        if made_for != plan.made_for || outline.steps != plan.steps || outline.destroys != plan.destroys {
             return Err(drifted());
         }
         match outline.unfit {
