@@ -157,7 +157,7 @@ impl SchemaEditor {
                 Err(e) => Err(e),
             },
         };
-        self.told(&progress, done, scope)
+        told(&progress, done, scope)
     }
 
     /// Ends a change that was begun and cut off; none when there is none. Indexes that were built in part are built anew.
@@ -200,29 +200,13 @@ impl SchemaEditor {
         let progress = self.teller(scope, &record.plan)?;
         progress.start(format!("Changing table {}", record.change.table()));
         let ended = if go_on { self.go_on(&owner, record, &progress).await } else { self.undo(&owner, &record).await };
-        self.told(&progress, ended, scope).map(Some)
+        told(&progress, ended, scope).map(Some)
     }
 
     fn teller(&self, scope: &Scope, plan: &str) -> Result<Progress> {
         let stream = StreamName::parse(&format!("schema/{scope}"))?;
         let builder = Progress::to(self.progress.clone(), stream, plan).clock(self.clock.clone());
         Ok(builder.call(plan, "schema", 0).build())
-    }
-
-    fn told(&self, progress: &Progress, done: Result<SchemaChangeRecord>, scope: &Scope) -> Result<SchemaChangeRecord> {
-        match &done {
-            Ok(record) if record.state == ChangeState::Done => {
-                let details = json!({ "position": record.position, "change": record.change });
-                let (stage, table) = (record.change.event(), record.change.table());
-                progress.event(ProgressKind::Completed, stage, format!("Changed table {table}"), details);
-            }
-            Ok(record) => {
-                let error = Error::conflict("the change was taken back");
-                progress.fail(&error.with("plan", &record.plan));
-            }
-            Err(e) => progress.fail(e),
-        }
-        done.map_err(|e| e.with("scope", scope))
     }
 
     fn life(&self) -> Incarnation {
@@ -242,4 +226,21 @@ fn drifted() -> Error {
         ErrorKind::Conflict,
         "the schema, or the size of a table, has changed since the plan was made: plan it again",
     )
+}
+
+/// Tells how it ended.
+fn told(progress: &Progress, done: Result<SchemaChangeRecord>, scope: &Scope) -> Result<SchemaChangeRecord> {
+    match &done {
+        Ok(record) if record.state == ChangeState::Done => {
+            let details = json!({ "position": record.position, "change": record.change });
+            let (stage, table) = (record.change.event(), record.change.table());
+            progress.event(ProgressKind::Completed, stage, format!("Changed table {table}"), details);
+        }
+        Ok(record) => {
+            let error = Error::conflict("the change was taken back");
+            progress.fail(&error.with("plan", &record.plan));
+        }
+        Err(e) => progress.fail(e),
+    }
+    done.map_err(|e| e.with("scope", scope))
 }

@@ -241,7 +241,7 @@ impl Ground<'_> {
     fn drop_column(&self, table: &Name, column: &Name) -> Result<Steps> {
         self.column(table, column)?;
         let it = self.table(table)?;
-        self.no_part_of_key(it, column)?;
+        no_part_of_key(it, column)?;
         let holds = |columns: &[String]| columns.iter().any(|it| it == column.as_str());
         let mut pointing =
             self.schema.tables.iter().flat_map(|other| other.foreign_keys.iter().map(move |key| (other, key)));
@@ -256,14 +256,6 @@ impl Ground<'_> {
         let sql = format!("ALTER TABLE {} DROP COLUMN {}", self.at(table.as_str()), column.quoted());
         let statement = PlannedStatement::new(sql, locks_of(table.as_str(), gone));
         Ok((vec![PlannedStep::transaction(vec![statement])], Some(format!("column {table}.{column}"))))
-    }
-
-    fn no_part_of_key(&self, table: &TableInfo, column: &Name) -> Result<()> {
-        if table.primary_key.iter().any(|it| it == column.as_str()) {
-            let message = format!("column `{}.{column}` is part of the primary key, which stays as it is", table.name);
-            return Err(Error::invalid(message));
-        }
-        Ok(())
     }
 
     fn set_type(&self, table: &Name, column: &Name, to: ColumnType) -> Result<Steps> {
@@ -307,7 +299,7 @@ impl Ground<'_> {
     fn set_nullable(&self, table: &Name, column: &Name, nullable: bool) -> Result<Vec<PlannedStep>> {
         let was = self.column(table, column)?.nullable;
         if nullable {
-            self.no_part_of_key(self.table(table)?, column)?;
+            no_part_of_key(self.table(table)?, column)?;
             return Ok(vec![self.alter(table, &format!("ALTER COLUMN {} DROP NOT NULL", column.quoted()))]);
         }
         if was && self.large(table).is_some() {
@@ -482,4 +474,12 @@ fn locks_of<'a>(table: &'a str, others: impl IntoIterator<Item = &'a str>) -> Ve
     names.sort_unstable();
     names.dedup();
     [table].into_iter().chain(names).map(|name| (name, AccessExclusive)).collect()
+}
+
+fn no_part_of_key(table: &TableInfo, column: &Name) -> Result<()> {
+    if table.primary_key.iter().any(|it| it == column.as_str()) {
+        let message = format!("column `{}.{column}` is part of the primary key, which stays as it is", table.name);
+        return Err(Error::invalid(message));
+    }
+    Ok(())
 }

@@ -101,17 +101,16 @@ impl ColumnType {
         let way = |rewrites, loses, casts| Some(Retype { rewrites, loses, casts });
         match (self, to) {
             _ if self == to => way(false, false, false),
-            (Self::Varchar(_), Self::Text) => way(false, false, false),
+            (Self::Varchar(_), Self::Text) | (Self::Decimal(..), Self::Numeric) => way(false, false, false),
             (Self::Varchar(n), Self::Varchar(m)) => way(m < n, false, false),
             // Without a cast: it would cut what is too long, where an assignment refuses.
-            (_, Self::Varchar(_)) if self.is_text() => way(true, false, false),
-            (_, Self::Text) => way(true, false, false),
-            (from, _) if from.is_text() => way(true, false, true),
-            (Self::Decimal(..), Self::Numeric) => way(false, false, false),
-            (Self::Decimal(p, s), Self::Decimal(q, t)) => way(t != s || q < p, t < s, false),
-            (Self::Integer | Self::BigInt, Self::Integer | Self::BigInt | Self::Numeric | Self::Decimal(..))
+            (Self::Text, Self::Varchar(_))
+            | (_, Self::Text)
+            | (Self::Integer | Self::BigInt, Self::Integer | Self::BigInt | Self::Numeric | Self::Decimal(..))
             | (Self::Integer, Self::Double)
             | (Self::Date, Self::Timestamp) => way(true, false, false),
+            (from, _) if from.is_text() => way(true, false, true),
+            (Self::Decimal(p, s), Self::Decimal(q, t)) => way(t != s || q < p, t < s, false),
             (from, to) if from.is_number() && to.is_number() => way(true, true, false),
             (Self::Timestamp, Self::Date) => way(true, true, false),
             _ => None,

@@ -1,6 +1,7 @@
 //! A schema as types of TypeScript.
 
 use super::info::{AppSchema, ColumnInfo, TableInfo};
+use crate::editor::ColumnType;
 use std::fmt::Write as _;
 
 const HEAD: &str =
@@ -44,7 +45,7 @@ fn push_table(out: &mut String, table: &TableInfo) {
         for column in &table.columns {
             let mark = if optional(column) { "?" } else { "" };
             let null = if column.nullable { " | null" } else { "" };
-            let kind = column.kind.map_or("unknown", |kind| kind.typescript());
+            let kind = column.kind.map_or("unknown", ColumnType::typescript);
             writeln!(out, "          {}{mark}: {kind}{null};", key(&column.name)).expect("a string takes all");
         }
         out.push_str("        };\n");

@@ -5,7 +5,9 @@ use super::{
     support::{Way, scope},
 };
 use overskill_core::ErrorKind;
-use overskill_supabase::{ColumnType, LockLevel, RowSecurity, SchemaChange, StepWay, tokio_postgres::types::Type};
+use overskill_supabase::{
+    ColumnType, LockLevel, RowSecurity, SchemaChange, StepWay, TenantTx, tokio_postgres::types::Type,
+};
 use serde_json::{Value, json};
 
 /// Two tables with rows, one pointing to the other.
@@ -275,9 +277,9 @@ async fn rows_belong_to_the_app_alone() {
             .await
             .unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Denied);
-        let truncated =
-            pool.with_tenant(&ada, &scope("todo"), async |tx| tx.execute("TRUNCATE todo_tables.todos", &[]).await);
-        assert_eq!(truncated.await.unwrap_err().kind(), ErrorKind::Denied);
+        let truncate = async |tx: &TenantTx| tx.execute("TRUNCATE todo_tables.todos", &[]).await;
+        let truncated = pool.with_tenant(&ada, &scope("todo"), truncate).await;
+        assert_eq!(truncated.unwrap_err().kind(), ErrorKind::Denied);
         let schema = desk.schema().await;
         for table in &schema.tables {
             assert_eq!(table.row_security, RowSecurity::Forced);

@@ -70,6 +70,7 @@ fn default_of(kind: &str) -> Value {
 
 impl Model {
     /// What it is after the change; none if it cannot be made. Tables are empty here.
+    #[allow(clippy::too_many_lines, reason = "one kind of change after another")]
     fn after(&self, change: &Value, shared: bool) -> Option<Self> {
         let mut next = self.clone();
         let text = |key: &str| change[key].as_str().unwrap_or_default().to_owned();
@@ -183,10 +184,7 @@ impl Model {
         let tables = schema.tables.iter().map(|table| {
             let own = ["id", "created_at", "updated_at"];
             let columns = table.columns.iter().filter(|it| !own.contains(&it.name.as_str())).map(|it| {
-                (
-                    it.name.clone(),
-                    (it.kind.map_or_else(String::new, |kind| kind.to_string()), it.nullable, it.default.is_some()),
-                )
+                (it.name.clone(), (it.kind.map(String::from).unwrap_or_default(), it.nullable, it.default.is_some()))
             });
             let indexes = table.indexes.iter().filter(|it| !it.of_key).map(|it| it.columns.join(","));
             let it = Table {

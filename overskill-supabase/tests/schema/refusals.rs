@@ -35,6 +35,7 @@ fn what_cannot_be_read_names_the_field_and_the_rule() {
 }
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a list")]
 async fn what_could_not_be_is_refused_and_nothing_applied() {
     let desk = Desk::new().await;
     desk.change(json!({ "change": "create_table", "table": "people", "columns": [{ "name": "name", "type": "text", "nullable": false }] })).await;
