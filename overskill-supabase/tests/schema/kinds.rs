@@ -228,9 +228,9 @@ async fn retyping_writes_a_table_anew_where_the_plan_says_so() {
                 Ok(rehearsal) => {
                     assert!(rehearsal.is_as_planned(), "{from} to {kind}: {rehearsal:#?}");
                     if plan.rewrites() {
-                        rewritten += 1
+                        rewritten += 1;
                     } else {
-                        kept += 1
+                        kept += 1;
                     }
                     lossy += usize::from(lost);
                 }
