@@ -117,7 +117,8 @@ impl SchemaEditor {
     }
 
     async fn look(&self, tx: &TenantTx, change: &SchemaChange) -> Result<(Digest, Outline)> {
-        let schema: AppSchema = of_catalog(tx, self.limits.rows.saturating_add(1)).await?;
+        let schema: AppSchema =
+            of_catalog(tx, self.limits.rows.saturating_add(1), Some(change.table().as_str())).await?;
         let outline = outline(tx, &schema, change, &self.limits).await?;
         Ok((schema.fingerprint(), outline))
     }

@@ -66,7 +66,7 @@ pub struct TableInfo {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<SharedAccess>,
     /// How many rows there are: an estimate of the database's, none before it made one. In shared tables counted, up to
-    /// 10,000.
+    /// 1,000.
     pub rows: Option<u64>,
     /// How large it is with its indexes, where it has files of its own.
     pub bytes: Option<u64>,

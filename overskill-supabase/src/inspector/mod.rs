@@ -118,7 +118,7 @@ impl SchemaInspector {
         match &self.tables.0 {
             Place::Shared(pool) => {
                 let tx = pool.begin_read_only(grant, scope).await?;
-                let schema = of_catalog(&tx, COUNTED).await;
+                let schema = of_catalog(&tx, COUNTED, None).await;
                 drop(tx.rollback().await); // what was read stands
                 schema
             }

@@ -25,7 +25,7 @@ pub(crate) struct CatalogColumn {
 }
 
 /// Records are counted so far when somebody merely looks.
-pub(crate) const COUNTED: u64 = 10_000;
+pub(crate) const COUNTED: u64 = 1_000;
 
 /// What every record has.
 pub(crate) const OWN: [(&str, ColumnType, Option<&str>); 3] = [
@@ -34,16 +34,16 @@ pub(crate) const OWN: [(&str, ColumnType, Option<&str>); 3] = [
     ("updated_at", ColumnType::Timestamp, Some("now")),
 ];
 
-/// The logical tables of the transaction's app, with records counted as far as `most`.
-pub(crate) async fn of_catalog(tx: &impl Run, most: u64) -> Result<AppSchema> {
-    const CATALOG: &str = "SELECT entity_type, access, slots, columns, records FROM overskill_data.catalog($1)";
+/// The logical tables of the transaction's app, with the records of all of them, or of `one`, counted as far as `most`.
+pub(crate) async fn of_catalog(tx: &impl Run, most: u64, one: Option<&str>) -> Result<AppSchema> {
+    const CATALOG: &str = "SELECT entity_type, access, slots, columns, records FROM overskill_data.catalog($1, $2)";
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let rows = tx.query(CATALOG, &[(&most, Type::INT8)]).await?;
+    let rows = tx.query(CATALOG, &[(&most, Type::INT8), (&one, Type::TEXT)]).await?;
     let mut tables = Vec::new();
     for row in &rows {
         let slots: BTreeMap<String, String> = read(row, 2)?;
         let declared: Vec<CatalogColumn> = read(row, 3)?;
-        let records: i64 = row.try_get(4).map_err(failed("inspect"))?;
+        let records: Option<i64> = row.try_get(4).map_err(failed("inspect"))?;
         let access: i16 = row.try_get(1).map_err(failed("inspect"))?;
         let hot = |name: &str| slots.iter().find(|(_, of)| *of == name).map(|(slot, _)| slot.clone());
         let own = OWN.iter().map(|(name, kind, default)| ColumnInfo {
@@ -93,7 +93,7 @@ pub(crate) async fn of_catalog(tx: &impl Run, most: u64) -> Result<AppSchema> {
                 1 => SharedAccess::OwnerWrites,
                 _ => SharedAccess::Everybody,
             }),
-            rows: u64::try_from(records).ok(),
+            rows: records.map(i64::unsigned_abs),
             bytes: None,
         });
     }

@@ -159,18 +159,19 @@ BEGIN
     RETURN mine;
 END $$;
 
--- Kinds, their columns, and how many records there are, counted as far as `most`.
-CREATE FUNCTION overskill_data.catalog(most bigint)
+-- Kinds, their columns, and how many records there are, counted as far as `most`: of all kinds, or of one.
+CREATE FUNCTION overskill_data.catalog(most bigint, counted text)
 RETURNS TABLE (entity_type text, access smallint, slots jsonb, columns jsonb, records bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
 DECLARE
     mine bigint := overskill_guard.developed();
 BEGIN
     RETURN QUERY EXECUTE format('SELECT t.entity_type, t.access, t.slots, t.columns,
-            (SELECT count(*) FROM (SELECT FROM %1$I.entities e WHERE e.app_id = $1 AND e.entity_type = t.entity_type
-                                   AND e.deleted_at IS NULL LIMIT $2) AS counted)
+            CASE WHEN $3 IS NULL OR $3 = t.entity_type THEN
+                (SELECT count(*) FROM (SELECT FROM %1$I.entities e WHERE e.app_id = $1 AND e.entity_type = t.entity_type
+                                       AND e.deleted_at IS NULL LIMIT $2) AS found) END
         FROM %1$I.entity_types t WHERE t.app_id = $1 ORDER BY t.entity_type COLLATE "C"', overskill_guard.tables_of(mine))
-    USING mine, most;
+    USING mine, most, counted;
 END $$;
 
 -- Nobody else changes the app's kinds, brings in new ones or writes records, until this transaction ends.
@@ -346,12 +347,12 @@ BEGIN
 END $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA overskill_guard FROM PUBLIC;
-REVOKE ALL ON FUNCTION overskill_data.catalog(bigint), overskill_data.hold_kinds(), overskill_data.create_kind(text, jsonb),
+REVOKE ALL ON FUNCTION overskill_data.catalog(bigint, text), overskill_data.hold_kinds(), overskill_data.create_kind(text, jsonb),
     overskill_data.rename_kind(text, text), overskill_data.drop_kind(text), overskill_data.set_fields(text, jsonb, jsonb),
     overskill_data.change_field(text, text, text, jsonb), overskill_data.refill(text),
     overskill_data.unfit(text, text, text, boolean), overskill_data.record_change(bigint, text, jsonb, jsonb),
     overskill_data.schema_changes(bigint, bigint) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION overskill_data.catalog(bigint), overskill_data.hold_kinds(), overskill_data.create_kind(text, jsonb),
+GRANT EXECUTE ON FUNCTION overskill_data.catalog(bigint, text), overskill_data.hold_kinds(), overskill_data.create_kind(text, jsonb),
     overskill_data.rename_kind(text, text), overskill_data.drop_kind(text), overskill_data.set_fields(text, jsonb, jsonb),
     overskill_data.change_field(text, text, text, jsonb), overskill_data.refill(text),
     overskill_data.unfit(text, text, text, boolean), overskill_data.record_change(bigint, text, jsonb, jsonb),

@@ -352,7 +352,7 @@ async fn an_app_sees_and_changes_its_own_tables_alone() {
     for sql in [
         "SELECT overskill_data.drop_kind('Task')",
         "SELECT overskill_data.hold_kinds()",
-        "SELECT * FROM overskill_data.catalog(10)",
+        "SELECT * FROM overskill_data.catalog(10, NULL)",
         "SELECT overskill_data.set_fields('Task', '[]', '{}')",
         "SELECT overskill_data.record_change(1, repeat('a', 32), '{}', '[]')",
         "SELECT * FROM overskill_data.schema_changes(10, 10)",
