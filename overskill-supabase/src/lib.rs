@@ -18,9 +18,11 @@
 //! client can cancel a statement in the server, which exploring data needs.
 
 mod context;
+mod editor;
 mod entities;
 mod explorer;
 mod gateway;
+mod inspector;
 mod management;
 mod placement;
 mod pool;
@@ -30,9 +32,18 @@ mod tx;
 mod validator;
 
 pub use context::{ContextKey, ContextKeys, Session};
+pub use editor::{
+    ChangeState, ColumnSpec, ColumnType, DefaultValue, EditorLimits, LockLevel, Name, OnDelete, PlannedStatement,
+    PlannedStep, Rehearsal, RehearsedStatement, SchemaChange, SchemaChangeRecord, SchemaEditor, SchemaPlan, StepWay,
+    TableLock, Unfit,
+};
 pub use entities::EntityApi;
 pub use explorer::{Cut, Explorer, ExplorerLimits, Format, Query, Rows, Table};
 pub use gateway::gateway_function;
+pub use inspector::{
+    AppSchema, AppTables, ColumnInfo, ForeignKeyInfo, IndexInfo, PolicyInfo, RowSecurity, SchemaInspector,
+    SharedAccess, TableInfo, UniqueInfo,
+};
 pub use management::{
     Advice, ApiKey, ApiKeyKind, EdgeFunction, FunctionBundle, KeyState, Management, ProjectRef, ProjectSigningKey,
     SecretName,

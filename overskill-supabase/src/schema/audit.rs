@@ -6,9 +6,13 @@ use tokio_postgres::Client;
 
 /// What is wrong with them, in sentences; nothing when they stand.
 pub(crate) async fn walls(client: &Client) -> Result<Vec<String>> {
-    let rows = client.query_typed(include_str!("audit.sql"), &[]).await.map_err(failed("audit"))?;
+    let mut rows = client.query_typed(include_str!("audit.sql"), &[]).await.map_err(failed("audit"))?;
+    rows.extend(client.query_typed(SCHEMAS, &[]).await.map_err(failed("audit"))?);
     rows.iter().map(|row| row.try_get(0).map_err(failed("audit"))).collect()
 }
+
+/// The same for schemas that are one app's.
+pub(crate) const SCHEMAS: &str = include_str!("audit_schemas.sql");
 
 /// What is wrong with the role that asks.
 pub(crate) async fn role(client: &Client) -> Result<Vec<String>> {

@@ -85,6 +85,9 @@ fn described(e: &tokio_postgres::Error, operation: &'static str) -> Error {
             _ => (ErrorKind::Unexpected, "the database refused the statement"),
         },
     };
+    // Our own rule says which field it is, and nothing of what was in it.
+    let field = db.constraint().filter(|rule| rule.starts_with("field ") && db.table().is_none());
+    let message = field.map_or_else(|| message.into(), |rule| std::borrow::Cow::from(rule.to_owned()));
     let mut error = Error::new(kind, message).at(BACKEND, operation).with("sqlstate", code.code());
     if let Some(constraint) = db.constraint() {
         error = error.with("constraint", constraint);
