@@ -113,6 +113,13 @@ SELECT format('role %I may use schema overskill_records, which is the platform''
 WHERE r.rolname IN ('overskill_app', 'overskill_explorer', 'authenticated', 'anon', 'service_role')
   AND has_schema_privilege(r.oid, to_regnamespace('overskill_records')::oid, 'USAGE')
 UNION ALL
+SELECT format('table %s does not keep apps apart: install the schema again', s.name) FROM (VALUES ('storage.objects'), ('realtime.messages')) s (name)
+WHERE to_regclass(s.name) IS NOT NULL AND to_regrole('authenticated') IS NOT NULL AND to_regrole('anon') IS NOT NULL AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_policy p ON p.polrelid = c.oid, pg_get_expr(p.polqual, c.oid) AS expression
+    WHERE c.oid = to_regclass(s.name) AND c.relrowsecurity AND NOT p.polpermissive AND p.polcmd = '*' AND p.polwithcheck IS NULL
+      AND p.polroles @> ARRAY[to_regrole('authenticated')::oid, to_regrole('anon')::oid]
+      AND expression LIKE '%= ( SELECT overskill_guard.place() AS place))%' AND expression LIKE '%ELSE (NOT ( SELECT overskill_guard.is_apps() AS is_apps))%')
+UNION ALL
 SELECT format('there are %s policies: they may not grow with the number of apps', count(*))
 FROM (SELECT DISTINCT CASE WHEN nspname LIKE 'overskill\_app\_%' THEN 'overskill_data' ELSE nspname END, relname, polname,
              polpermissive, polcmd, polroles::text, sees, writes FROM policies) p HAVING count(*) >= 100

@@ -47,10 +47,14 @@ pub(crate) fn is_gone(e: &tokio_postgres::Error) -> bool {
 /// Neither rows nor arguments are told: `DETAIL` may hold them, and so may messages of a few codes.
 fn described(e: &tokio_postgres::Error, operation: &'static str) -> Error {
     let Some(db) = e.as_db_error() else {
-        let message = if e.is_closed() {
-            "the connection to the database was lost".to_owned()
-        } else {
-            format!("the database did not answer: {e}")
+        let source = std::error::Error::source(e).map(ToString::to_string);
+        let message = match source {
+            _ if e.is_closed() => "the connection to the database was lost".to_owned(),
+            // The driver has no name for it.
+            Some(why) if e.to_string().contains("TLS") => {
+                format!("no TLS with the database: {why}; check `sslmode`, and by which certificates it is trusted")
+            }
+            _ => format!("the database did not answer: {e}"),
         };
         return Error::new(ErrorKind::Unavailable, message).at(BACKEND, operation);
     };
