@@ -10,7 +10,8 @@
 //! [`Supabase::connect`] is where to begin: from one handle come the validator, the issuer of apps' tokens, the entity API, the
 //! explorer and all the rest, and `install` brings the project to where it should be. Each part can be made by itself too:
 //! [`Schema`] installs the second wall, and says what is wrong with it; [`TenantPool`] hands out transactions in which there
-//! are the rows of one app and no others.
+//! are the rows of one app and no others, wherever its tables are. [`Mover`] moves an app to a schema of its own, or to
+//! another project's database, and back, while it is in use.
 //!
 //! ```
 //! use overskill_core::{Clock, KeyId, Secret, SystemClock, SystemIds};
@@ -33,13 +34,16 @@
 //! client can cancel a statement in the server, which exploring data needs.
 
 mod context;
+mod editor;
 mod entities;
 #[cfg(test)]
 mod entry_points;
 mod explorer;
 mod gateway;
+mod inspector;
 mod install;
 mod management;
+mod placement;
 mod pool;
 mod schema;
 mod supabase;
@@ -48,14 +52,24 @@ mod tx;
 mod validator;
 
 pub use context::{ContextKey, ContextKeys, Session};
+pub use editor::{
+    ChangeState, ColumnSpec, ColumnType, DefaultValue, EditorLimits, LockLevel, Name, OnDelete, PlannedStatement,
+    PlannedStep, Rehearsal, RehearsedStatement, SchemaChange, SchemaChangeRecord, SchemaEditor, SchemaPlan, StepWay,
+    TableLock, Unfit,
+};
 pub use entities::EntityApi;
 pub use explorer::{Cut, Explorer, ExplorerLimits, Format, Query, Rows, Table};
 pub use gateway::gateway_function;
+pub use inspector::{
+    AppSchema, AppTables, ColumnInfo, ForeignKeyInfo, IndexInfo, PolicyInfo, RowSecurity, SchemaInspector,
+    SharedAccess, TableInfo, UniqueInfo,
+};
 pub use install::Changes;
 pub use management::{
     Advice, ApiKey, ApiKeyKind, EdgeFunction, FunctionBundle, KeyState, Management, ProjectRef, ProjectSigningKey,
     SecretName,
 };
+pub use placement::{Move, MoveStep, Mover, Placement, Project, ProjectList, ProjectName, Projects};
 pub use pool::{Plan, PoolOptions, TenantPool};
 pub use schema::{RolePasswords, Schema};
 pub use supabase::{Supabase, SupabaseBuilder};

@@ -82,7 +82,7 @@ async fn installing_again_changes_nothing_and_another_schema_is_refused() {
     world.cluster.execute(support::DATABASE, "UPDATE overskill_guard.migrations SET checksum = 'x'").unwrap();
     let e = world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap_err();
     assert!(e.to_string().contains("migration 1 (tenants)"), "{e}");
-    world.cluster.execute(support::DATABASE, "UPDATE overskill_guard.migrations SET version = 99").unwrap();
+    world.cluster.execute(support::DATABASE, "UPDATE overskill_guard.migrations SET version = version + 98").unwrap();
     let e = world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap_err();
     assert!(e.to_string().contains("version 99") && e.to_string().contains("update"), "{e}");
 }
@@ -131,7 +131,7 @@ async fn the_audit_finds_every_opening() {
         ),
         (
             "ALTER POLICY app ON overskill_data.entities USING (true)",
-            "ALTER POLICY app ON overskill_data.entities USING (app_id = (SELECT overskill_guard.app()))",
+            "ALTER POLICY app ON overskill_data.entities USING (app_id = (SELECT overskill_guard.app_in('overskill_data')))",
             "no restrictive policy",
         ),
         (

@@ -6,9 +6,13 @@ use tokio_postgres::Client;
 
 /// What is wrong with them, in sentences; nothing when they stand.
 pub(crate) async fn walls(client: &Client) -> Result<Vec<String>> {
-    let rows = client.query_typed(include_str!("audit.sql"), &[]).await.map_err(failed("audit"))?;
+    let mut rows = client.query_typed(include_str!("audit.sql"), &[]).await.map_err(failed("audit"))?;
+    rows.extend(client.query_typed(SCHEMAS, &[]).await.map_err(failed("audit"))?);
     rows.iter().map(|row| row.try_get(0).map_err(failed("audit"))).collect()
 }
+
+/// The same for schemas that are one app's.
+pub(crate) const SCHEMAS: &str = include_str!("audit_schemas.sql");
 
 /// What is wrong with the role that asks.
 pub(crate) async fn role(client: &Client) -> Result<Vec<String>> {
@@ -17,8 +21,8 @@ pub(crate) async fn role(client: &Client) -> Result<Vec<String>> {
         UNION ALL SELECT format('role %I belongs to others', current_user) \
         WHERE EXISTS (SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.member \
                       WHERE r.rolname = current_user)
-        UNION ALL SELECT 'the schema of tenants is not installed' \
-        WHERE to_regprocedure('overskill_data.begun()') IS NULL";
+        UNION ALL SELECT 'the schema of tenants is not installed, or an older one' \
+        WHERE to_regprocedure('overskill_data.whereabouts()') IS NULL";
     let rows = client.query_typed(ROLE, &[]).await.map_err(failed("check"))?;
     rows.iter().map(|row| row.try_get(0).map_err(failed("check"))).collect()
 }

@@ -27,7 +27,11 @@ struct Migration {
     sql: &'static str,
 }
 
-const MIGRATIONS: &[Migration] = &[Migration { version: 1, name: "tenants", sql: include_str!("0001_tenants.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "tenants", sql: include_str!("0001_tenants.sql") },
+    Migration { version: 3, name: "tables", sql: include_str!("0003_tables.sql") },
+    Migration { version: 4, name: "placements", sql: include_str!("0004_placements.sql") },
+];
 
 /// What belongs to Supabase's own services.
 const SERVICES: &str = include_str!("services.sql");
@@ -77,11 +81,15 @@ impl Schema {
         .await?;
         run(BASE).await?;
         run(include_str!("0000_roles.sql")).await?;
-        for migration in to_run(client).await? {
+        let missing = to_run(client).await?;
+        for migration in missing {
             run(migration.sql).await?;
             let arguments: [(&(dyn ToSql + Sync), Type); 3] =
                 [(&migration.version, Type::INT8), (&migration.name, Type::TEXT), (&migration.checksum(), Type::TEXT)];
             client.execute_typed(RECORD, &arguments).await.map_err(failed("install"))?;
+        }
+        if !missing.is_empty() {
+            run(FURNISH).await?;
         }
         run(SERVICES).await?;
         run(&format!("COMMENT ON FUNCTION overskill_guard.place() IS '{}'", Digest::of(SERVICES.as_bytes()))).await?;
@@ -179,7 +187,8 @@ impl Schema {
     }
 
     /// Closes an app's data to all of its tenants, at once and for contexts that were signed before too; `false` opens it
-    /// again.
+    /// again. In a [project of its own](crate::Placement::OwnProject) it is closed within
+    /// [`PoolOptions::route_age`](crate::PoolOptions::route_age).
     pub async fn suspend(&self, grant: &SystemGrant, scope: &Scope, suspended: bool) -> Result<()> {
         const SUSPEND: &str = "INSERT INTO overskill_guard.apps (app, environment, state) VALUES ($1, $2, $3) \
             ON CONFLICT (app, environment) DO UPDATE SET state = excluded.state";
@@ -191,8 +200,17 @@ impl Schema {
         client.execute_typed(SUSPEND, &arguments).await.map(drop).map_err(failed_commit("suspend"))
     }
 
+    /// The database, as whoever owns the schema.
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    pub(crate) fn gate(&self) -> &TenantGate {
+        &self.gate
+    }
+
     /// What touches all apps needs a grant for all.
-    fn permit_all(&self, grant: &SystemGrant) -> Result<()> {
+    pub(crate) fn permit_all(&self, grant: &SystemGrant) -> Result<()> {
         // Whether it is of our gate does not depend on the app.
         let any = AppId::derive("any");
         self.gate.permit_app(&Grant::from(grant.clone()), &any, Right::Operate)?;
@@ -225,6 +243,10 @@ const BASE: &str = "
             CREATE POLICY helpers ON overskill_guard.migrations TO CURRENT_USER USING (true);
         END IF;
     END $$;";
+
+/// Tables in apps' own schemas become what the shared ones became.
+const FURNISH: &str = "SELECT overskill_guard.furnish(home, app_id) FROM overskill_guard.apps \
+    WHERE home LIKE 'overskill\\_app\\_%'";
 
 async fn to_run(client: &Client) -> Result<&'static [Migration]> {
     const RAN: &str = "SELECT version, checksum FROM overskill_guard.migrations ORDER BY version";

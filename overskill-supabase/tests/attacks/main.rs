@@ -14,6 +14,7 @@ mod stage;
 mod claims;
 mod openings;
 mod oracles;
+mod schemas;
 mod services;
 mod sessions;
 #[path = "../support/mod.rs"]

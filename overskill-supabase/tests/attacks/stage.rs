@@ -2,7 +2,10 @@
 
 use crate::support::{DATABASE, ROLES, Signed, Way, World, cells, scope};
 use futures::StreamExt as _;
-use overskill_supabase::tokio_postgres::{self, AsyncMessage, Client, NoTls, types::Type};
+use overskill_supabase::{
+    Placement,
+    tokio_postgres::{self, AsyncMessage, Client, NoTls, types::Type},
+};
 use overskill_testkit::postgres::PgBouncer;
 use std::{
     panic::catch_unwind,
@@ -51,6 +54,15 @@ const TWIN: &str = "
     INSERT INTO weak.entities (app_id, id, owner, data, t1) VALUES
         (1, 'e1', 'eve', '{\"mine\": 1}', 'mine'), (2, 'v1', 'vic', '{\"secret\": \"hushhush\"}', 'hushhush');";
 
+/// The same by schemas: one for each app, with a table that nobody guards.
+const OWN_SCHEMAS: &str = "
+    CREATE SCHEMA weak_1; CREATE SCHEMA weak_2;
+    CREATE TABLE weak_1.entities AS SELECT * FROM weak.entities WHERE app_id = 1;
+    CREATE TABLE weak_2.entities AS SELECT * FROM weak.entities WHERE app_id = 2;
+    ALTER TABLE weak_1.entities OWNER TO weak_owner; ALTER TABLE weak_2.entities OWNER TO weak_owner;
+    GRANT USAGE ON SCHEMA weak_1, weak_2 TO PUBLIC;
+    GRANT SELECT, INSERT ON weak_1.entities, weak_2.entities TO overskill_app, authenticated;";
+
 /// One attack.
 #[derive(Clone)]
 pub struct Attack {
@@ -71,6 +83,8 @@ pub struct Attack {
     victim: Option<(String, String)>,
     /// Whether the attacker has their own app's context first.
     at_home: bool,
+    /// Whether the victim's app has a schema of its own, and what the owner of the tables did before it was made.
+    placed: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -99,6 +113,7 @@ impl Attack {
             goal: Goal::Secret,
             victim: None,
             at_home: true,
+            placed: None,
         }
     }
 
@@ -161,6 +176,18 @@ impl Attack {
         self
     }
 
+    /// On a victim whose app was moved into a schema of its own: `{s}`, which is `weak_2` on the twin.
+    pub fn on_a_schema(mut self) -> Self {
+        self.placed = Some("");
+        self
+    }
+
+    /// The same, and what the owner of the tables did before the schema was made.
+    pub fn on_a_schema_made_after(mut self, sql: &'static str) -> Self {
+        self.placed = Some(sql);
+        self
+    }
+
     /// Without a context of their own.
     pub fn stranger(mut self) -> Self {
         self.at_home = false;
@@ -170,12 +197,17 @@ impl Attack {
     /// It succeeds on the twin, and on the real schema it does not.
     pub fn fails(self) {
         Stage::on(async |stage| {
+            if let Some(before) = self.placed {
+                stage.world.execute(OWN_SCHEMAS);
+                stage.world.raw(Way::Direct, "host").await.batch_execute(before).await.unwrap();
+                stage.moves_the_victim().await;
+            }
             stage.world.execute(self.weak);
             let (done, seen) = self.succeeds(stage, None).await;
             assert!(done, "the attack shows nothing: it fails on the twin too: {seen}");
             stage.world.execute(self.meanwhile);
             let as_owner = stage.world.raw(Way::Direct, "host").await;
-            as_owner.batch_execute(self.unlucky).await.unwrap();
+            as_owner.batch_execute(&stage.named(self.unlucky, Some(Way::Direct))).await.unwrap();
             for way in Way::ALL {
                 let (done, seen) = self.succeeds(stage, Some(way)).await;
                 assert!(!done, "the attack succeeds, {way:?}: {seen}");
@@ -250,6 +282,8 @@ pub struct Stage {
     pub one_connection: PgBouncer,
     /// The victim's `app_id` in the real schema.
     victim: i64,
+    /// The victim's own schema, if it has one.
+    home: Option<String>,
     /// Everything that databases of one server share, as it was.
     shared: String,
     number: u32,
@@ -261,7 +295,7 @@ static LEFT: Mutex<Option<Stage>> = Mutex::new(None);
 impl Stage {
     /// Runs `test` on a stage that nobody was on: a new database, and a new server if the one before is not as it was. A
     /// test that panics takes its server with it.
-    pub fn on(test: impl AsyncFnOnce(&Self)) {
+    pub fn on(test: impl AsyncFnOnce(&mut Self)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
             let left = LEFT.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -274,7 +308,8 @@ impl Stage {
             let copied = format!("CREATE DATABASE {database} TEMPLATE {DATABASE} OWNER host");
             stage.world.cluster.execute("postgres", &copied).unwrap();
             stage.world.move_to(&database);
-            test(&stage).await;
+            stage.home = None;
+            test(&mut stage).await;
             let gone = format!("DROP DATABASE {database} WITH (FORCE)");
             stage.world.cluster.execute("postgres", &gone).unwrap();
             if stage.shared().await == stage.shared {
@@ -287,7 +322,7 @@ impl Stage {
         let world = World::new().await;
         let one_connection = PgBouncer::start(&world.cluster, &ROLES, 1).unwrap();
         world.execute(TWIN);
-        let mut stage = Self { world, one_connection, victim: 0, shared: String::new(), number: 0 };
+        let mut stage = Self { world, one_connection, victim: 0, home: None, shared: String::new(), number: 0 };
         stage.victim_writes(Way::Direct, "v1").await;
         let eve = stage.world.grant("eve", "evil").await;
         let pool = stage.world.pool(Way::Direct);
@@ -312,6 +347,15 @@ impl Stage {
         root.query_one(SHARED, &[]).await.unwrap().get(0)
     }
 
+    /// Into a schema of its own. The copy in the shared tables stays.
+    async fn moves_the_victim(&mut self) {
+        let system = &self.world.system;
+        self.world.mover(Way::Direct).relocate(system, &scope("victim"), &Placement::Schema).await.unwrap();
+        let root = self.world.raw(Way::Direct, "postgres").await;
+        let home = "SELECT home FROM overskill_guard.apps WHERE app = 'victim'";
+        self.home = Some(root.query_one(home, &[]).await.unwrap().get(0));
+    }
+
     /// The victim writes the secret once more, as the library does it.
     pub async fn victim_writes(&self, way: Way, id: &str) {
         let victim = self.world.grant("vic", "victim").await;
@@ -323,22 +367,25 @@ impl Stage {
     }
 
     fn named(&self, statements: &str, ours: Option<Way>) -> String {
-        let (table, number) = match ours {
-            Some(_) => ("overskill_data.entities", self.victim),
-            None => ("weak.entities", 2),
+        let (schema, number) = match (ours, &self.home) {
+            (Some(_), home) => (home.as_deref().unwrap_or("overskill_data"), self.victim),
+            (None, Some(_)) => ("weak_2", 2),
+            (None, None) => ("weak", 2),
         };
         statements
-            .replace("{t}", table)
+            .replace("{t}", &format!("{schema}.entities"))
+            .replace("{s}", schema)
             .replace("{claims}", &format!("{{\"app_id\": {number}, \"app_metadata\": {{\"app_id\": {number}}}}}"))
             .replace("{v}", &number.to_string())
     }
 
     async fn the_victim_lost_nothing(&self) {
         let root = self.world.raw(Way::Direct, "postgres").await;
-        let rows = "SELECT count(*) FROM overskill_data.entities WHERE app_id = $1 AND id = 'v1' \
+        let rows = "SELECT count(*) FROM {t} WHERE app_id = $1 AND id = 'v1' \
                     AND data = '{\"secret\": \"hushhush\"}' AND deleted_at IS NULL";
+        let rows = self.named(rows, Some(Way::Direct));
         assert_eq!(
-            root.query_one(rows, &[&self.victim]).await.unwrap().get::<_, i64>(0),
+            root.query_one(&rows, &[&self.victim]).await.unwrap().get::<_, i64>(0),
             1,
             "the victim's record is there"
         );

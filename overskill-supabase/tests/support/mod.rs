@@ -1,6 +1,8 @@
 //! A database with the tenants' schema, as Supabase would have it, and grants for whoever a test wants to be.
 #![allow(dead_code, unreachable_pub, reason = "each test uses what it needs")]
 
+pub mod places;
+
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use overskill_core::{
     AccessToken, AppId, Claims, Clock as _, Environment, KeyId, LocalKeys, LocalTokens, Right, Rights, Scope, Secret,
