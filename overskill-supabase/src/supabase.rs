@@ -1,9 +1,9 @@
 //! One project, and everything that is made from it.
 
 use crate::{
-    ContextKeys, EntityApi, Explorer, ExplorerLimits, FunctionBundle, Jwks, Management, MembershipKeys, PoolOptions,
-    PostgresMemberships, ProjectRef, RolePasswords, Schema, Server, SigningKey, SupabaseValidator, TenantPool,
-    TokenIssuer, TrustedIssuer, gateway_function,
+    AppTables, ContextKeys, EntityApi, Explorer, ExplorerLimits, FunctionBundle, Jwks, Management, MembershipKeys,
+    Mover, PoolOptions, PostgresMemberships, ProjectRef, RolePasswords, Schema, SchemaEditor, SchemaInspector, Server,
+    SigningKey, SupabaseValidator, TenantPool, TokenIssuer, TrustedIssuer, gateway_function,
     install::{Changes, Installation},
 };
 use overskill_core::{
@@ -159,6 +159,23 @@ impl Supabase {
         let Settings { tenants, passwords, contexts, limits, .. } = &*self.0;
         let server = tenants.clone().role("overskill_explorer", &passwords.explorer);
         Explorer::new(server, gate.clone(), contexts.clone(), audit, *limits)
+    }
+
+    /// What looks at the tables that apps share, app by app. For one with a schema of its own, see [`AppTables::own`].
+    pub fn inspector(&self, gate: &TenantGate) -> SchemaInspector {
+        SchemaInspector::new(AppTables::shared(self.tenants(gate)))
+    }
+
+    /// What changes them.
+    pub fn editor(&self, gate: &TenantGate) -> SchemaEditor {
+        let editor = SchemaEditor::new(AppTables::shared(self.tenants(gate)));
+        editor.clock(self.0.clock.clone()).ids(self.0.ids.clone())
+    }
+
+    /// What moves apps to schemas or projects of their own, and back.
+    pub fn mover(&self, gate: &TenantGate) -> Mover {
+        let mover = Mover::new(self.schema(gate), self.0.contexts.clone());
+        mover.clock(self.0.clock.clone()).ids(self.0.ids.clone())
     }
 
     /// The platform's own stores, out of reach of every tenant: [`Schema::records`]. Install first.

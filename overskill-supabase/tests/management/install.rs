@@ -10,8 +10,8 @@ use overskill_core::{
 };
 use overskill_sql::postgres::PostgresOptions;
 use overskill_supabase::{
-    ContextKeys, MembershipKeys, Memberships as _, Query, SecretName, SigningKey, Supabase, SupabaseBuilder, TokenKeys,
-    TrustedIssuer,
+    ContextKeys, MembershipKeys, Memberships as _, Placement, Query, SecretName, SigningKey, Supabase, SupabaseBuilder,
+    TokenKeys, TrustedIssuer,
 };
 use overskill_testkit::{TokenWish, supabase::SupabaseEmulator, tokens::TokenMint};
 use std::sync::Arc;
@@ -136,11 +136,20 @@ async fn everything_comes_from_one_handle() {
     let developer = gate.admit(&token, &tenant).await.unwrap();
     let (explorer, query) = (supabase.explorer(&gate, audit).unwrap(), Query::new("SELECT id FROM Task"));
     assert_eq!(explorer.table(&developer, &scope("todo"), &query).await.unwrap().rows, [["t1"]]);
+    let token = mint.access_token(&TokenWish::new(tenant.clone(), dev.clone(), SystemClock.now()));
+    let owner = gate.admit(&token, &tenant).await.unwrap();
     let e = explorer.table(&user, &scope("todo"), &query).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Denied, "a user is no developer");
     let row = members().attest(dev.clone(), tenant, Rights::of([Right::Develop]), Timestamp::EPOCH);
     supabase.memberships().unwrap().put(&row).await.unwrap();
     assert_eq!(supabase.memberships().unwrap().find(&dev, &scope("todo").app).await.unwrap(), Some(row));
+
+    // Its tables, and where they are.
+    let changes = supabase.editor(&gate).history(&owner, &scope("todo"), None).await.unwrap();
+    assert_eq!(changes.len(), 0, "nobody changed them");
+    let seen = supabase.inspector(&gate).inspect(&owner, &scope("todo")).await.unwrap();
+    assert!(format!("{seen:?}").contains("Task"), "{seen:?}");
+    assert_eq!(supabase.mover(&gate).placement(&grant, &scope("todo")).await.unwrap(), Placement::Shared);
 
     // The platform's own.
     let stores = supabase.records(&gate, &grant, PostgresOptions::new()).await.unwrap();
