@@ -24,6 +24,8 @@ pub use overskill_http as http;
 pub use overskill_local as local;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub use overskill_sql as sql;
+#[cfg(feature = "supabase")]
+pub use overskill_supabase as supabase;
 #[cfg(feature = "router")]
 pub use router::{RouterOptions, router};
 

@@ -52,10 +52,16 @@ fn the_router_brings_axum_and_no_client_no_compiler_and_no_driver() {
 #[test]
 fn no_provider_comes_unasked() {
     let packages = tree("overskill", &[]);
-    assert_without(&packages, &["overskill-cloudflare", "object_store"]);
+    assert_without(&packages, &["overskill-cloudflare", "object_store", "overskill-supabase", "tokio-postgres"]);
     let packages = tree("overskill", &["--no-default-features", "--features", "cloudflare"]);
     assert!(packages.iter().any(|p| p == "overskill-cloudflare"));
-    assert_without(&packages, &["sqlx-core", "axum", "overskill-local", "overskill-sql"]);
+    assert_without(&packages, &["sqlx-core", "axum", "overskill-local", "overskill-sql", "overskill-supabase"]);
+    let packages = tree("overskill", &["--no-default-features", "--features", "supabase"]);
+    assert!(packages.iter().any(|p| p == "overskill-supabase"));
+    assert_without(
+        &packages,
+        &["axum", "oxc", "sqlx-sqlite", "overskill-build", "overskill-cloudflare", "overskill-local"],
+    );
 }
 
 #[test]

@@ -135,6 +135,30 @@ async fn shown(process: &Process, label: &str) -> (String, String, String) {
     (body(page), body(code), body(env))
 }
 
+/// The title of a page of that label once its modules ran, in a Chromium of its own.
+async fn titled(process: &Process, label: &str) -> String {
+    let profile = tempfile::tempdir().unwrap();
+    let program = std::env::var("OVERSKILL_CHROMIUM").unwrap_or_else(|_| "chromium".to_owned());
+    let port = process.platform.backends().unwrap().address().port();
+    let mut chromium = tokio::process::Command::new(&program);
+    chromium.args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-sync",
+    ]);
+    chromium.args(["--disable-background-networking", "--disable-component-update", "--virtual-time-budget=10000"]);
+    chromium.arg(format!("--user-data-dir={}", profile.path().display()));
+    chromium.args(["--dump-dom", &format!("http://{label}.localhost:{port}/")]).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_mins(2), chromium.output()).await.expect("Chromium ends");
+    let output = output.unwrap_or_else(|e| panic!("{program}: {e}; `cargo xtask setup` installs it"));
+    let page = String::from_utf8_lossy(&output.stdout);
+    let title = page.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>"));
+    title.unwrap_or_else(|| panic!("{page}\n{}", String::from_utf8_lossy(&output.stderr))).0.to_owned()
+}
+
 /// What xtask says, else what npm says.
 fn registry() -> String {
     std::env::var("NPM_CONFIG_REGISTRY").unwrap_or_else(|_| {
@@ -150,7 +174,7 @@ async fn live(process: &Process, deployment: overskill::Deployment) -> overskill
     process.app.deployment(deployment.id()).await.unwrap().digest().unwrap()
 }
 
-/// Needs an npm registry: builds run on a pinned bundler.
+/// Needs an npm registry, since builds run on a pinned bundler, and Chromium, which sees what people see.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_promoted_is_the_same_bytes_and_a_rollback_shows_on_the_next_request() {
     let folder = tempfile::tempdir().unwrap();
@@ -175,12 +199,17 @@ async fn what_is_promoted_is_the_same_bytes_and_a_rollback_shows_on_the_next_req
     assert!(staging.2.contains("the staging area") && !staging.2.contains("the real world"), "{}", staging.2);
     assert!(production.2.contains("the real world") && !production.2.contains("the staging area"), "{}", production.2);
 
+    assert_eq!(titled(&process, "staging-todo42").await, "version one in the staging area");
+    assert_eq!(titled(&process, "todo42").await, "version one in the real world");
+
     app.write([("src/main.ts", code("version two"))]).await.unwrap();
     live(&process, app.deploy(Environment::Production).await.unwrap()).await;
     assert!(shown(&process, "todo42").await.1.contains("version two"));
+    assert_eq!(titled(&process, "todo42").await, "version two in the real world");
     assert!(shown(&process, "staging-todo42").await.1.contains("version one"), "staging is left alone");
     let back = live(&process, app.rollback(Environment::Production, To::LastGood).await.unwrap()).await;
     assert_eq!((back, shown(&process, "todo42").await), (staged, production), "on the next request");
+    assert_eq!(titled(&process, "todo42").await, "version one in the real world");
     process.stop().await;
 }
 

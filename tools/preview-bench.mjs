@@ -20,6 +20,7 @@ import { launch } from "./browser.mjs";
  * @property {string} cwd
  * @property {number} port
  * @property {string} host how the page is called
+ * @property {string} [ready] how a page is called that is there once it may begin; its own otherwise
  * @property {string[]} [remove] what has to be gone before it starts
  * @property {{ from: string, to: string }[]} [restore] what has to be there before it starts
  */
@@ -61,9 +62,9 @@ function start({ command, args, cwd }) {
 }
 
 /** Whether the page is there. @param {Contestant} it @returns {Promise<boolean>} */
-function answers({ port, host }) {
+function answers({ port, host, ready = host }) {
   return new Promise((resolve) => {
-    const headers = { host: `${host}:${port}`, accept: "text/html", connection: "close" };
+    const headers = { host: `${ready}:${port}`, accept: "text/html", connection: "close" };
     const asked = request({ host: "127.0.0.1", port, path: "/", headers }, (response) => {
       response.once("data", () => resolve(response.statusCode === 200));
       response.once("end", () => resolve(response.statusCode === 200));

@@ -10,6 +10,10 @@ import { until } from "./page-server.mjs";
 
 const ROOT = new URL("../", import.meta.url).pathname;
 const BINARY = process.env.OVERSKILL_QUICKSTART ?? join(ROOT, "target/debug/examples/quickstart");
+/** Another host than the embedded one may take more arguments. */
+const MORE = (process.env.OVERSKILL_QUICKSTART_ARGS ?? "").split(" ").filter((it) => it !== "");
+/** What the host of the previews has not: `list`, a page with all apps at the domain itself. */
+export const LACKS = new Set((process.env.OVERSKILL_QUICKSTART_LACKS ?? "").split(" "));
 /** Tarballs, by their digests: they stay between runs, so that a package is downloaded once. All else is made anew. */
 const TARBALLS = process.env.OVERSKILL_TARBALLS ?? join(tmpdir(), "overskill-test-tarballs");
 /** Generous: machines that test are busy with other things. */
@@ -57,9 +61,10 @@ export class Quickstart {
       HOME: process.env.HOME,
       // Node is there, but calling it is noticed: see `nodeCalls`.
       PATH: join(place, "trap"),
+      OVERSKILL_WORKERD: process.env.OVERSKILL_WORKERD,
       NPM_CONFIG_REGISTRY: options.registry ?? process.env.NPM_CONFIG_REGISTRY ?? process.env.npm_config_registry,
     };
-    this.#process = spawn(BINARY, ["--serve", folder, "--data", this.data, ...more], {
+    this.#process = spawn(BINARY, ["--serve", folder, "--data", this.data, ...MORE, ...more], {
       env,
       stdio: ["ignore", "pipe", "pipe"],
     });
@@ -229,7 +234,8 @@ export class Tab {
   /** From here on, `reloaded` says whether the page is another one; and it is connected. */
   async mark() {
     await eventually(() => this.told.some((it) => it.type === "connected"), "a socket");
-    await this.page.evaluate("window.mark = true");
+    // It may be told to load anew at this very moment.
+    await eventually(() => this.page.evaluate("window.mark = true").catch(() => false), "a page that stays");
   }
 
   /** @returns {Promise<boolean>} */

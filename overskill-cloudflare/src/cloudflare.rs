@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) prefix: String,
     pub(crate) zone: Option<String>,
     pub(crate) domains: Vec<String>,
+    /// Where the first of them is reached, if not at `https://` and its name.
+    pub(crate) served_at: Option<String>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) asset_salt: Secret,
     pub(crate) tags: Vec<String>,
@@ -42,7 +44,7 @@ impl Cloudflare {
     /// Begins to describe an account, by its id and a token for it.
     ///
     /// The token needs *Workers Scripts: Edit*, *Workers KV Storage: Edit* and, for what they do, *Workers R2 Storage: Edit*,
-    /// *Workers Routes: Edit* and *SSL and Certificates: Edit* of the zone.
+    /// *Workers Routes: Edit*, *DNS: Edit* and *SSL and Certificates: Edit* of the zone.
     pub fn connect(account: impl Into<String>, token: impl Into<Secret>) -> CloudflareBuilder {
         CloudflareBuilder {
             account: account.into(),
@@ -52,6 +54,7 @@ impl Cloudflare {
             prefix: "overskill".into(),
             zone: None,
             domains: Vec::new(),
+            served_at: None,
             transport: None,
             quota: None,
             limiter: None,
@@ -68,7 +71,8 @@ impl Cloudflare {
         }
     }
 
-    /// Where apps run: user Workers in dispatch namespaces.
+    /// Where apps run: user Workers in dispatch namespaces. Tell it where the routes are ([`WfpTarget::at`]): then a version
+    /// can be looked at before it has the traffic.
     pub fn target(&self) -> WfpTarget {
         WfpTarget::new(self.0.clone())
     }
@@ -93,11 +97,11 @@ impl Cloudflare {
     /// `Invalid` when no domain was named.
     pub fn edge(&self, key: IngestKey) -> Result<Edge> {
         let settings = &self.0;
-        let domain = settings.domains.first().ok_or_else(|| {
+        let base = settings.base().ok_or_else(|| {
             let e = Error::invalid("domains must name at least one: give them with `CloudflareBuilder::domains`");
             settings.at(e, "edge")
         })?;
-        Edge::builder(format!("https://{domain}"), key)
+        Edge::builder(base, key)
             .named(settings.name.clone())
             .transport(settings.transport.clone())
             .clock(settings.api.clock.clone())
@@ -142,10 +146,16 @@ impl Settings {
         format!("{}-{environment}", self.prefix)
     }
 
+    /// Where the platform's own Worker is reached, if it is known.
+    fn base(&self) -> Option<String> {
+        self.served_at.clone().or_else(|| Some(format!("https://{}", self.domains.first()?)))
+    }
+
     /// Where a scope is served, if it is known.
     pub(crate) fn url(&self, scope: &Scope) -> Option<PublicUrl> {
-        let domain = self.domains.first()?;
-        PublicUrl::parse(&format!("https://{}.{domain}", scope.host_label())).ok()
+        let base = self.base()?;
+        let (scheme, domain) = base.split_once("://")?;
+        PublicUrl::parse(&format!("{scheme}://{}.{domain}", scope.host_label())).ok()
     }
 
     /// Names the backend and the operation of an error.
@@ -165,6 +175,7 @@ pub struct CloudflareBuilder {
     prefix: String,
     zone: Option<String>,
     domains: Vec<String>,
+    served_at: Option<String>,
     transport: Option<Arc<dyn Transport>>,
     quota: Option<Quota>,
     limiter: Option<Limiter>,
@@ -205,6 +216,13 @@ impl CloudflareBuilder {
     /// The domains that apps are served under; the first is the one in their addresses.
     pub fn domains<S: Into<String>>(mut self, domains: impl IntoIterator<Item = S>) -> Self {
         self.domains = domains.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Where the first domain is reached; `https://` and its name unless set. For an emulator on this machine, with the domain
+    /// `localhost`: `http://localhost:8787`.
+    pub fn served_at(mut self, base: impl Into<String>) -> Self {
+        self.served_at = Some(base.into());
         self
     }
 
@@ -303,16 +321,16 @@ impl CloudflareBuilder {
             check_word("zone", zone, 64).map_err(refuse)?;
         }
         self.domains.iter().try_for_each(|domain| check_domain(domain)).map_err(refuse)?;
+        if let Some(base) = &self.served_at {
+            check_base(base, self.domains.first()).map_err(refuse)?;
+        }
         crate::target::check_own_tags(&self.tags).map_err(refuse)?;
         check_date(&self.compatibility_date).map_err(refuse)?;
         let limiter = match self.limiter {
             Some(limiter) => limiter,
             None => Limiter::new(self.name.clone(), self.quota.unwrap_or_else(quota), self.clock.clone())?,
         };
-        let transport: Arc<dyn Transport> = match self.transport {
-            Some(transport) => transport,
-            None => Arc::new(NetworkTransport::new()?),
-        };
+        let transport = carrier(self.transport)?;
         let client = Client::builder(self.name.clone(), &self.api_base)
             .credential(Credential::bearer(self.token.clone()))
             .transport(transport.clone())
@@ -336,6 +354,7 @@ impl CloudflareBuilder {
             prefix: self.prefix,
             zone: self.zone,
             domains: self.domains,
+            served_at: self.served_at.map(|base| base.trim_end_matches('/').to_owned()),
             transport,
             tags: self.tags,
             compatibility_date: self.compatibility_date,
@@ -361,13 +380,33 @@ fn check_word(field: &str, word: &str, max: usize) -> Result<()> {
     Ok(())
 }
 
+/// What carries the requests: the network, unless something else was set.
+pub(crate) fn carrier(transport: Option<Arc<dyn Transport>>) -> Result<Arc<dyn Transport>> {
+    Ok(match transport {
+        Some(transport) => transport,
+        None => Arc::new(NetworkTransport::new()?),
+    })
+}
+
 fn check_domain(domain: &str) -> Result<()> {
     let label = |l: &str| {
         !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
-    if domain.len() > 200 || !domain.contains('.') || !domain.split('.').all(label) {
+    let is_name = domain.contains('.') || domain == "localhost";
+    if domain.len() > 200 || !is_name || !domain.split('.').all(label) {
         let shown: String = domain.chars().take(60).collect();
         return Err(Error::invalid(format!("domain must be a name such as apps.example.com, but was {shown:?}")));
+    }
+    Ok(())
+}
+
+fn check_base(base: &str, domain: Option<&String>) -> Result<()> {
+    let url = PublicUrl::parse(base.trim_end_matches('/'))?;
+    let host = url.as_str().split_once("://").map_or("", |(_, host)| host);
+    let name = host.split(':').next().unwrap_or_default();
+    if domain.is_none_or(|domain| domain != name) || host.contains('/') {
+        let message = format!("served_at must be an address of the first domain without a path, but was {url}");
+        return Err(Error::invalid(message));
     }
     Ok(())
 }
@@ -397,12 +436,25 @@ mod tests {
         assert!(says(connect().prefix("x".repeat(33))).contains("prefix must be 1 to 32"));
         assert!(says(connect().zone("")).contains("zone must be"));
         assert!(says(connect().domains(["https://x.com"])).contains("domain must be"));
+        for base in ["http://other.test:80", "http://localhost:80/x", "localhost:80"] {
+            assert!(connect().domains(["localhost"]).served_at(base).build().is_err(), "{base}");
+        }
+        assert!(says(connect().served_at("https://x.com")).contains("served_at must be"));
         assert!(says(connect().compatibility_date("today")).contains("compatibility date"));
         assert!(says(connect().tags(["a", "b", "c", "d"])).contains("at most 3"));
         assert!(says(connect().tags(["a,b"])).contains("tag"));
         assert!(says(connect().api_base("http://api.example.com")).contains("https://"));
         let bad_token = says(Cloudflare::connect("a", "hunter2\n"));
         assert!(!bad_token.contains("hunter2"), "{bad_token}");
+    }
+
+    #[test]
+    fn addresses_are_at_the_first_domain_or_where_it_is_served() {
+        let scope = "todo42/staging".parse().unwrap();
+        let url = |builder: CloudflareBuilder| builder.build().unwrap().0.url(&scope).unwrap().to_string();
+        assert_eq!(url(connect().domains(["x.com", "y.com"])), "https://staging-todo42.x.com");
+        let local = connect().domains(["localhost"]).served_at("http://localhost:8787/");
+        assert_eq!(url(local), "http://staging-todo42.localhost:8787");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The Workers that are installed: JavaScript modules, and what they are bound to.
 
+use crate::api::Module;
 use serde_json::{Value, json};
 
 /// A Worker as it is uploaded.
@@ -42,6 +43,8 @@ pub(crate) const NAMESPACES: [(&str, overskill_core::Environment); 4] = [
     ("DEVELOPMENT", overskill_core::Environment::Development),
 ];
 
+/// The day whose behaviour of the runtime our own Workers get.
+const DATE: &str = "2026-10-01";
 const MODULE: &str = "application/javascript+module";
 
 macro_rules! modules {
@@ -56,6 +59,8 @@ pub(crate) fn dispatch() -> WorkerBundle {
         "dispatch.js",
         "api.js",
         "blobs.js",
+        "egress.js",
+        "files.js",
         "guard.js",
         "history.js",
         "ingest.js",
@@ -67,6 +72,7 @@ pub(crate) fn dispatch() -> WorkerBundle {
         "served.js",
         "settings.js",
         "shelf.js",
+        "versions.js",
     ];
     let durable_objects = vec![
         ("ROUTES", "RouteTable"),
@@ -83,10 +89,26 @@ pub(crate) fn dispatch() -> WorkerBundle {
         modules,
         durable_objects,
         migrations: vec![first],
-        compatibility_date: "2026-10-01",
+        compatibility_date: DATE,
         compatibility_flags: &[],
         version,
     }
+}
+
+/// One app's script in the preview namespace: its modules, the main one first, and their compatibility date.
+#[cfg(feature = "previews")]
+pub(crate) fn viewer() -> (Vec<Module>, &'static str) {
+    (modules!["viewer.js", "files.js"].into_iter().map(module).collect(), DATE)
+}
+
+/// The Worker that sees what apps' own code fetches.
+pub(crate) fn outbound() -> (Vec<Module>, &'static str) {
+    (modules!["outbound.js", "egress.js", "settings.js"].into_iter().map(module).collect(), DATE)
+}
+
+/// A module as it is uploaded.
+pub(crate) fn module((name, content_type, text): (&str, &'static str, &'static str)) -> Module {
+    Module { name: name.to_owned(), content_type, contents: text.as_bytes().into() }
 }
 
 /// The settings of the dispatch Worker that every platform has; whoever installs it may add `plans`, `upstream` and so on
@@ -101,6 +123,9 @@ mod tests {
     use overskill_core::{AppId, Environment};
     use std::{collections::BTreeSet, fs, path::Path};
 
+    /// The main modules of scripts of their own.
+    const OF_THEIR_OWN: [&str; 2] = ["outbound.js", "viewer.js"];
+
     #[test]
     fn every_module_is_uploaded_and_the_entry_is_the_first() {
         let bundle = dispatch();
@@ -108,7 +133,7 @@ mod tests {
         let uploaded: BTreeSet<_> = bundle.modules.iter().map(|(name, ..)| (*name).to_owned()).collect();
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("workers");
         let there = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        assert_eq!(uploaded, there.collect());
+        assert_eq!(uploaded, there.filter(|name| !OF_THEIR_OWN.contains(&name.as_str())).collect());
         for (name, _, text) in &bundle.modules {
             for from in text.split(" from \"./").skip(1) {
                 let module = from.split('"').next().unwrap();

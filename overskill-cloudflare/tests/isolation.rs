@@ -25,6 +25,9 @@ const SECRET: &str = "only for the bank";
 const A: &str = "preview-mallory";
 const B: &str = "preview-bank7";
 
+/// Where B's version would be if it took no proof.
+const VERSION: &str = "v00000000000000-1-pbank7";
+
 const SCRIPT: &str = "export default { async fetch(request, env) { return new Response(env.NAME + ' ' + \
     (env.NAME.startsWith('bank7') ? 'only for the bank' : 'of mallory') + ' ' + request.headers.get('x-overskill-scope')); } }";
 
@@ -170,6 +173,8 @@ async fn names_headers_and_paths_lead_to_no_other_app() {
         assert!(!w.leaks("mallory", path, &[("x-script", "bank7-1")]).await, "{path}");
     }
     assert!(w.leaks("bank7", "/", &[]).await, "control: B's own script");
+    // The address of a version, whose proof nobody has; with it taken away, it is one that anybody can name.
+    assert!(!w.leaks(VERSION, "/", &[]).await);
     // 24: a header that an app would believe.
     let forged = w.get("mallory", "/", &[("x-overskill-scope", "bank7/production")]).await;
     assert!(forged.text().ends_with("null"), "{}", forged.text());
@@ -186,6 +191,9 @@ async fn a_defence_that_is_taken_away_lets_these_through() {
     .await;
     let forged = w.get("mallory", "/", &[("x-overskill-scope", "bank7/production")]).await;
     assert!(forged.text().ends_with("bank7/production"), "headers: {}", forged.text());
+
+    let w = world(Options::new().patched("versions.js", "if (crypto.subtle.timingSafeEqual(mac, told)) ", "")).await;
+    assert!(w.leaks(VERSION, "/", &[]).await, "the address of a version without its proof");
 
     let w = world(Options::new().patched("served.js", "shown.shelves.includes(set) && ", "")).await;
     assert_eq!(w.get(A, &w.package, &[]).await.status, 200, "packages by their digest");

@@ -9,7 +9,7 @@ use overskill_core::{Changes, PreviewHost as _, PreviewStatus, Result, Scope, Sn
 use overskill_http::{Body, NetworkTransport, Request, Response, Transport, cut_off};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -457,6 +457,42 @@ async fn a_push_whose_answer_was_lost_is_shown_once() {
         assert_eq!(edit(&previews, 2).await, Update::Applied);
         assert_eq!(socket.so_far().await.len(), 1);
     }
+}
+
+/// Notes what is asked for.
+#[derive(Debug)]
+struct Noting {
+    network: NetworkTransport,
+    asked: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Transport for Noting {
+    async fn send(&self, request: Request) -> Result<Response<Body>> {
+        let asked = format!("{} {}", request.method, request.url.path());
+        self.asked.lock().unwrap().push(asked);
+        self.network.send(request).await
+    }
+}
+
+#[tokio::test]
+async fn a_new_app_is_open_after_one_request() {
+    let workers = Workers::start().await;
+    let transport = Arc::new(Noting { network: NetworkTransport::new().unwrap(), asked: Mutex::default() });
+    let edge = Edge::builder(workers.base(), workers.key.clone()).transport(transport.clone()).build().unwrap();
+    let previews = edge.previews(engine());
+    // From here on the packages are at the edge.
+    previews.open(&scope("other1/preview"), &app(1), &env(1)).await.unwrap();
+    transport.asked.lock().unwrap().clear();
+    previews.open(&scope(TODO), &app(1), &env(1)).await.unwrap();
+    assert_eq!(*transport.asked.lock().unwrap(), ["POST /.overskill/v1/previews/todo42/preview/commit"]);
+    assert_eq!(workers.page(LABEL, "/").await.status, 200);
+
+    // Whoever is wrong about that changes nothing, and nobody is told anything.
+    assert_eq!(edit(&previews, 1).await, Update::Applied);
+    let mut socket = Page::load(&workers, LABEL).await.connect(&workers, LABEL).await;
+    let late = workers.previews().open(&scope(TODO), &app(1), &env(1)).await.unwrap();
+    assert_eq!((late.position, socket.so_far().await.len()), (at(2), 0));
 }
 
 #[tokio::test]

@@ -6,13 +6,16 @@ import { ingest, PREFIX as INGEST } from "./ingest.js";
 import { plain, problem } from "./pages.js";
 import { liveOf, scopeOfHost } from "./routes.js";
 import { scopeOf, siteOf } from "./settings.js";
+import { versionOf } from "./versions.js";
 
+export { Egress } from "./egress.js";
 export { PackageShelf } from "./shelf.js";
 export { PreviewLobby } from "./lobby.js";
 export { PreviewRoom } from "./room.js";
 export { RouteTable } from "./routes.js";
 
 /**
+ * @import { Caller } from "./egress.js"
  * @import { Env, Scope } from "./settings.js"
  * @import { Live, Route } from "./routes.js"
  */
@@ -21,19 +24,23 @@ export { RouteTable } from "./routes.js";
 const OURS = "/.overskill/";
 
 export default {
-  /** @param {Request} request @param {Env} env @returns {Promise<Response>} */
-  async fetch(request, env) {
+  /** @param {Request} request @param {Env} env @param {ExecutionContext} ctx @returns {Promise<Response>} */
+  async fetch(request, env, ctx) {
     const url = new URL(request.url);
     const site = siteOf(url.hostname, env.SETTINGS.domains);
     if ("own" in site) {
       if (url.pathname.startsWith(INGEST)) return ingest(request, url, env);
       return problem(request, 404, "Not found", "There is nothing here: each app has an address of its own.");
     }
-    if ("label" in site) return problem(request, 404, "No such app", `“${site.label}” is no address of an app.`);
+    if ("label" in site) {
+      const version = await versionOf(site.label, env);
+      if (version) return looked(request, url, version.scope, version.script, env);
+      return problem(request, 404, "No such app", `“${site.label}” is no address of an app.`);
+    }
     const scope = "scope" in site ? site.scope : await connected(env, url.hostname);
     if (!scope) return problem(request, 404, "No such app", "This host name is not connected with an app.");
     if (url.pathname.startsWith(OURS)) return plain(404, "There is nothing here.");
-    return serve(request, url, scope, env);
+    return serve(request, url, scope, env, ctx);
   },
 };
 
@@ -43,16 +50,15 @@ async function connected(env, hostname) {
   return scopeOf(app, environment);
 }
 
-/** @param {Request} request @param {URL} url @param {Scope} scope @param {Env} env */
-async function serve(request, url, scope, env) {
+/** @param {Request} request @param {URL} url @param {Scope} scope @param {Env} env @param {ExecutionContext} ctx */
+async function serve(request, url, scope, env, ctx) {
   const ancestors = env.SETTINGS.frame_ancestors;
   // Whatever a preview's host is asked for goes to its room first; elsewhere there is one only where it is noted.
   const room = scope.environment === "preview" ? env.ROOMS.getByName(scope.name) : undefined;
   const isApi = url.pathname.startsWith(API);
   if (room && !isApi) {
-    const answer = await room.fetch(looking(request));
-    if (answer.headers.get("x-overskill-room") === "server") return served(request, answer, scope, env);
-    if (answer.headers.get("x-overskill-room") !== "closed") return shown(answer, ancestors);
+    const answer = await previewed(request, room, scope, env, ctx);
+    if (answer) return answer;
   }
   const live = await liveOf(env, scope);
   if (isApi) {
@@ -61,9 +67,8 @@ async function serve(request, url, scope, env) {
     return exists ? api(request, url, scope, env) : Response.json({ error: "Nothing is open or live under this address." }, { status: 404 });
   }
   if (!room && live.room) {
-    const answer = await env.ROOMS.getByName(scope.name).fetch(looking(request));
-    if (answer.headers.get("x-overskill-room") === "server") return served(request, answer, scope, env);
-    if (answer.headers.get("x-overskill-room") !== "closed") return shown(answer, ancestors);
+    const answer = await previewed(request, env.ROOMS.getByName(scope.name), scope, env, ctx);
+    if (answer) return answer;
   }
   if (live.route) return deployed(request, url, scope, live, live.route, env);
   const detail =
@@ -73,13 +78,52 @@ async function serve(request, url, scope, env) {
   return problem(request, 404, scope.environment === "preview" ? "Not open" : "No such app", detail, ancestors);
 }
 
-/** A request as a room gets it: without its body, which may yet be for an app. @param {Request} request */
-const looking = ({ url, method, headers }) => new Request(url, { method, headers });
+/** What a preview shows, wherever that comes from; `undefined` if nobody opened it.
+ *
+ * @param {Request} request @param {{ fetch(request: Request): Promise<Response> }} room @param {Scope} scope @param {Env} env
+ * @param {ExecutionContext} ctx */
+async function previewed(request, room, scope, env, ctx) {
+  const answer = await room.fetch(looking(request));
+  const ancestors = env.SETTINGS.frame_ancestors;
+  switch (answer.headers.get("x-overskill-room")) {
+    case "server":
+      return served(request, answer, scope, env, ctx);
+    case "script":
+      return shown(request, await scripted(request, answer, env), ancestors);
+    case "closed":
+      return undefined;
+    default:
+      return shown(request, answer, ancestors);
+  }
+}
 
-/** What a room answered: sources are for the app's own pages. @param {Response} answer @param {string} [frameAncestors] */
-function shown(answer, frameAncestors = "'self'") {
+/**
+ * What the app's own script in the preview namespace makes of the file that the room names.
+ *
+ * @param {Request} request @param {Response} named the room's answer @param {Env} env
+ */
+async function scripted(request, named, env) {
+  const held = request.headers.get("if-none-match");
+  const headers = { "content-type": "application/json", ...(held === null ? {} : { "if-none-match": held }) };
+  try {
+    const script = env.PREVIEW?.get(named.headers.get("x-overskill-script") ?? "");
+    if (!script) return plain(503, "This platform has no namespace for previews.");
+    return await script.fetch(new Request(request.url, { method: "POST", headers, body: await named.text() }));
+  } catch (error) {
+    console.error(`the script of a preview failed: ${error}`);
+    return plain(503, "This preview is being prepared: ask again soon.");
+  }
+}
+
+/** A request as a room gets it: without its body, which may yet be for an app; who wants the head alone is given that here.
+ * @param {Request} request */
+const looking = ({ url, method, headers }) => new Request(url, { method: method === "HEAD" ? "GET" : method, headers });
+
+/** What a room answered: sources are for the app's own pages. @param {Request} request @param {Response} answer
+ * @param {string} [frameAncestors] */
+function shown(request, answer, frameAncestors = "'self'") {
   if (answer.webSocket) return answer;
-  const response = new Response(answer.body, answer);
+  const response = new Response(request.method === "HEAD" ? null : answer.body, answer);
   const { headers } = response;
   headers.set("x-content-type-options", "nosniff");
   headers.set("referrer-policy", "same-origin");
@@ -95,13 +139,17 @@ function shown(answer, frameAncestors = "'self'") {
  * @param {Response} answer the room's, which names it
  * @param {Scope} scope
  * @param {Env} env
+ * @param {ExecutionContext} ctx
  */
-async function served(request, answer, scope, env) {
+async function served(request, answer, scope, env, ctx) {
   if (!env.LOADER) return problem(request, 503, "Not available", "This platform has no Worker Loader: the server side of previews needs it.");
   const id = answer.headers.get("x-overskill-server") ?? "";
-  const { domains, plans = {}, default_plan: plan = "default" } = env.SETTINGS;
+  const { plan, limits } = planOf(await liveOf(env, scope), env);
+  const { Egress } = /** @type {{ Egress(options: { props: Caller }): Fetcher }} */ (/** @type {unknown} */ (ctx.exports));
+  const { domains } = env.SETTINGS;
   try {
-    const worker = env.LOADER.get(`${scope.name}@${id}`, async () => {
+    // What it may fetch is the plan's, so another plan loads it anew.
+    const worker = env.LOADER.get(`${scope.name}@${id}/${plan}`, async () => {
       const code = await env.ROOMS.getByName(scope.name).server(id);
       if (!code) throw new Error("Worker not found: it was changed meanwhile");
       const wasm = code.wasm.map(({ path, bytes }) => [path, { wasm: bytes.slice().buffer }]);
@@ -110,9 +158,9 @@ async function served(request, answer, scope, env) {
         modules: { "main.js": { js: code.module }, ...Object.fromEntries(wasm) },
         compatibilityDate: code.date,
         env: code.env,
+        globalOutbound: Egress({ props: { scope: scope.name, plan } }),
       };
     });
-    const limits = plans[plan] ?? {};
     return fromApp(await worker.getEntrypoint(undefined, { limits }).fetch(toApp(request)), domains);
   } catch (error) {
     return failed(request, scope, error);
@@ -121,18 +169,46 @@ async function served(request, answer, scope, env) {
 
 /** @param {Request} request @param {URL} url @param {Scope} scope @param {Live} live @param {Route} route @param {Env} env */
 async function deployed(request, url, scope, live, route, env) {
-  const { domains, targets, plans = {}, default_plan: fallback = "default", outbound } = env.SETTINGS;
+  const { domains, targets } = env.SETTINGS;
   if (!targets.includes(route.target)) return proxied(request, url, route, domains);
+  return run(request, scope, route.handle.reference, live, env);
+}
+
+/**
+ * One version at an address of its own, whatever the route names: its pages and its code, and no data of the app's.
+ *
+ * @param {Request} request @param {URL} url @param {Scope} scope @param {string} script @param {Env} env
+ */
+async function looked(request, url, scope, script, env) {
+  if (url.pathname.startsWith(OURS) || url.pathname.startsWith(API)) return plain(404, "There is nothing here.");
+  const answer = await run(request, scope, script, await liveOf(env, scope), env);
+  if (answer.webSocket) return answer;
+  answer.headers.set("cache-control", "no-store");
+  answer.headers.set("x-robots-tag", "noindex");
+  return answer;
+}
+
+/** A script of an app, within the limits of its plan. @param {Request} request @param {Scope} scope @param {string} script
+ * @param {Live} live @param {Env} env */
+async function run(request, scope, script, live, env) {
+  const { domains, outbound } = env.SETTINGS;
   const namespace = namespaceOf(scope, env);
   if (!namespace) return problem(request, 503, "Not available", `This platform has no namespace for ${scope.environment}.`);
-  const plan = live.plan !== null && Object.hasOwn(plans, live.plan) ? live.plan : fallback;
+  const { plan, limits } = planOf(live, env);
   try {
-    const limits = plans[plan] ?? {};
     const options = { limits, ...(outbound ? { outbound: { scope: scope.name, plan } } : {}) };
-    return fromApp(await namespace.get(route.handle.reference, {}, options).fetch(toApp(request)), domains);
+    return fromApp(await namespace.get(script, {}, options).fetch(toApp(request)), domains);
   } catch (error) {
     return failed(request, scope, error);
   }
+}
+
+/** The plan of an app, and the limits of its Workers. @param {Live} live @param {Env} env */
+function planOf(live, env) {
+  const { plans = {}, default_plan: fallback = "default" } = env.SETTINGS;
+  const plan = live.plan !== null && Object.hasOwn(plans, live.plan) ? live.plan : fallback;
+  const { hosts: _, ...limits } = plans[plan] ?? {};
+  return { plan, limits };
 }
 
 /** @param {Scope} scope @param {Env} env */

@@ -18,7 +18,12 @@ export function isFromElsewhere(request, url) {
 const OURS = /^x-overskill-/;
 
 /** What a request may not bring to an app: it would look as if the platform or the edge had said it. */
-const NOT_TO_APPS = new Set(["cf-worker", "cf-ew-via", "cf-visitor", "forwarded", "x-forwarded-host", "x-real-ip", "via"]);
+const NOT_TO_APPS = new Set(
+  (
+    "cf-worker cf-ew-via cf-visitor forwarded x-forwarded-host x-forwarded-server x-real-ip x-client-ip true-client-ip via " +
+    "x-original-url x-rewrite-url"
+  ).split(" "),
+);
 
 /**
  * The request as an app gets it.

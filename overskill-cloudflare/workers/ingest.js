@@ -145,8 +145,10 @@ async function preview(method, scope, what, body, seal, env) {
     case "POST commit": {
       const { head, blobs } = frameOf(body);
       const commit = commitOf(head);
-      if (commit.after === null) await opened(true);
-      return room.commit(seal, scope.name, commit, blobs);
+      const committed = room.commit(seal, scope.name, commit, blobs);
+      // Side by side: whichever fails, the call fails, and is made again.
+      if (!commit.after) await Promise.all([opened(true), committed]);
+      return committed;
     }
     case "POST reload":
       return room.reload(seal);

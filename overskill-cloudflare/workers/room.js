@@ -30,7 +30,8 @@ import { answer } from "./served.js";
  *
  * @typedef {object} Commit
  * @property {string} push this change, told from all others
- * @property {string | null} after the push that it follows; none if it replaces whatever there is
+ * @property {string | null} after the push that it follows; none if it replaces whatever there is, "" if it is for a room that
+ *   shows nothing
  * @property {string} position
  * @property {string} env the revision of the variables
  * @property {RoomFile[]} files
@@ -120,8 +121,9 @@ export class PreviewRoom extends DurableObject {
     const is = this.#status();
     // A call that is repeated finds it done.
     if (is.state === "open" && is.push === commit.push) return { ...is, done: true };
-    const replaces = commit.after === null;
-    if (!replaces && (is.state !== "open" || is.push !== commit.after)) return { ...is, done: false };
+    const shown = is.state === "open" ? is.push : "";
+    const replaces = commit.after === null || commit.after === "";
+    if (commit.after !== null && shown !== commit.after) return { ...is, done: false };
     const { missing, told } = this.ctx.storage.transactionSync(() => this.#take(scope, commit, blobs, replaces));
     if (missing.length > 0) return { ...this.#status(), done: false, missing };
     this.#tell(told);

@@ -5,6 +5,7 @@
 // links to), or `proxy{index}` (an inline script of a page).
 
 import { joined } from "./blobs.js";
+import { holds, tagOf, tagged, told } from "./files.js";
 import { decodePath, isPrivate, looksLikeFile, wantsCss } from "./guard.js";
 import { plain, wantsPage } from "./pages.js";
 
@@ -52,48 +53,34 @@ function find(path, url, request, shown) {
   return undefined;
 }
 
+/** What stands in the place of a shelf where the app's own script serves a file: see viewer.js. */
+const SCRIPT = "script";
+
 /** @param {Request} request @param {Row} file @param {Shown} shown @param {Env} env */
 async function sent(request, file, shown, env) {
-  const [status, cache] = [Number(file.status), String(file.cache)];
-  if (typeof file.shelf === "string") return shelved(request, env, file.shelf, String(file.name), String(file.digest), cache);
+  const { digest: named, shelf, name, config_at: at } = file;
+  const [status, cache, type, digest] = [Number(file.status), String(file.cache), String(file.type), String(named)];
+  if (typeof shelf === "string" && shelf !== SCRIPT) return shelved(request, env, shelf, String(name), digest, cache);
   if (status === 500) shown.broken();
-  const parts = shown.blobs.get(String(file.digest));
-  if (!parts) return plain(503, "This file is on its way: ask again soon.");
-  let body = joined(parts);
-  let tag = String(file.digest).slice(0, 32);
-  if (typeof file.config_at === "number") {
-    // What a page is told must not end the element that it stands in.
-    const config = JSON.stringify(await shown.config()).replaceAll("<", "\\u003c");
-    const text = new TextEncoder().encode(config);
-    body = joined([body.subarray(0, file.config_at), text, body.subarray(file.config_at)]);
-    tag = hex(await crypto.subtle.digest("SHA-256", body)).slice(0, 32);
+  // What a page is told must not end the element that it stands in.
+  const config = typeof at === "number" ? JSON.stringify(await shown.config()).replaceAll("<", "\\u003c") : undefined;
+  if (shelf === SCRIPT) {
+    const headers = { "x-overskill-room": "script", "x-overskill-script": String(name) };
+    return Response.json({ digest, type, status, cache, ...(config === undefined ? {} : { config_at: at, config }) }, { headers });
   }
-  return tagged(request, status, String(file.type), cache, `"${tag}"`, body);
+  const parts = shown.blobs.get(digest);
+  if (!parts) return plain(503, "This file is on its way: ask again soon.");
+  const whole = { body: joined(parts), tag: digest.slice(0, 32) };
+  const { body, tag } = typeof at === "number" && config !== undefined ? await told(whole.body, at, config) : whole;
+  return tagged(request, status, type, cache, tag, body);
 }
 
 /** @param {Request} request @param {Env} env @param {string} set @param {string} name @param {string | undefined} digest
  * @param {string} cache */
 async function shelved(request, env, set, name, digest, cache) {
-  const tag = `"${(digest ?? hex(await crypto.subtle.digest("SHA-256", new TextEncoder().encode(`${set}/${name}`)))).slice(0, 32)}"`;
+  const tag = digest?.slice(0, 32) ?? (await tagOf(new TextEncoder().encode(`${set}/${name}`)));
   if (holds(request, tag)) return tagged(request, 200, "", cache, tag, new Uint8Array());
   const found = await env.SHELVES.getByName(set).read(name);
   if (!found) return plain(404, `There is no /@npm/${set}/${name.slice(0, 200)}: the packages changed; load the page anew.`);
   return tagged(request, 200, found.type, cache, tag, found.bytes);
 }
-
-/** @param {Request} request @param {number} status @param {string} type @param {string} cache @param {string} tag @param {Uint8Array} body */
-function tagged(request, status, type, cache, tag, body) {
-  const headers = new Headers({ "cache-control": cache, etag: tag });
-  if (status === 200 && holds(request, tag)) return new Response(null, { status: 304, headers });
-  headers.set("content-type", type);
-  return new Response(request.method === "HEAD" ? null : body, { status, headers });
-}
-
-/** @param {Request} request @param {string} tag */
-function holds(request, tag) {
-  const held = request.headers.get("if-none-match") ?? "";
-  return held.split(",").some((one) => [tag, "*"].includes(one.trim().replace(/^W\//, "")));
-}
-
-/** @param {ArrayBuffer} bytes */
-const hex = (bytes) => [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");

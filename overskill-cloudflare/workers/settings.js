@@ -11,7 +11,10 @@
  * @typedef {object} Settings
  * @property {string[]} domains where apps are: `{prefix}{app}.{domain}`; the first is where previews say that they are
  * @property {string[]} targets names of the targets whose handles are scripts in the namespaces; others are proxied to
- * @property {Record<string, { cpuMs?: number, subRequests?: number }>} [plans] limits of user Workers, by plan
+ * @property {Record<string, { cpuMs?: number, subRequests?: number, hosts?: string[] }>} [plans] limits of user Workers, by plan;
+ *   `hosts`: the only ones that their code may fetch, with what is within them
+ * @property {{ allow?: string[], deny?: string[] }} [egress] hosts that no code may fetch, and those that any may although they
+ *   are addresses or names of a network of its own
  * @property {string} [default_plan] the plan of apps that have none
  * @property {string} [frame_ancestors] who may show previews in a frame: `'self' https://builder.example`
  * @property {string} [upstream] where `/api/*` goes: a URL that the scope and the path are added to

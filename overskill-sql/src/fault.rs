@@ -147,6 +147,7 @@ mod tests {
         assert_eq!(of_code("").0, ErrorKind::Unexpected);
     }
 
+    #[cfg(feature = "postgres")]
     #[test]
     fn a_lost_commit_is_unknown_and_not_repeated() {
         let lost = || sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());

@@ -10,8 +10,10 @@ use crate::management::FunctionBundle;
 ///
 /// It reads three secrets: `OVERSKILL_PUBLISHABLE_KEY`, `OVERSKILL_ISSUER` and `OVERSKILL_JWKS` (the
 /// [`jwks`](crate::TokenIssuer::jwks) of the tokens, as JSON); they name nothing that may not be known. `PostgREST` has to
-/// expose the schema `overskill_data`, and the storage needs a bucket `apps` whose policies compare the first folder of a
-/// name with the app of the signed context.
+/// expose the schema `overskill_data`. [`Supabase::install`](crate::Supabase::install) does all that.
+///
+/// Files are in the bucket `apps`, each app's in `{app}/{environment}/`, and channels are `app:{app}:{environment}:…`, to be
+/// joined as private ones: the [schema](crate::Schema::install) has policies for both.
 ///
 /// Records are served as by the embedded upstream, but for `sort`, which is `created_at` or `-created_at` here, and
 /// `offset`, in whose place there are cursors.

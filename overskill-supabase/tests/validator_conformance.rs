@@ -1,9 +1,11 @@
 //! The suite of every validator, for tokens of apps and for tokens of users.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use overskill_core::{DataKey, KeyId, Rights, SystemClock, TenantId, Timestamp};
+use overskill_core::{DataKey, KeyId, Rights, Secret, SystemClock, TenantId, Timestamp};
 use overskill_http::{Client, Request, Response, not_sent, transport_fn};
-use overskill_supabase::{Jwks, KeySource, MembershipKeys, MemoryMemberships, SupabaseValidator, TrustedIssuer};
+use overskill_supabase::{
+    Jwks, KeySource, MembershipKeys, MemoryMemberships, SupabaseValidator, TokenKeys, TrustedIssuer,
+};
 use overskill_testkit::{
     Flaw, TenantValidatorFixture, TokenAlgorithm, TokenClaim, TokenSource, TokenWish, tokens::TokenMint,
 };
@@ -63,7 +65,8 @@ fn attested() -> TenantValidatorFixture {
     TenantValidatorFixture::with(sound, source)
 }
 
-/// Tokens as Supabase Auth makes them: no tenant, no rights, no `nbf`. What they open is a membership's to say.
+/// Tokens as Supabase Auth makes them: no tenant, no rights, no `nbf`. What they open is a membership's to say. The project
+/// is one that moves from its legacy secret to signing keys: HS256 is accepted beside the others, by a key of its own.
 fn users() -> TenantValidatorFixture {
     let mint = TokenMint::new(ISSUER, "authenticated").layout(|_: &TokenWish| {
         let more = json!({ "role": "authenticated", "app_metadata": { "provider": "email" } });
@@ -76,14 +79,18 @@ fn users() -> TenantValidatorFixture {
         let builder = builder.memberships(attesting(), rows).membership_ttl(Duration::ZERO);
         Arc::new(builder.build().unwrap())
     };
-    let (sound, unreachable) = (validator(keys(&mint), rows.clone()), validator(published(None).into(), rows.clone()));
+    let secret = Secret::new(String::from_utf8(mint.shared_secret()).unwrap());
+    let legacy = || TokenKeys::none().legacy_secret(Some(mint.kid(TokenAlgorithm::Hs256)), &secret).unwrap();
+    let jwks = |body| KeySource::both(legacy(), published(body));
+    let sound = validator(jwks(Some(mint.jwks_of(&ACCEPTED).to_string())), rows.clone());
+    let unreachable = validator(jwks(None), rows.clone());
     let source = TokenSource::new(move |wish| {
         let told = matches!(wish.flaw, Some(Flaw::TenantText(_) | Flaw::Missing(TokenClaim::Tenant)));
         let rights = wish.rights.parse::<Rights>().ok().filter(|_| !told && wish.environment.is_none())?;
         rows.insert(attesting().attest(wish.subject.clone(), wish.tenant.clone(), rights, Timestamp::EPOCH));
         Some(mint.mint(wish))
     });
-    let source = source.accepts(ACCEPTED).undecided(unreachable);
+    let source = source.accepts(ACCEPTED.into_iter().chain([TokenAlgorithm::Hs256])).undecided(unreachable);
     TenantValidatorFixture::with(sound, source)
 }
 

@@ -2,15 +2,18 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
+#[path = "support/tls.rs"]
+mod tls;
 
 use overskill_core::{
     ApiMethod, ApiRequest, ApiUpstream as _, Clock as _, Effect, ErrorKind, FilePath, Right, Rights, Scope, SubjectId,
-    SystemClock, SystemScopes, TenantGrant, TestClock,
+    SystemClock, SystemScopes, TenantGrant, TestClock, memory::MemoryAudit,
 };
 use overskill_supabase::{
-    Access, ContextKeys, EntityApi, Plan, PoolOptions, TenantPool, TenantTx, tokio_postgres::types::Type,
+    Access, ContextKeys, EntityApi, Explorer, ExplorerLimits, Plan, PoolOptions, Query, Server, TenantPool, TenantTx,
+    tokio_postgres::types::Type,
 };
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use support::{Way, World, key, passwords, scope, server};
 
 async fn put(tx: &TenantTx, id: &str) -> overskill_core::Result<u64> {
@@ -128,7 +131,7 @@ async fn the_audit_finds_every_opening() {
         ),
         (
             "ALTER POLICY app ON overskill_data.entities USING (true)",
-            "ALTER POLICY app ON overskill_data.entities USING (app_id = (SELECT overskill_guard.app()))",
+            "ALTER POLICY app ON overskill_data.entities USING (app_id = (SELECT overskill_guard.app_in('overskill_data')))",
             "no restrictive policy",
         ),
         (
@@ -184,6 +187,16 @@ async fn the_audit_finds_every_opening() {
             "CREATE TABLE overskill_data.t (); ALTER TABLE overskill_data.t OWNER TO overskill_app",
             "DROP TABLE overskill_data.t",
             "overskill_app owns",
+        ),
+        (
+            "ALTER TABLE storage.objects DISABLE ROW LEVEL SECURITY",
+            "ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY",
+            "storage.objects does not keep apps apart",
+        ),
+        (
+            "ALTER POLICY overskill_app ON realtime.messages TO authenticated",
+            "ALTER POLICY overskill_app ON realtime.messages TO authenticated, anon",
+            "realtime.messages does not keep apps apart",
         ),
         (
             "ALTER TABLE overskill_data.entities ALTER COLUMN t1 SET STATISTICS 100",
@@ -458,6 +471,12 @@ async fn without_a_clock_or_a_server_everything_stays_closed() {
     let behind = world.pool_with(Way::Direct, "overskill_app", PoolOptions::new().clock(late));
     let e = behind.begin(&grant, &scope("one")).await.unwrap_err();
     assert!(e.kind() == ErrorKind::Unavailable && e.to_string().contains("compare the clocks"), "{e}");
+    let developer = world.grant_of("dev", "one", Rights::of([Right::Develop])).await;
+    let (server, audit) = (server(&world.url(Way::Direct, "overskill_explorer")), MemoryAudit::new());
+    let (gate, keys) = (world.gate.clone(), world.keys.clone());
+    let explorer = Explorer::new(server, gate, keys, Arc::new(audit), ExplorerLimits::new()).unwrap();
+    let (one, query) = (scope("one"), Query::new("SELECT id FROM Todo"));
+    assert_eq!(explorer.table(&developer, &one, &query).await.unwrap().rows.len(), 0);
     let api = EntityApi::new(world.pool(Way::Direct));
     let path = FilePath::parse("entities/Todo").unwrap();
     let token = world.token("ada", "one", Rights::of([Right::Data]));
@@ -467,38 +486,71 @@ async fn without_a_clock_or_a_server_everything_stays_closed() {
     let e = api.call(&list).await.unwrap_err();
     assert_eq!((e.kind(), e.effect()), (ErrorKind::Unavailable, Effect::None), "{e}");
     assert!(!api.check().await.is_ok_and(|readiness| readiness.is_ready()));
+    let e = explorer.table(&developer, &one, &query).await.unwrap_err();
+    assert_eq!((e.kind(), e.effect()), (ErrorKind::Unavailable, Effect::None), "{e}");
+    let e = world.schema.audit(&world.system).await.unwrap_err();
+    assert_eq!((e.kind(), e.effect()), (ErrorKind::Unavailable, Effect::None), "{e}");
 }
 
-/// Whatever touches tenants' data or the walls between them takes a grant, or was made by something that did.
-#[test]
-fn every_entry_point_takes_a_grant() {
-    const MADE_BY_A_GRANT: [(&str, &str); 11] = [
-        ("pool/mod.rs", "check"), // says whether the pool can be used
-        ("tx/connection.rs", "cancel"),
-        ("tx/mod.rs", "query"),
-        ("tx/mod.rs", "query_opt"),
-        ("tx/mod.rs", "execute"),
-        ("tx/mod.rs", "query_stream"),
-        ("tx/mod.rs", "simple"),
-        ("tx/mod.rs", "define"),
-        ("tx/mod.rs", "commit"),
-        ("tx/mod.rs", "rollback"),
-        ("entities/mod.rs", "call"), // a token, which the pool's gate makes a grant of
-    ];
-    let mut seen = Vec::new();
-    for file in ["context.rs", "pool/mod.rs", "schema/mod.rs", "tx/mod.rs", "tx/connection.rs", "entities/mod.rs"] {
-        let source =
-            std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(file)).unwrap();
-        for part in source.split("    pub async fn ").skip(1) {
-            let name = part.split(['(', '<']).next().unwrap();
-            let signature = part.split(" {\n").next().unwrap();
-            let granted = signature.contains("grant: &SystemGrant") || signature.contains("grant: &TenantGrant");
-            assert!(granted || MADE_BY_A_GRANT.contains(&(file, name)), "{file}: {name} takes no grant");
-            seen.push(name.to_owned());
+#[tokio::test]
+async fn certificates_are_checked_unless_it_is_said_that_there_are_none() {
+    let world = World::new().await;
+    let (authority, stranger) = (tls::Authority::new(), tls::Authority::new());
+    let grant = world.grant("ada", "one").await;
+    let url = |host: &str, mode: &str| {
+        let url = world.cluster.tcp_url(support::DATABASE).replacen(
+            "postgres@127.0.0.1",
+            &format!("overskill_app@{host}"),
+            1,
+        );
+        format!("{url}?sslmode={mode}")
+    };
+    let begin = async |server: Server| {
+        let pool = TenantPool::new(server, world.gate.clone(), world.keys.clone(), PoolOptions::new());
+        let tx = pool.begin(&grant, &scope("one")).await?;
+        let has = tx.query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &[]).await?;
+        tx.commit().await.map(|()| has[0].get::<_, bool>(0))
+    };
+    let trusting = |host: &str, authority: &tls::Authority| {
+        server(&url(host, "require")).trusting(authority.pem().as_bytes()).unwrap()
+    };
+    let refused = async |server: Server, word: &str| {
+        let e = begin(server).await.unwrap_err();
+        assert_eq!((e.kind(), e.effect()), (ErrorKind::Unavailable, Effect::None), "{e}");
+        assert!(e.to_string().contains("no TLS with the database") && e.to_string().contains(word), "{word}: {e}");
+    };
+    refused(trusting("localhost", &authority), "does not support TLS").await;
+    authority.certify(&world.cluster, "localhost");
+    // The server takes its new settings a moment later.
+    let mut has = begin(trusting("localhost", &authority)).await;
+    for _ in 0..500 {
+        if has.is_ok() {
+            break;
         }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        has = begin(trusting("localhost", &authority)).await;
     }
-    for name in ["install", "keys", "audit", "records", "revoke", "suspend", "with_tenant", "begin", "begin_read_only"]
-    {
-        assert!(seen.iter().any(|s| s == name), "{name} was not looked at: {seen:?}");
-    }
+    assert!(has.unwrap(), "it is a connection with TLS");
+    assert!(!begin(server(&url("localhost", "disable"))).await.unwrap(), "without, because it was said");
+    refused(server(&url("localhost", "require")), "UnknownIssuer").await;
+    refused(trusting("localhost", &stranger), "certificate").await;
+    refused(trusting("127.0.0.1", &authority), "not valid for name").await;
+    let e = Server::parse(&url("localhost", "prefer").as_str().into()).unwrap_err();
+    assert!(e.message().contains("say `require`"), "{e}");
+    // A statement is cancelled over TLS too.
+    let pool =
+        TenantPool::new(trusting("localhost", &authority), world.gate.clone(), world.keys.clone(), PoolOptions::new());
+    let tx = pool.begin(&grant, &scope("one")).await.unwrap();
+    let canceller = tx.canceller();
+    let cancelling = async {
+        loop {
+            canceller.cancel().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let slept = tokio::select! {
+        slept = tx.query("SELECT pg_sleep(5)", &[]) => slept,
+        () = cancelling => unreachable!("it has no end"),
+    };
+    assert_eq!(slept.unwrap_err().kind(), ErrorKind::Timeout);
 }

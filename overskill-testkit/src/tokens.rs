@@ -55,7 +55,7 @@ struct Keys {
     es384: EcdsaKeyPair,
     es512: EcdsaKeyPair,
     ed25519: Ed25519KeyPair,
-    /// Of every HMAC algorithm; as long as the longest digest (RFC 7518, 3.2).
+    /// Of every HMAC algorithm, as hex digits; as long as the longest digest (RFC 7518, 3.2).
     secret: [u8; 64],
     /// Of every RSA algorithm. Made when it is first used, for that takes long.
     rsa: OnceLock<rsa::KeyPair>,
@@ -180,7 +180,7 @@ impl TokenMint {
         self.keys.es256_pkcs8.clone()
     }
 
-    /// The secret of HS256, HS384 and HS512 tokens: 64 bytes.
+    /// The secret of HS256, HS384 and HS512 tokens: 64 bytes, which are hex digits.
     pub fn shared_secret(&self) -> Vec<u8> {
         self.keys.secret.to_vec()
     }
@@ -255,8 +255,8 @@ impl Keys {
         };
         let (es256, es256_pkcs8) = pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING);
         let mut secret = [0; 64];
-        for chunk in secret.chunks_mut(8) {
-            chunk.copy_from_slice(&SystemIds.random_u64().to_le_bytes());
+        for chunk in secret.chunks_mut(16) {
+            chunk.copy_from_slice(format!("{:016x}", SystemIds.random_u64()).as_bytes());
         }
         Self {
             es256,

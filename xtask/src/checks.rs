@@ -14,6 +14,15 @@ use crate::workspace::Workspace;
 /// The example that the browser suites preview apps with.
 const QUICKSTART: &str = "quickstart";
 
+/// The example that does the same at the emulated edge.
+const EDGE_PREVIEW: &str = "edge_preview";
+
+/// The example that a browser suite runs to its end.
+const CLOUDFLARE_LOCAL: &str = "cloudflare_local";
+
+/// How previews are shown at the edge: each is looked at by suites of the embedded preview.
+const EDGE_MODES: [&str; 1] = ["shared"];
+
 /// The steps, in order. The browser step is among them once there is a browser suite.
 pub(crate) fn steps(workspace: &Workspace) -> Result<Vec<Step>, Failure> {
     let mut steps = vec![
@@ -78,18 +87,37 @@ fn js(workspace: &Workspace) -> Result<Outcome, Failure> {
 }
 
 fn browser(workspace: &Workspace) -> Result<Outcome, Failure> {
-    let chromium = setup::chromium().ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup` first"))?;
     // With the workspace's features, as the tests were built: nothing is compiled twice.
     let mut build = process::cargo(workspace.root());
-    build.args(["build", "--workspace", "--all-features", "--example", QUICKSTART]);
-    process::run(&mut build)?;
-    let quickstart = workspace.target().join("debug/examples").join(QUICKSTART);
+    build.args(["build", "--workspace", "--all-features"]);
+    process::run(build.args([QUICKSTART, EDGE_PREVIEW, CLOUDFLARE_LOCAL].iter().flat_map(|it| ["--example", it])))?;
+    process::run(suites(workspace, QUICKSTART)?.args(workspace.browser_suites()?))?;
+    // One is enough for every change: what differs at the edge is how edits get there.
+    edge_previews(workspace, &["edits"])
+}
+
+/// Runs suites of the embedded preview on previews at the emulated edge.
+pub(crate) fn edge_previews(workspace: &Workspace, names: &[&str]) -> Result<Outcome, Failure> {
+    for mode in EDGE_MODES {
+        let mut node = suites(workspace, EDGE_PREVIEW)?;
+        node.args(names.iter().map(|name| format!("overskill-local/tests/browser/{name}.mjs")));
+        node.env("OVERSKILL_QUICKSTART_ARGS", format!("--mode {mode}")).env("OVERSKILL_QUICKSTART_LACKS", "list");
+        process::run(&mut node)?;
+    }
+    Ok(Outcome::Passed)
+}
+
+/// Node's test runner, for suites whose previews that example shows.
+fn suites(workspace: &Workspace, example: &str) -> Result<Command, Failure> {
+    let chromium = setup::chromium().ok_or_else(|| Failure::new("no Chromium: run `cargo xtask setup` first"))?;
+    let examples = workspace.target().join("debug/examples");
     let mut node = process::program("node", workspace.root());
-    node.env("OVERSKILL_QUICKSTART", quickstart);
+    node.env("OVERSKILL_QUICKSTART", examples.join(example));
+    node.env("OVERSKILL_CLOUDFLARE_LOCAL", examples.join(CLOUDFLARE_LOCAL));
     node.env("OVERSKILL_TARBALLS", workspace.target().join("test-tarballs"));
-    node.args(["--test", "--test-reporter=spec"]).args(workspace.browser_suites()?).env("OVERSKILL_CHROMIUM", chromium);
-    node.envs(setup::npm_registry(workspace));
-    run(&mut node)
+    node.env("OVERSKILL_CHROMIUM", chromium).envs(setup::npm_registry(workspace));
+    node.args(["--test", "--test-reporter=spec"]);
+    Ok(node)
 }
 
 fn deny(workspace: &Workspace) -> Result<Outcome, Failure> {

@@ -8,7 +8,7 @@ use crate::cargo_tools::{HACK, MUTANTS, SEMVER_CHECKS};
 use crate::process::{self, Failure};
 use crate::steps::{Outcome, Step};
 use crate::workspace::Workspace;
-use crate::{external_types, mutations};
+use crate::{checks, external_types, mutations};
 
 /// The crates whose public API is promised to others, with their folders.
 const PUBLISHED: [(&str, &str); 7] = [
@@ -36,6 +36,8 @@ pub(crate) fn steps() -> Vec<Step> {
         Step { name: "mutants", run: mutants },
         Step { name: "mutations", run: mutations::check },
         Step { name: "simulation", run: simulation },
+        // `browser` built the example.
+        Step { name: "edge-browser", run: |workspace| checks::edge_previews(workspace, &["guests", "apps"]) },
     ]
 }
 

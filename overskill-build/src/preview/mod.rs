@@ -5,6 +5,7 @@
 //! waiting, and each change of the sources gives the messages that bring open pages there, by the rules of Vite's hot module
 //! replacement.
 
+mod ahead;
 mod app;
 mod bake;
 mod client;

@@ -132,7 +132,8 @@ fn linked(view: &View, path: &FilePath, module: &Module) -> String {
     code
 }
 
-fn import_of(view: &View, path: &FilePath, import: &Import) -> Linked {
+/// Where an import of a module leads, as its code says it.
+pub(super) fn import_of(view: &View, path: &FilePath, import: &Import) -> Linked {
     let is_url = import.kind == ImportKind::Url;
     match scan::import_target(view.sources(), path, import) {
         // The name under which the client knows it: without a stamp.

@@ -1,7 +1,7 @@
 //! Answers to requests.
 
 use super::{
-    PageRequest, PageResponse,
+    PageRequest, PageResponse, ahead,
     client::{REFRESH_PREAMBLE, client_file},
     html::{LoadKind, Page, Tag, escaped, in_script},
     messages, modules,
@@ -252,13 +252,19 @@ fn source(
 }
 
 fn page(view: &View, path: &str, request: &PageRequest) -> Result<Found, Refusal> {
-    let head = head(view, request);
+    let mut head = head(view, request);
     let Some(html) = view.files.text(path) else {
         let problems = scan::page_problems(view.sources());
         let problem = problems.into_iter().next().ok_or_else(|| missing(path))?;
         return Ok(Found { status: 404, ..Found::new(HTML, nothing_to_show(&head, &problem)) });
     };
     let page = Page::read(html);
+    let scripts = page.loads.iter().filter_map(|it| match scan::load(view.sources(), path, &it.kind) {
+        Some(Ok(Target::File(to, Ask::Plain))) => Some(to),
+        Some(Ok(Target::File(to, Ask::Linked))) if scan::is_tailwind(view.sources(), &to) => Some(to),
+        _ => None,
+    });
+    head.push_str(&ahead::links(view, scripts));
     let written = page.write(
         html,
         &head,

@@ -25,7 +25,7 @@ use crate::{
         names::is_node_builtin,
         trouble::{Trouble, blocking},
     },
-    preview::{resolve::Ask, scan},
+    preview::{packages::tailwind_major, resolve::Ask, scan},
 };
 use overskill_core::{
     AppFile, Artifact, ArtifactConfig, BuildRequest, FilePath, Progress, ProgressKind, ServerModule, Snapshot,
@@ -89,14 +89,14 @@ impl<'a> Build<'a> {
         let packages = installed.places.len();
         self.tell(40, &format!("Packages: {packages}"), json!({ "packages": packages }));
 
-        let (taken, prepared, installed) = off_thread(move || {
-            let prepared = prepare(&taken, &installed)?;
-            Ok((taken, prepared, installed))
-        })
-        .await?;
-        let (taken, prepared) = (Arc::new(taken), Arc::new(prepared));
-        let styles = tailwind::run(self.packages, self.limits, &taken.ground, &prepared.styling, &installed);
-        let bundled = self.bundle(&taken, &prepared, installed.clone());
+        let (taken, installed) = (Arc::new(taken), Arc::new(installed));
+        let (of_sources, of_packages) = (taken.clone(), installed.clone());
+        let prepared = off_thread(move || prepare(&of_sources, &of_packages));
+        let (begun, prepared) = futures::join!(self.begin_tailwind(&taken, &installed), prepared);
+        let prepared = Arc::new(prepared?);
+        let ground = &taken.ground;
+        let styles = tailwind::run(self.packages, self.limits, ground, &prepared.styling, &installed, begun);
+        let bundled = self.bundle(&taken, &prepared, (*installed).clone());
         let (styles, bundled) = futures::try_join!(styles, bundled)?;
         self.tell(85, "Bundled", json!({ "modules": units }));
 
@@ -141,6 +141,16 @@ impl<'a> Build<'a> {
         }
         none_of(problems)?;
         Ok(installed)
+    }
+
+    /// Starts Tailwind where it is known before the sheets are read which one they need.
+    async fn begin_tailwind(&self, taken: &Taken, installed: &Installed) -> Option<Result<tailwind::Waiting, Failure>> {
+        let ground = &taken.ground;
+        let foreseen = uses_tailwind(&taken.app) && tailwind_major(&ground.files) == Some(3);
+        if !foreseen {
+            return None;
+        }
+        Some(tailwind::begin(self.packages, self.limits, ground, installed).await)
     }
 
     async fn bundle(&self, taken: &Taken, prepared: &Arc<Prepared>, mut installed: Installed) -> Result<Outs, Failure> {

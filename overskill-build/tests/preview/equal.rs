@@ -31,7 +31,7 @@ fn served(app: &App) -> Vec<(String, u16, String)> {
         .map(|address| {
             let response = app.get(&address);
             let text = String::from_utf8_lossy(&response.body).into_owned();
-            (address, response.status, unstamped(&text))
+            (address, response.status, unstamped(&text.replace("&amp;", "&")))
         })
         .collect()
 }

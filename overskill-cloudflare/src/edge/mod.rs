@@ -9,11 +9,11 @@ mod sign;
 pub(crate) use frame::{CONTENT_TYPE as FRAME, Frame};
 pub use key::IngestKey;
 
-use crate::routes::CloudflareRoutes;
+use crate::{cloudflare::carrier, routes::CloudflareRoutes};
 use overskill_core::{
-    BackendName, Clock, Error, ErrorKind, Ids, PublicUrl, Readiness, Result, Scope, SystemClock, SystemIds,
+    BackendName, Clock, Environment, Error, ErrorKind, Ids, PublicUrl, Readiness, Result, Scope, SystemClock, SystemIds,
 };
-use overskill_http::{Call, Client, Method, NetworkTransport, Request, Response, Transport};
+use overskill_http::{Call, Client, Method, Request, Response, Transport};
 use serde::de::DeserializeOwned;
 use sign::Signing;
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
@@ -39,9 +39,13 @@ struct Inner {
     name: BackendName,
     client: Client,
     base: PublicUrl,
+    key: IngestKey,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
 }
+
+/// Longest label of a host name in bytes.
+const LONGEST_LABEL: usize = 63;
 
 /// Settings of an [`Edge`].
 #[must_use = "a builder does nothing before `build`"]
@@ -90,12 +94,33 @@ impl Edge {
         &self.0.ids
     }
 
-    /// Where an app is in an environment: `https://preview-todo42.overskill.app`; with another scheme and a path.
-    #[cfg(feature = "previews")]
+    /// Where a version of an app is, whatever the route names: an address that only who has the key can make. `None` for
+    /// what has none: a script that is no version, or a name that no host name has room for.
+    pub(crate) fn version_address(&self, scope: &Scope, script: &str) -> Option<PublicUrl> {
+        let fence = script.strip_prefix(scope.app.as_str())?.strip_prefix('-')?;
+        if fence.is_empty() || !fence.bytes().all(|digit| digit.is_ascii_digit()) {
+            return None;
+        }
+        let environment = match scope.environment {
+            Environment::Production => 'p',
+            Environment::Staging => 's',
+            Environment::Preview => 'v',
+            Environment::Development => 'd',
+        };
+        let proof = sign::version_proof(&self.0.key, scope, script);
+        let label = format!("v{proof}-{fence}-{environment}{}", scope.app);
+        (label.len() <= LONGEST_LABEL).then(|| self.at(&label, "http", ""))
+    }
+
+    /// Where an app is in an environment: `https://preview-todo42.overskill.app`; as a web socket, and with a path.
     pub(crate) fn address(&self, scope: &Scope, websocket: bool, path: &str) -> PublicUrl {
-        let (scheme, host) = self.0.base.as_str().split_once("://").expect("it was parsed");
-        let scheme = if websocket { scheme.replacen("http", "ws", 1) } else { scheme.to_owned() };
-        PublicUrl::parse(&format!("{scheme}://{}.{host}{path}", scope.host_label())).expect("a label before a host")
+        self.at(&scope.host_label(), if websocket { "ws" } else { "http" }, path)
+    }
+
+    fn at(&self, label: &str, scheme: &str, path: &str) -> PublicUrl {
+        let (of_base, host) = self.0.base.as_str().split_once("://").expect("it was parsed");
+        let scheme = of_base.replacen("http", scheme, 1);
+        PublicUrl::parse(&format!("{scheme}://{label}.{host}{path}")).expect("a label before a host")
     }
 
     /// Whether the Workers answer, and take our key.
@@ -176,11 +201,12 @@ impl EdgeBuilder {
         if !(scheme == "https" || scheme == "http" && here) {
             return Err(refuse("must begin with https://, or http:// on this machine"));
         }
-        let inner: Arc<dyn Transport> = match self.transport {
-            Some(transport) => transport,
-            None => Arc::new(NetworkTransport::new()?),
+        let signing = Signing {
+            inner: carrier(self.transport)?,
+            key: self.key.clone(),
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
         };
-        let signing = Signing { inner, key: self.key, clock: self.clock.clone(), ids: self.ids.clone() };
         let client = Client::builder(self.name.to_string(), base.as_str())
             .transport(signing)
             .classify(told)
@@ -189,7 +215,7 @@ impl EdgeBuilder {
             .max_tries(self.max_tries)
             .try_timeout(Duration::from_mins(1))
             .build()?;
-        Ok(Edge(Arc::new(Inner { name: self.name, client, base, clock: self.clock, ids: self.ids })))
+        Ok(Edge(Arc::new(Inner { name: self.name, client, base, key: self.key, clock: self.clock, ids: self.ids })))
     }
 }
 

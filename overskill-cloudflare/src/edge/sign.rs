@@ -3,13 +3,17 @@
 use super::IngestKey;
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use overskill_core::{Clock, Digest, Ids, Result, Secret};
+use overskill_core::{Clock, Digest, Ids, Result, Scope, Secret};
 use overskill_http::{Body, Request, Response, Transport};
 use sha2::Sha256;
 use std::{fmt::Write as _, sync::Arc};
 
 /// What every text begins with that is signed: nothing else that this key signs begins so.
 const LABEL: &str = "overskill-ingest-1";
+/// The same for addresses of versions.
+const VERSION_LABEL: &str = "overskill-version-1";
+/// As many hex digits as fit into a host name beside the longest app id.
+const PROOF_DIGITS: usize = 14;
 
 #[derive(Debug)]
 pub(super) struct Signing {
@@ -41,10 +45,21 @@ fn authorization(key: &IngestKey, request: &Request, time: i64, nonce: &str) -> 
     let (host, path) = address.split_once('/').unwrap_or((address, ""));
     let digest = Digest::of(&request.body);
     let text = format!("{LABEL}\n{}\n{host}\n/{path}\n{time}\n{nonce}\n{digest}", request.method);
+    let mac = mac(key, &text);
+    Secret::new(format!("Overskill-HMAC-SHA256 key={}, time={time}, nonce={nonce}, mac={mac}", key.id()))
+}
+
+/// What stands in the address of a version: nobody else can name one.
+pub(super) fn version_proof(key: &IngestKey, scope: &Scope, script: &str) -> String {
+    let mut proof = mac(key, &format!("{VERSION_LABEL}\n{scope}\n{script}")).to_string();
+    proof.truncate(PROOF_DIGITS);
+    proof
+}
+
+fn mac(key: &IngestKey, text: &str) -> Digest {
     let mut mac = Hmac::<Sha256>::new_from_slice(&key.bytes()).expect("HMAC takes keys of every length");
     mac.update(text.as_bytes());
-    let mac = Digest::from_bytes(mac.finalize().into_bytes().into());
-    Secret::new(format!("Overskill-HMAC-SHA256 key={}, time={time}, nonce={nonce}, mac={mac}", key.id()))
+    Digest::from_bytes(mac.finalize().into_bytes().into())
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! A replica of apps' files in Workers KV.
 
-use super::store::{Shelf, Store};
+use super::{
+    AccountFiles,
+    store::{Shelf, Store},
+};
 use crate::{
     api::{KvPair, code},
     cloudflare::Settings,
@@ -8,14 +11,13 @@ use crate::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use overskill_core::{
-    AppFile, AppliedChanges, CatchUp, Changes, Consistency, Digest, Environment, Error, ErrorKind, FileMeta, FilePath,
-    FileStore, Incarnation, Page, Readiness, Result, Scope, Snapshot, StoreInfo, StreamPosition,
+    AppFile, Consistency, Digest, Environment, Error, ErrorKind, FilePath, Incarnation, Readiness, Result, Scope,
+    StoreInfo, StreamPosition,
 };
 use overskill_http::FairKey;
 use serde_json::json;
 use std::{
     collections::{BTreeMap, HashMap},
-    num::NonZeroU32,
     sync::{Arc, Mutex},
 };
 
@@ -35,12 +37,12 @@ use std::{
 /// and a reader of any head finds the contents that it names. The files under their paths follow; where that was cut off,
 /// the next change mends it. An `apply` is two calls (contents, head) and one or two more for the files under their paths.
 ///
-/// It tells no history: [`changes_since`](FileStore::changes_since) answers for the current position alone.
-#[derive(Clone, Debug)]
-pub struct KvFiles(Store<KvShelf>);
+/// It tells no history: [`changes_since`](overskill_core::FileStore::changes_since) answers for the current position alone.
+pub type KvFiles = AccountFiles<KvShelf>;
 
+/// Workers KV, for [`KvFiles`].
 #[derive(Debug)]
-struct KvShelf {
+pub struct KvShelf {
     settings: Arc<Settings>,
     /// Ids of the namespaces, by environment.
     namespaces: Mutex<HashMap<Environment, String>>,
@@ -69,60 +71,6 @@ impl KvFiles {
             Ok(keys.iter().filter_map(|key| Some(key.strip_prefix(&prefix)?.to_owned())).collect())
         });
         sweep.await.map_err(|e| self.at(e, "sweep", scope))
-    }
-
-    fn at(&self, e: Error, operation: &'static str, scope: &Scope) -> Error {
-        self.0.shelf.settings.at(e, operation).with("scope", scope)
-    }
-}
-
-#[async_trait]
-impl FileStore for KvFiles {
-    fn info(&self) -> StoreInfo {
-        self.0.info.clone()
-    }
-
-    async fn check(&self) -> Result<Readiness> {
-        let settings = &self.0.shelf.settings;
-        let ready = Readiness::ready(settings.name.to_string());
-        match settings.api.kv_namespace(&settings.of(Environment::Development)).await {
-            Ok(_) => Ok(ready),
-            Err(e) if matches!(e.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied | ErrorKind::Invalid) => {
-                let remedy = "give the id of the account and a token of it with `Workers KV Storage: Edit`";
-                Ok(ready.lacks(format!("the account cannot be used: {}", e.message()), remedy))
-            }
-            Err(e) => Err(settings.at(e, "check")),
-        }
-    }
-
-    async fn get(&self, scope: &Scope, path: &FilePath) -> Result<Option<AppFile>> {
-        self.0.get(scope, path).await.map_err(|e| self.at(e, "get", scope).with("path", path))
-    }
-
-    async fn snapshot(&self, scope: &Scope) -> Result<Snapshot> {
-        self.0.snapshot(scope).await.map_err(|e| self.at(e, "snapshot", scope))
-    }
-
-    async fn apply(
-        &self,
-        scope: &Scope,
-        changes: &Changes,
-        expected: Option<StreamPosition>,
-    ) -> Result<StreamPosition> {
-        self.0.apply(scope, changes, expected).await.map_err(|e| self.at(e, "apply", scope))
-    }
-
-    async fn changes_since(&self, scope: &Scope, position: StreamPosition) -> Result<CatchUp<AppliedChanges>> {
-        self.0.changes_since(scope, position).await.map_err(|e| self.at(e, "changes_since", scope))
-    }
-
-    async fn list(
-        &self,
-        scope: &Scope,
-        after: Option<FilePath>,
-        limit: NonZeroU32,
-    ) -> Result<Page<FileMeta, FilePath>> {
-        self.0.list(scope, after, limit).await.map_err(|e| self.at(e, "list", scope))
     }
 }
 
@@ -177,6 +125,22 @@ fn file_key(scope: &Scope, path: &FilePath) -> String {
 #[async_trait]
 impl Shelf for KvShelf {
     type Tag = ();
+
+    async fn check(&self, name: &str) -> Result<Readiness> {
+        let ready = Readiness::ready(name.to_owned());
+        match self.settings.api.kv_namespace(&self.settings.of(Environment::Development)).await {
+            Ok(_) => Ok(ready),
+            Err(e) if matches!(e.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied | ErrorKind::Invalid) => {
+                let remedy = "give the id of the account and a token of it with `Workers KV Storage: Edit`";
+                Ok(ready.lacks(format!("the account cannot be used: {}", e.message()), remedy))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn refused(&self, e: Error, operation: &'static str) -> Error {
+        self.settings.at(e, operation)
+    }
 
     async fn start(&self, scope: &Scope) -> Result<StreamPosition> {
         // A namespace that was made again has another id, and its streams are others.

@@ -3,6 +3,7 @@
 mod connector;
 
 use super::{
+    AccountFiles,
     kv::incarnation,
     store::{Shelf, Store},
 };
@@ -17,10 +18,10 @@ use object_store::{
     path::Path,
 };
 use overskill_core::{
-    AppFile, AppliedChanges, CatchUp, Changes, Digest, Effect, Error, ErrorKind, FileMeta, FilePath, FileStore,
-    IdsExt as _, Page, Readiness, Result, Scope, Secret, Snapshot, StoreInfo, StreamPosition,
+    AppFile, BackendName, Digest, Effect, Error, ErrorKind, FilePath, IdsExt as _, Readiness, Result, Scope, Secret,
+    StoreInfo, StreamPosition,
 };
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::OnceCell;
 
 /// What R2's S3 API is shown: an access key of the account.
@@ -52,13 +53,14 @@ impl R2Keys {
 ///
 /// Objects are `{environment}/{app}/head` (position, files and the last changes, as JSON) and
 /// `{environment}/{app}/blob/{batch}/{digest}` (contents, written once).
-#[derive(Clone, Debug)]
-pub struct R2Files(Store<R2Shelf>, overskill_core::BackendName);
+pub type R2Files = AccountFiles<R2Shelf>;
 
+/// An R2 bucket, for [`R2Files`].
 #[derive(Debug)]
-struct R2Shelf {
+pub struct R2Shelf {
     bucket: AmazonS3,
     name: String,
+    backend: BackendName,
     /// What tells this bucket from one of the same name that was there before.
     life: OnceCell<String>,
     first_life: String,
@@ -78,67 +80,8 @@ impl R2Files {
             StoreInfo::new(format!("{}-r2", settings.name)).max_file_bytes(Self::MAX_FILE_BYTES).history(Self::HISTORY);
         let first_life = format!("{:016x}", settings.api.ids.random_u64());
         let (name, bucket) = open(settings, keys).map_err(|e| settings.at(e, "r2_files"))?;
-        let shelf = R2Shelf { bucket, name, life: OnceCell::new(), first_life };
-        let store = Store::new(shelf, info, settings.api.clock.clone(), settings.api.ids.clone());
-        Ok(Self(store, settings.name.clone()))
-    }
-
-    fn at(&self, e: Error, operation: &'static str, scope: &Scope) -> Error {
-        e.at(self.1.to_string(), operation).with("bucket", &self.0.shelf.name).with("scope", scope)
-    }
-}
-
-#[async_trait]
-impl FileStore for R2Files {
-    fn info(&self) -> StoreInfo {
-        self.0.info.clone()
-    }
-
-    async fn check(&self) -> Result<Readiness> {
-        let ready = Readiness::ready(self.0.info.name.clone());
-        let bucket = &self.0.shelf;
-        match bucket.life().await {
-            Ok(_) => Ok(ready),
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                let what = format!("the R2 bucket `{}` is missing", bucket.name);
-                Ok(ready.lacks(what, "make it, or let `Cloudflare::install` make it"))
-            }
-            Err(e) if matches!(e.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied) => {
-                let remedy = "give an access key with *Object Read & Write* for the bucket";
-                Ok(ready.lacks(format!("the R2 bucket `{}` cannot be used: {}", bucket.name, e.message()), remedy))
-            }
-            Err(e) => Err(e.at(self.1.to_string(), "check").with("bucket", &bucket.name)),
-        }
-    }
-
-    async fn get(&self, scope: &Scope, path: &FilePath) -> Result<Option<AppFile>> {
-        self.0.get(scope, path).await.map_err(|e| self.at(e, "get", scope).with("path", path))
-    }
-
-    async fn snapshot(&self, scope: &Scope) -> Result<Snapshot> {
-        self.0.snapshot(scope).await.map_err(|e| self.at(e, "snapshot", scope))
-    }
-
-    async fn apply(
-        &self,
-        scope: &Scope,
-        changes: &Changes,
-        expected: Option<StreamPosition>,
-    ) -> Result<StreamPosition> {
-        self.0.apply(scope, changes, expected).await.map_err(|e| self.at(e, "apply", scope))
-    }
-
-    async fn changes_since(&self, scope: &Scope, position: StreamPosition) -> Result<CatchUp<AppliedChanges>> {
-        self.0.changes_since(scope, position).await.map_err(|e| self.at(e, "changes_since", scope))
-    }
-
-    async fn list(
-        &self,
-        scope: &Scope,
-        after: Option<FilePath>,
-        limit: NonZeroU32,
-    ) -> Result<Page<FileMeta, FilePath>> {
-        self.0.list(scope, after, limit).await.map_err(|e| self.at(e, "list", scope))
+        let shelf = R2Shelf { bucket, name, backend: settings.name.clone(), life: OnceCell::new(), first_life };
+        Ok(Self(Store::new(shelf, info, settings.api.clock.clone(), settings.api.ids.clone())))
     }
 }
 
@@ -213,6 +156,26 @@ fn blob_place(scope: &Scope, blob: &str) -> Path {
 #[async_trait]
 impl Shelf for R2Shelf {
     type Tag = UpdateVersion;
+
+    async fn check(&self, name: &str) -> Result<Readiness> {
+        let ready = Readiness::ready(name.to_owned());
+        match self.life().await {
+            Ok(_) => Ok(ready),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                let what = format!("the R2 bucket `{}` is missing", self.name);
+                Ok(ready.lacks(what, "make it, or let `Cloudflare::install` make it"))
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied) => {
+                let remedy = "give an access key with *Object Read & Write* for the bucket";
+                Ok(ready.lacks(format!("the R2 bucket `{}` cannot be used: {}", self.name, e.message()), remedy))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    fn refused(&self, e: Error, operation: &'static str) -> Error {
+        e.at(self.backend.to_string(), operation).with("bucket", &self.name)
+    }
 
     async fn start(&self, scope: &Scope) -> Result<StreamPosition> {
         Ok(StreamPosition::start(incarnation(self.life().await?, scope)))

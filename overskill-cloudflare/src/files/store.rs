@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use overskill_core::{
     AppFile, AppliedChanges, CatchUp, Change, Changes, Clock, Digest, Effect, Error, ErrorKind, FileMeta, FilePath,
-    Ids, IdsExt as _, Page, Result, Scope, Snapshot, StoreInfo, StreamPosition,
+    Ids, IdsExt as _, Page, Readiness, Result, Scope, Snapshot, StoreInfo, StreamPosition,
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,9 +18,15 @@ use std::{
 
 /// Where heads and blobs are.
 #[async_trait]
-pub(super) trait Shelf: Debug + Send + Sync + 'static {
+pub trait Shelf: Debug + Send + Sync + 'static {
     /// What tells one head from another, where the place can do that: a head is only replaced if it is still that one.
     type Tag: Clone + Debug + Send + Sync;
+
+    /// Whether it can be used by the store of that name.
+    async fn check(&self, name: &str) -> Result<Readiness>;
+
+    /// Names the place and the operation of an error.
+    fn refused(&self, e: Error, operation: &'static str) -> Error;
 
     /// The position of a scope that nothing was written to; always the same, and another in another place.
     async fn start(&self, scope: &Scope) -> Result<StreamPosition>;

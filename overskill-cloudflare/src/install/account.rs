@@ -1,6 +1,9 @@
 //! What an installation finds in the account, and single things in it.
 
-use super::{Install, Names};
+use super::{
+    Install, Names,
+    dns::{self, Record},
+};
 use crate::{
     api::{Api, ScriptSummary, code, done, enveloped, is_missing, result, trusted},
     cloudflare::Settings,
@@ -19,6 +22,10 @@ pub(super) struct Found {
     pub(super) kv: BTreeMap<Environment, String>,
     pub(super) has_bucket: bool,
     pub(super) worker: Option<ScriptSummary>,
+    /// The Worker that sees what apps fetch.
+    pub(super) outbound: Option<ScriptSummary>,
+    /// Records of the domains, whoever's.
+    pub(super) records: Vec<Record>,
     /// The zone's routes, whoever's.
     pub(super) routes: Vec<RouteEntry>,
 }
@@ -33,7 +40,7 @@ pub(super) struct RouteEntry {
 }
 
 impl Found {
-    pub(super) async fn look(settings: &Settings, names: &Names, bucket: bool) -> Result<Self> {
+    pub(super) async fn look(settings: &Settings, names: &Names, install: &Install) -> Result<Self> {
         let api = &settings.api;
         let mut found = Self::default();
         for namespace in api.namespaces().await? {
@@ -49,7 +56,7 @@ impl Found {
                 found.kv.insert(environment, id);
             }
         }
-        if bucket {
+        if install.bucket {
             found.has_bucket = match done(buckets(api, Method::Get, &[&names.bucket]).operation("get_bucket")).await {
                 Err(e) if is_missing(&e) => false,
                 answer => answer.map(|()| true)?,
@@ -57,7 +64,16 @@ impl Found {
         }
         let call = api.account(Method::Get, &["workers", "scripts"]).operation("list_workers");
         let workers: Vec<ScriptSummary> = result(call.max_body_bytes(usize::MAX)).await?;
-        found.worker = workers.into_iter().find(|worker| worker.id == names.worker);
+        for worker in workers {
+            match &worker.id {
+                id if *id == names.worker => found.worker = Some(worker),
+                id if *id == names.outbound => found.outbound = Some(worker),
+                _ => {}
+            }
+        }
+        if install.dns {
+            found.records = dns::records(settings, &names.hosts).await?;
+        }
         let call = routes(settings, Method::Get, &[])?.operation("list_routes");
         found.routes = enveloped::<Vec<RouteEntry>>(call).await?.result.unwrap_or_default();
         Ok(found)

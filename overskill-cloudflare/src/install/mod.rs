@@ -1,12 +1,13 @@
 //! The platform's own Worker, and what it needs in the account.
 
 mod account;
+mod dns;
 mod plan;
 
 pub use plan::{Action, Change, Plan};
 
 use crate::{
-    api::{Module, Upload},
+    api::{Module, ScriptSummary, Upload},
     cloudflare::Settings,
     target::metadata::{Binding, Metadata, MigrationStep, Migrations, Outbound, OutboundParam, OutboundWorker},
     workers::{self, WorkerBundle},
@@ -32,8 +33,9 @@ pub struct Install {
     socket_key: Secret,
     app_token_key: Option<Secret>,
     settings: Map<String, Value>,
-    outbound: Option<String>,
+    outbound: Sees,
     bucket: bool,
+    dns: bool,
     #[cfg(feature = "r2")]
     r2_keys: Option<crate::R2Keys>,
     worker_loader: bool,
@@ -48,8 +50,9 @@ impl Install {
             socket_key: socket_key.into(),
             app_token_key: None,
             settings: Map::new(),
-            outbound: None,
+            outbound: Sees::Ours,
             bucket: true,
+            dns: true,
             #[cfg(feature = "r2")]
             r2_keys: None,
             worker_loader: false,
@@ -89,9 +92,26 @@ impl Install {
         self
     }
 
-    /// The account's Worker that sees what tenants' code fetches; it is told the scope and the plan.
+    /// A Worker of the account's that sees what apps' code fetches, in the place of the platform's own; it is told the scope
+    /// and the plan.
+    ///
+    /// Unless it is set, that is `{prefix}-outbound`: it lets code call public names, and neither addresses nor names of a
+    /// network of its own nor the platform itself (`docs/protocols/egress.md`; the settings `egress` and `plans`).
     pub fn outbound(mut self, script: impl Into<String>) -> Self {
-        self.outbound = Some(script.into());
+        self.outbound = Sees::Theirs(script.into());
+        self
+    }
+
+    /// Lets apps' code fetch whatever it likes.
+    pub fn without_outbound(mut self) -> Self {
+        self.outbound = Sees::Nobody;
+        self
+    }
+
+    /// Leaves the DNS records of the domains to somebody else. Unless it is called, each domain and `*.{domain}` get one that
+    /// leads to the Worker, where they have none yet; the token then needs *DNS: Edit* of the zone.
+    pub fn without_dns(mut self) -> Self {
+        self.dns = false;
         self
     }
 
@@ -108,11 +128,20 @@ impl Install {
     }
 }
 
+/// Who sees what apps' code fetches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Sees {
+    Ours,
+    Theirs(String),
+    Nobody,
+}
+
 impl fmt::Debug for Install {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Install")
             .field("settings", &self.settings.keys().collect::<Vec<_>>())
             .field("outbound", &self.outbound)
+            .field("dns", &self.dns)
             .field("bucket", &self.bucket)
             .field("worker_loader", &self.worker_loader)
             .finish_non_exhaustive()
@@ -123,6 +152,7 @@ pub(super) const NAMESPACE: &str = "dispatch namespace";
 pub(super) const KV: &str = "KV namespace";
 pub(super) const BUCKET: &str = "R2 bucket";
 pub(super) const WORKER: &str = "Worker";
+pub(super) const DNS: &str = "DNS record";
 pub(super) const ROUTE: &str = "route";
 
 /// What stands in a tag before the digest of what was installed.
@@ -132,17 +162,32 @@ const INSTALLED: &str = "overskill-install-";
 #[derive(Debug)]
 struct Names {
     worker: String,
+    outbound: String,
     bucket: String,
+    /// Names that lead to the Worker.
+    hosts: Vec<String>,
     routes: Vec<String>,
 }
 
 impl Names {
     fn of(settings: &Settings) -> Self {
-        let routes = |domain: &String| [format!("*.{domain}/*"), format!("{domain}/*")];
+        let hosts = settings.domains.iter().flat_map(|domain| [format!("*.{domain}"), domain.clone()]);
+        let hosts: Vec<String> = hosts.collect();
         Self {
             worker: format!("{}-dispatch", settings.prefix),
+            outbound: format!("{}-outbound", settings.prefix),
             bucket: format!("{}-files", settings.prefix),
-            routes: settings.domains.iter().flat_map(routes).collect(),
+            routes: hosts.iter().map(|host| format!("{host}/*")).collect(),
+            hosts,
+        }
+    }
+
+    /// The Worker that sees what apps fetch.
+    fn sees(&self, install: &Install) -> Option<String> {
+        match &install.outbound {
+            Sees::Ours => Some(self.outbound.clone()),
+            Sees::Theirs(script) => Some(script.clone()),
+            Sees::Nobody => None,
         }
     }
 }
@@ -166,7 +211,7 @@ pub(crate) async fn uninstall(settings: &Settings, install: &Install) -> Result<
 async fn look(settings: &Settings, install: &Install) -> Result<(Plan, Found)> {
     check(settings)?;
     let (names, bundle) = (Names::of(settings), workers::dispatch());
-    let found = Found::look(settings, &names, install.bucket).await?;
+    let found = Found::look(settings, &names, install).await?;
     let mut plan = Plan::default();
     for environment in Environment::ALL {
         let name = settings.of(environment);
@@ -182,15 +227,28 @@ async fn look(settings: &Settings, install: &Install) -> Result<(Plan, Found)> {
     if install.bucket && !found.has_bucket {
         plan.add(Action::Create, BUCKET, names.bucket.clone());
     }
-    match &found.worker {
-        None => plan.add(Action::Create, WORKER, names.worker.clone()),
-        Some(worker) => {
-            let wanted = metadata(settings, install, &names, &bundle, &found);
+    let mut worker = |name: &str, found: Option<&ScriptSummary>, wanted: Option<Metadata>| match found {
+        None => plan.add(Action::Create, WORKER, name),
+        Some(found) => {
             let is_current =
-                wanted.is_some_and(|metadata| worker.tags.iter().flatten().any(|t| metadata.tags.contains(t)));
+                wanted.is_some_and(|metadata| found.tags.iter().flatten().any(|tag| metadata.tags.contains(tag)));
             if !is_current {
-                plan.add(Action::Update, WORKER, names.worker.clone());
+                plan.add(Action::Update, WORKER, name);
             }
+        }
+    };
+    if install.outbound == Sees::Ours {
+        worker(&names.outbound, found.outbound.as_ref(), Some(outbound_metadata(settings, install)?.0));
+    }
+    worker(&names.worker, found.worker.as_ref(), metadata(settings, install, &names, &bundle, &found));
+    for host in names.hosts.iter().filter(|_| install.dns) {
+        let mut records = found.records.iter().filter(|record| record.name == *host);
+        match records.next() {
+            None => plan.add(Action::Create, DNS, host.clone()),
+            Some(ours) if ours.is_ours(settings) && !ours.leads_to_the_edge() => {
+                plan.add(Action::Update, DNS, host.clone());
+            }
+            Some(_) => {}
         }
     }
     for pattern in &names.routes {
@@ -228,18 +286,22 @@ async fn carry_out(settings: &Arc<Settings>, install: &Install) -> Result<Plan> 
                 found.kv.extend(environment.map(|environment| (environment, id)));
             }
             (BUCKET, _) => account::create_bucket(api, &change.name).await?,
+            (WORKER, _) if change.name == names.outbound => {
+                let (metadata, modules) = outbound_metadata(settings, install)?;
+                let upload = Upload { metadata: &metadata, modules: &modules };
+                api.put_account_script(&change.name, upload).await?;
+            }
             (WORKER, _) => {
                 let mut metadata = metadata(settings, install, &names, &bundle, &found)
                     .ok_or_else(|| Error::invalid("every KV namespace must be there before the Worker"))?;
                 let known = found.worker.as_ref().and_then(|worker| worker.migration_tag.as_deref());
                 metadata.migrations = migrations(&bundle, known);
-                let module = |(name, content_type, text): &(&str, &'static str, &'static str)| Module {
-                    name: (*name).to_owned(),
-                    content_type,
-                    contents: text.as_bytes().into(),
-                };
-                let modules: Vec<Module> = bundle.modules.iter().map(module).collect();
+                let modules: Vec<Module> = bundle.modules.iter().copied().map(workers::module).collect();
                 api.put_account_script(&change.name, Upload { metadata: &metadata, modules: &modules }).await?;
+            }
+            (DNS, _) => {
+                let known = found.records.iter().find(|record| record.name == change.name);
+                dns::put(settings, known.map(|record| record.id.as_str()), &change.name).await?;
             }
             (ROUTE, action) => {
                 let known = found.routes.iter().find(|route| route.pattern == change.name);
@@ -255,16 +317,20 @@ async fn carry_out(settings: &Arc<Settings>, install: &Install) -> Result<Plan> 
 async fn take_away(settings: &Settings, install: &Install) -> Result<Plan> {
     check(settings)?;
     let (names, api) = (Names::of(settings), &settings.api);
-    let found = Found::look(settings, &names, install.bucket).await?;
+    let found = Found::look(settings, &names, install).await?;
     let mut plan = Plan::default();
     // Nobody is sent there any more; then what they were sent to, and what that kept.
     for route in found.routes.iter().filter(|route| route.script.as_deref() == Some(&names.worker)) {
         account::delete_route(settings, &route.id).await?;
         plan.add(Action::Remove, ROUTE, route.pattern.clone());
     }
-    if found.worker.is_some() {
-        account::delete_worker(api, &names.worker).await?;
-        plan.add(Action::Remove, WORKER, names.worker.clone());
+    for record in found.records.iter().filter(|record| record.is_ours(settings)) {
+        dns::delete(settings, &record.id).await?;
+        plan.add(Action::Remove, DNS, record.name.clone());
+    }
+    for worker in found.worker.iter().chain(&found.outbound) {
+        account::delete_worker(api, &worker.id).await?;
+        plan.add(Action::Remove, WORKER, worker.id.clone());
     }
     for environment in Environment::ALL {
         let name = settings.of(environment);
@@ -296,7 +362,8 @@ fn metadata(
     let mut json = workers::settings(&domains, &[settings.name.as_str()]);
     let told = json.as_object_mut().expect("it is an object");
     told.extend(install.settings.clone());
-    if install.outbound.is_some() {
+    let sees = names.sees(install);
+    if sees.is_some() {
         told.insert("outbound".into(), true.into());
     }
     let mut bindings = vec![
@@ -308,7 +375,7 @@ fn metadata(
         bindings.push(Binding::SecretText { name: workers::APP_TOKEN_KEY.to_owned(), text: key.clone() });
     }
     for (name, environment) in workers::NAMESPACES {
-        let outbound = install.outbound.clone().map(|service| Outbound {
+        let outbound = sees.clone().map(|service| Outbound {
             worker: OutboundWorker { service },
             params: ["scope", "plan"].map(|name| OutboundParam { name: name.to_owned() }).into(),
         });
@@ -335,10 +402,37 @@ fn metadata(
         ..Metadata::default()
     };
     // Secrets are part of what is compared, and cannot be read out of it: they are long and random.
-    let all = serde_json::to_vec(&metadata).ok()?;
-    let digest = Digest::of_parts([all.as_slice(), bundle.version.as_bytes()]).to_string();
-    metadata.tags = vec![format!("{INSTALLED}{}", &digest[..32])];
+    metadata.tags = vec![installed(&metadata, [bundle.version.as_bytes()])?];
     Some(metadata)
+}
+
+/// The same for the Worker that sees what apps fetch.
+fn outbound_metadata(settings: &Settings, install: &Install) -> Result<(Metadata, Vec<Module>)> {
+    let (modules, compatibility_date) = workers::outbound();
+    let mut json = serde_json::json!({ "domains": settings.domains });
+    let told = json.as_object_mut().expect("it is an object");
+    for name in ["upstream", "egress", "plans"] {
+        told.extend(install.settings.get(name).map(|value| (name.to_owned(), value.clone())));
+    }
+    let mut metadata = Metadata {
+        main_module: "outbound.js".to_owned(),
+        compatibility_date: compatibility_date.to_owned(),
+        bindings: vec![Binding::Json { name: workers::SETTINGS.to_owned(), json }],
+        ..Metadata::default()
+    };
+    let texts = modules.iter().map(|module| &module.contents[..]);
+    let tag = installed(&metadata, texts);
+    metadata.tags = vec![tag.ok_or_else(|| Error::invalid("settings must be JSON"))?];
+    Ok((metadata, modules))
+}
+
+/// The tag of what is installed: another one says that something of it differs.
+fn installed<'a>(metadata: &Metadata, parts: impl IntoIterator<Item = &'a [u8]>) -> Option<String> {
+    let all = serde_json::to_vec(metadata).ok()?;
+    let parts: Vec<&[u8]> =
+        [all.as_slice()].into_iter().chain(parts.into_iter().map(|part| -> &[u8] { part })).collect();
+    let digest = Digest::of_parts(parts).to_string();
+    Some(format!("{INSTALLED}{}", &digest[..32]))
 }
 
 /// The steps that are not known there yet.
@@ -384,6 +478,7 @@ mod tests {
             install.clone().app_token_key("three"),
             install.clone().setting("upstream", "https://api.example.com"),
             install.clone().outbound("watch"),
+            install.clone().without_outbound(),
             install.clone().without_bucket(),
             install.clone().worker_loader(),
         ] {

@@ -19,7 +19,7 @@ pub enum Action {
 pub struct Change {
     /// What is done.
     pub action: Action,
-    /// To what sort of thing: `dispatch namespace`, `KV namespace`, `R2 bucket`, `Worker`, `route`.
+    /// To what sort of thing: `dispatch namespace`, `KV namespace`, `R2 bucket`, `Worker`, `DNS record`, `route`.
     pub what: &'static str,
     /// Its name in the account.
     pub name: String,

@@ -1,9 +1,12 @@
 //! Live previews at the edge.
 
 mod listen;
+mod mode;
 mod push;
 mod room;
 mod server;
+
+pub use mode::PreviewMode;
 
 use crate::edge::Edge;
 use async_trait::async_trait;
@@ -26,7 +29,8 @@ const SOCKET_PATH: &str = "/@overskill/socket";
 
 /// Shows apps while they are being written, at `https://preview-{app}.{domain}`: the sources are compiled here, and what is
 /// ready is pushed to the app's `PreviewRoom`, a Durable Object of the dispatch Worker, which serves it and holds the sockets.
-/// No script is deployed, and none of the account's API calls is spent. Clones share it. Made by [`Edge::previews`].
+/// No script is deployed, and none of the account's API calls is spent, unless another [`mode`](Self::mode) is set. Clones
+/// share it. Made by [`Edge::previews`].
 ///
 /// A preview is open once all that its pages load is at the edge, its packages too; while these are being prepared its page
 /// tries again by itself. A room that had to give up its files says so: [`listen`](Self::listen) brings them back.
@@ -44,23 +48,24 @@ struct Inner {
     shelves: Shelves,
     progress: Option<Arc<dyn ProgressSink>>,
     servers: Option<Arc<dyn Builder>>,
+    mode: PreviewMode,
+    /// The id of the KV namespace where files are in KV.
+    kv: Mutex<Option<String>>,
 }
 
 impl Edge {
     /// The host of previews, which compiles with `engine`.
     pub fn previews(&self, engine: PreviewEngine) -> CloudflarePreviews {
-        CloudflarePreviews(Arc::new(Inner::new(self.clone(), engine, None, None)))
-    }
-}
-
-impl Inner {
-    fn new(
-        edge: Edge,
-        engine: PreviewEngine,
-        progress: Option<Arc<dyn ProgressSink>>,
-        servers: Option<Arc<dyn Builder>>,
-    ) -> Self {
-        Self { edge, engine, rooms: Mutex::default(), shelves: Shelves::default(), progress, servers }
+        CloudflarePreviews(Arc::new(Inner {
+            edge: self.clone(),
+            engine,
+            rooms: Mutex::default(),
+            shelves: Shelves::default(),
+            progress: None,
+            servers: None,
+            mode: PreviewMode::Shared,
+            kv: Mutex::default(),
+        }))
     }
 }
 
@@ -69,8 +74,7 @@ impl CloudflarePreviews {
     ///
     /// Before anything is opened: what was cloned before does not learn of it.
     pub fn progress_to(self, sink: impl ProgressSink) -> Self {
-        let Inner { edge, engine, servers, .. } = &*self.0;
-        Self(Arc::new(Inner::new(edge.clone(), engine.clone(), Some(Arc::new(sink)), servers.clone())))
+        self.changed(|inner| inner.progress = Some(Arc::new(sink)))
     }
 
     /// Builds the server sides of apps (`src/worker.ts`) with `builder`, to be run by the dispatch Worker's Worker Loader:
@@ -79,8 +83,24 @@ impl CloudflarePreviews {
     ///
     /// Before anything is opened, as above.
     pub fn servers(self, builder: impl Builder) -> Self {
-        let Inner { edge, engine, progress, .. } = &*self.0;
-        Self(Arc::new(Inner::new(edge.clone(), engine.clone(), progress.clone(), Some(Arc::new(builder)))))
+        self.changed(|inner| inner.servers = Some(Arc::new(builder)))
+    }
+
+    /// Another host with other settings, to which nothing was opened yet.
+    fn changed(&self, change: impl FnOnce(&mut Inner)) -> Self {
+        let Inner { edge, engine, progress, servers, mode, .. } = &*self.0;
+        let mut inner = Inner {
+            edge: edge.clone(),
+            engine: engine.clone(),
+            rooms: Mutex::default(),
+            shelves: Shelves::default(),
+            progress: progress.clone(),
+            servers: servers.clone(),
+            mode: mode.clone(),
+            kv: Mutex::default(),
+        };
+        change(&mut inner);
+        Self(Arc::new(inner))
     }
 
     /// What is wrong with an app that was opened here; `None` if none was.
@@ -159,8 +179,8 @@ impl CloudflarePreviews {
         env: &EnvSnapshot,
         progress: &Progress,
     ) -> Result<StreamPosition> {
-        let is = self.edge_status(scope).await?;
         if let Some(app) = state.app.clone() {
+            let is = self.edge_status(scope).await?;
             // It gave up what it had, or somebody else was here.
             if state.given.as_ref().is_some_and(|given| is.open_at().is_none() || is.push.as_ref() != Some(&given.push))
             {
@@ -175,14 +195,9 @@ impl CloudflarePreviews {
             }
             state.env = Some(env.clone());
         } else {
-            if let Some(there) = is.open_at() {
-                // Another service, or this one before it was restarted, was farther. Its sources are not known here.
-                if snapshot.position.incarnation == there.incarnation && snapshot.position.seq < there.seq {
-                    return Ok(there);
-                }
-            }
+            // Whether another service, or this one before it was restarted, was farther is said when it is pushed.
             let app = Arc::new(self.0.engine.open(scope, snapshot, env, progress).await?);
-            if app.is_preparing() && is.open_at().is_none() {
+            if app.is_preparing() {
                 let _: RoomStatus = self.call(Method::Post, scope, "prepare", |call| call).await?;
             }
             state.opened(app, env.clone());
@@ -317,6 +332,7 @@ impl PreviewHost for CloudflarePreviews {
         };
         let closed: Result<RoomStatus> = self.call(Method::Delete, scope, "", |call| call).await;
         closed.map_err(|e| self.failed(e, "close", scope))?;
+        self.take_away(scope).await.map_err(|e| self.failed(e, "close", scope))?;
         if let Some(state) = &mut turn {
             state.close();
             self.forget(scope);

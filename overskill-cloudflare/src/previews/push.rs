@@ -24,6 +24,8 @@ use std::{
 const BATCH_BYTES: usize = 6 << 20;
 /// How often a push begins again because the room had changed meanwhile.
 const MOST_TURNS: usize = 4;
+/// What stands in the place of a shelf where the app's own script serves a file.
+const BY_SCRIPT: &str = "script";
 /// How many sets are remembered to be at the edge.
 const MOST_SHELVES: usize = 10_000;
 
@@ -76,11 +78,15 @@ impl CloudflarePreviews {
         for set in baked.packages.iter().map(packages_of).chain([client.clone()]) {
             self.shelve(&set).await?;
         }
-        let files = files_of(&baked, client.digest);
+        let files = files_of(&baked, client.digest, self.0.mode.script(scope).as_deref());
+        self.bring(scope, state, &files).await?;
         let mut absent: Vec<Digest> = Vec::new();
         for _ in 0..MOST_TURNS {
+            let is_new = std::mem::take(&mut state.is_new);
             let before = match state.given.clone() {
                 Some(given) => Some(given),
+                // One request instead of two: should it show something after all, it refuses.
+                None if is_new => None,
                 None => match self.listed(scope, state, &baked).await? {
                     Found::Nothing => None,
                     Found::Shown(given) => Some(given),
@@ -99,6 +105,7 @@ impl CloudflarePreviews {
                 before: before.as_ref(),
                 state,
                 push,
+                is_new,
                 client: client.digest,
             };
             let (head, frame) = self.prepared(scope, &commit, &absent).await?;
@@ -193,7 +200,7 @@ impl CloudflarePreviews {
         shelves.push(commit.client);
         let head = json!({
             "push": commit.push,
-            "after": after,
+            "after": if commit.is_new { Some("") } else { after },
             "position": commit.baked.position,
             "env": commit.state.env.as_ref().map(|env| env.revision.to_string()).unwrap_or_default(),
             "files": changed.iter().map(|(key, file)| file.told(key)).collect::<Vec<_>>(),
@@ -257,19 +264,23 @@ struct Commit<'a> {
     before: Option<&'a Given>,
     state: &'a State,
     push: String,
+    /// It is for a room that shows nothing.
+    is_new: bool,
     client: Digest,
 }
 
 /// A file as a room is told of it.
-struct File {
+pub(super) struct File {
     content_type: String,
     cache_control: &'static str,
     status: u16,
-    digest: Digest,
+    pub(super) digest: Digest,
     config_at: Option<usize>,
     /// `None`: it is on this shelf, under this name.
     body: Option<Bytes>,
-    shelf: Option<(Digest, String)>,
+    /// What it holds, where the app's script serves it out of KV.
+    pub(super) in_kv: Option<Bytes>,
+    shelf: Option<(String, String)>,
     /// As the room writes it: digest, status, type, shelf, place of the config.
     print: String,
 }
@@ -283,23 +294,28 @@ impl File {
             told["config_at"] = at.into();
         }
         if let Some((shelf, name)) = &self.shelf {
-            told["shelf"] = shelf.to_string().into();
+            told["shelf"] = shelf.as_str().into();
             told["name"] = name.as_str().into();
         }
         told
     }
 }
 
-fn files_of(baked: &Baked, client: Digest) -> BTreeMap<String, File> {
+/// `script`: the app's own, if it serves what is on no shelf.
+fn files_of(baked: &Baked, client: Digest, script: Option<&str>) -> BTreeMap<String, File> {
     let file = |(key, file): (&String, &BakedFile)| {
-        let shelf = file.shared.then(|| (client, key.trim_start_matches(":@overskill/").to_owned()));
+        let shelf = match script {
+            _ if file.shared => Some((client.to_string(), key.trim_start_matches(":@overskill/").to_owned())),
+            Some(script) => Some((BY_SCRIPT.to_owned(), script.to_owned())),
+            None => None,
+        };
         let text = |text: Option<String>| text.unwrap_or_default();
         let print = format!(
             "{} {} {} {} {}",
             file.digest,
             file.status,
             file.content_type,
-            text(shelf.as_ref().map(|(shelf, _)| shelf.to_string())),
+            text(shelf.as_ref().map(|(shelf, _)| shelf.clone())),
             text(file.config_at.map(|at| at.to_string())),
         );
         let file = File {
@@ -309,6 +325,7 @@ fn files_of(baked: &Baked, client: Digest) -> BTreeMap<String, File> {
             digest: file.digest,
             config_at: file.config_at,
             body: shelf.is_none().then(|| file.body.clone()),
+            in_kv: shelf.as_ref().is_some_and(|(shelf, _)| shelf == BY_SCRIPT).then(|| file.body.clone()),
             shelf,
             print,
         };

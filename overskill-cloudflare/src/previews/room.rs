@@ -1,6 +1,6 @@
 //! What is known here of one room.
 
-use super::server::Built;
+use super::{mode::Brought, server::Built};
 use overskill_build::preview::{AppPreview, HotMessage};
 use overskill_core::{EnvSnapshot, StreamPosition};
 use serde_json::Value;
@@ -29,12 +29,16 @@ pub(super) struct State {
     pub(super) server: Option<Built>,
     /// What the room was given last; `None` where that is not known.
     pub(super) given: Option<Given>,
+    /// What the account has for its script, where one serves.
+    pub(super) brought: Brought,
     /// What is on its way: it may have landed, whatever became of the call.
     pub(super) sent: Option<(Given, usize)>,
     /// What viewers were not told yet.
     pub(super) news: Vec<HotMessage>,
     /// Whether the room has to be given something.
     pub(super) dirty: bool,
+    /// Most likely the room shows nothing: these are the first sources that there are, and it was told nothing yet.
+    pub(super) is_new: bool,
     pub(super) closed: bool,
     open: Arc<AtomicBool>,
 }
@@ -65,7 +69,8 @@ impl Room {
 
 impl State {
     pub(super) fn opened(&mut self, app: Arc<AppPreview>, env: EnvSnapshot) {
-        *self = Self { app: Some(app), env: Some(env), dirty: true, open: self.open.clone(), ..Self::default() };
+        let (is_new, open) = (app.position().seq <= 1, self.open.clone());
+        *self = Self { app: Some(app), env: Some(env), dirty: true, is_new, open, ..Self::default() };
     }
 
     pub(super) fn untold(&mut self, messages: Vec<HotMessage>) {
@@ -90,12 +95,14 @@ impl State {
     /// It is not known any more what the room has, unless what is on its way is found there.
     pub(super) fn lost_all_but_sent(&mut self) {
         self.given = None;
+        self.brought = Brought::default();
         self.dirty = true;
     }
 
     /// Whatever the room had may be gone.
     pub(super) fn lost(&mut self) {
         self.given = None;
+        self.brought = Brought::default();
         self.sent = None;
         self.dirty = true;
     }

@@ -49,7 +49,7 @@ impl CloudflareRoutes {
         noted.map(|_: serde_json::Value| ())
     }
 
-    async fn standing(&self, scope: &Scope, operation: &'static str) -> Result<Standing> {
+    async fn told(&self, scope: &Scope, operation: &'static str) -> Result<Standing> {
         let path = ["routes", scope.app.as_str(), scope.environment.as_str()];
         self.0.ask(Method::Get, &path, operation, |call| call.for_app(&scope.app)).await
     }
@@ -105,6 +105,12 @@ fn fence(text: &str) -> Result<Fence> {
     Ok(Fence::from_u64(number))
 }
 
+fn route(told: Told) -> Result<Route> {
+    let mut handle = Handle::new(told.handle.reference);
+    handle.url = told.handle.url;
+    Ok(Route::new(told.target, told.deployment, handle, fence(&told.fence)?))
+}
+
 #[async_trait]
 impl RouteTable for CloudflareRoutes {
     fn staleness(&self) -> Duration {
@@ -116,10 +122,7 @@ impl RouteTable for CloudflareRoutes {
     }
 
     async fn get(&self, scope: &Scope) -> Result<Option<Route>> {
-        let Some(told) = self.standing(scope, "get").await?.route else { return Ok(None) };
-        let mut handle = Handle::new(told.handle.reference);
-        handle.url = told.handle.url;
-        Ok(Some(Route::new(told.target, told.deployment, handle, fence(&told.fence)?)))
+        self.told(scope, "get").await?.route.map(route).transpose()
     }
 
     async fn set(&self, scope: &Scope, route: &Route) -> Result<()> {
@@ -131,6 +134,11 @@ impl RouteTable for CloudflareRoutes {
     }
 
     async fn fence(&self, scope: &Scope) -> Result<Fence> {
-        fence(&self.standing(scope, "fence").await?.fence)
+        fence(&self.told(scope, "fence").await?.fence)
+    }
+
+    async fn standing(&self, scope: &Scope) -> Result<(Option<Route>, Fence)> {
+        let told = self.told(scope, "standing").await?;
+        Ok((told.route.map(route).transpose()?, fence(&told.fence)?))
     }
 }

@@ -4,6 +4,7 @@ mod draft;
 pub(crate) mod metadata;
 mod names;
 mod rotate;
+mod routed;
 mod site;
 
 pub(crate) use draft::DurableClass;
@@ -12,6 +13,7 @@ pub(crate) use names::check_own_tags;
 use crate::{
     api::{AssetToken, ScriptSummary, Upload, code},
     cloudflare::Settings,
+    edge::Edge,
 };
 use async_trait::async_trait;
 use draft::Draft;
@@ -19,7 +21,7 @@ use metadata::{MigrationStep, Migrations};
 use names::{Label, about};
 use overskill_core::{
     AppId, DeployRequest, DeploymentId, DeploymentTarget, Error, ErrorKind, Fence, Fencing, Handle, Observed,
-    PlatformFacts, Readiness, Removal, Result, Scope, Staged, TargetInfo, TargetStatus,
+    PlatformFacts, Readiness, Removal, Result, RouteTable, Scope, Staged, TargetInfo, TargetStatus,
 };
 use site::{Memory, Site};
 use std::{num::NonZeroU32, sync::Arc};
@@ -31,9 +33,9 @@ use std::{num::NonZeroU32, sync::Arc};
 ///
 /// The dispatch namespace of an environment, `{prefix}-{environment}`, is made when it is first needed, untrusted. In it,
 /// a version is a script of its own, `{app}-{fence}`, and its tags name deployment, artifact, variables and fence. So no
-/// version ever takes the place of another: whoever comes late with an old fence displaces nothing, and going back is one
-/// call that names a greater fence on a script that is there. What has the traffic is what the platform's route names;
-/// the target itself calls the version with the greatest fence active.
+/// version ever takes the place of another: whoever comes late with an old fence displaces nothing, and going back uploads
+/// nothing. What has the traffic is what the platform's route names; a target that does not [know the routes](Self::at)
+/// calls the version with the greatest fence active.
 ///
 /// An app with Durable Objects (the artifact's setting `durable_objects`, such as `ROOMS=Room`) stays in one place, the
 /// script `{app}`: its objects belong to the script. There a late upload does displace, so it is read before and after
@@ -41,10 +43,11 @@ use std::{num::NonZeroU32, sync::Arc};
 ///
 /// # What is called
 ///
-/// [`stage`](DeploymentTarget::stage) brings new assets there and checks everything else, and
-/// [`activate`](DeploymentTarget::activate) uploads code, assets, variables and secrets in one atomic request. A deploy is
-/// one call to look, one for a session of assets, one for each bucket of new assets, and one upload; the first two go side
-/// by side, and the look is saved when somebody [observed](DeploymentTarget::observe) a moment ago.
+/// [`stage`](DeploymentTarget::stage) brings new assets there, and uploads code, assets, variables and secrets in one atomic
+/// request. A deploy is one call to look, one for a session of assets, one for each bucket of new assets, and one upload;
+/// the first two go side by side, and the look is saved when somebody [observed](DeploymentTarget::observe) a moment ago.
+/// [`activate`](DeploymentTarget::activate) then has nothing to call: the route is what the platform sets. For an app that
+/// stays in one place, and where the routes are not known, the upload is the activation, and staging only checks it.
 ///
 /// Assets have names that depend on the app, so that no app can name another's.
 ///
@@ -55,6 +58,9 @@ use std::{num::NonZeroU32, sync::Arc};
 pub struct WfpTarget {
     settings: Arc<Settings>,
     memory: Memory,
+    /// Where versions have addresses.
+    edge: Option<Edge>,
+    routes: Option<Arc<dyn RouteTable>>,
 }
 
 impl WfpTarget {
@@ -64,7 +70,7 @@ impl WfpTarget {
     const DEPLOYS_PER_HOUR: NonZeroU32 = NonZeroU32::new(4_300).expect("not zero");
 
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, memory: Memory::default() }
+        Self { settings, memory: Memory::default(), edge: None, routes: None }
     }
 
     fn namespace(&self, scope: &Scope) -> String {
@@ -73,7 +79,7 @@ impl WfpTarget {
 
     fn handle(&self, scope: &Scope, script: &str) -> Handle {
         let handle = Handle::new(script);
-        match self.settings.url(scope) {
+        match self.url(scope) {
             Some(url) => handle.served_at(url),
             None => handle,
         }
@@ -175,7 +181,7 @@ impl WfpTarget {
 
     /// Refuses who was overtaken, as far as can be seen.
     fn fence_off(site: &Site, id: DeploymentId, fence: Fence) -> Result<()> {
-        match site.active() {
+        match site.newest() {
             Some(live) if live.label.fence > fence || (live.label.fence == fence && live.label.id != id) => {
                 let message =
                     format!("fence must be above {}, but was {fence}: take the lease again", live.label.fence);
@@ -188,8 +194,9 @@ impl WfpTarget {
     async fn stage_now(&self, request: &DeployRequest) -> Result<Staged> {
         let draft = Draft::of(request, &self.settings)?;
         let (scope, id) = (request.scope(), request.id());
-        let script = script_name(&scope.app, &draft, request.fence());
-        let staged = |script: &str| Staged { id, handle: Handle::new(script) };
+        let separate = self.stages(&draft);
+        let script =
+            if separate { routed::staged_name(request) } else { script_name(&scope.app, &draft, request.fence()) };
         let clock = &self.settings.api.clock;
         let known = self.memory.token(scope, id, &script, clock.monotonic()).is_some();
         let check = async {
@@ -202,19 +209,55 @@ impl WfpTarget {
         };
         // An id that was seen a moment ago needs no assets; whoever was not looked for is looked for meanwhile.
         let seen = self.memory.seen(scope, clock.monotonic());
-        if known || seen.is_some_and(|site| site.version(id).is_some()) {
-            let there = check.await?;
-            return Ok(staged(there.map_or(script, |there| there.script).as_str()));
+        let there = if known || seen.is_some_and(|site| site.version(id).is_some()) {
+            check.await?
+        } else {
+            let (there, token) = futures::try_join!(check, self.bring_assets(scope, &script, &draft))?;
+            if let Some(token) = token {
+                self.memory.keep(scope, id, &script, token, clock.monotonic());
+            }
+            there
+        };
+        if let Some(there) = there {
+            return Ok(self.staged(scope, id, &there.script));
         }
-        let (there, token) = futures::try_join!(check, self.bring_assets(scope, &script, &draft))?;
-        if let Some(token) = token {
-            self.memory.keep(scope, id, &script, token, clock.monotonic());
+        if separate {
+            let seen = self.memory.seen(scope, clock.monotonic());
+            self.memory.forget(scope);
+            self.upload(request, &draft, &script, request.fence()).await?;
+            self.memory.drop_token(scope, id);
+            if let Some(site) = seen {
+                let site = site.with(&script, Label::of(request, request.fence()));
+                self.memory.saw(scope, site, clock.monotonic());
+            }
         }
-        Ok(staged(there.map_or(script, |there| there.script).as_str()))
+        Ok(self.staged(scope, id, &script))
+    }
+
+    /// Whether staging uploads: where the routes say what is live, and nothing stays in one place.
+    fn stages(&self, draft: &Draft) -> bool {
+        self.routes.is_some() && draft.classes.is_empty()
+    }
+
+    /// Activates what was staged: it is there, and so the route can name it.
+    async fn ready(&self, request: &DeployRequest, fence: Fence) -> Result<Handle> {
+        let (scope, id) = (request.scope(), request.id());
+        let mut site = self.glance(scope).await?;
+        // What was staged a moment ago is there; what is gone back to may have been removed meanwhile.
+        if site.version(id).is_none_or(|there| there.label.fence != fence) {
+            site = self.look(scope).await?;
+        }
+        let there = site.version(id).ok_or_else(|| Error::not_found("the version is gone: stage it again"))?;
+        there.label.admit(request)?;
+        Ok(self.handle(scope, &there.script))
     }
 
     async fn activate_now(&self, request: &DeployRequest, fence: Fence) -> Result<Handle> {
         let draft = Draft::of(request, &self.settings)?;
+        if self.stages(&draft) {
+            // Nothing was changed, whatever became of the question.
+            return self.ready(request, fence).await.map_err(|e| e.effect_as(overskill_core::Effect::None));
+        }
         let (scope, id, api) = (request.scope(), request.id(), &self.settings.api);
         let mut site = self.glance(scope).await?;
         if site.version(id).is_some_and(|there| there.label.fence == fence) {
@@ -285,8 +328,8 @@ impl DeploymentTarget for WfpTarget {
     fn info(&self) -> TargetInfo {
         let mut info = TargetInfo::new(self.settings.name.clone(), "cloudflare");
         info.fencing = Fencing::Observed;
-        // Assets go there before; code and variables come in one atomic request, which is the activation.
-        info.stages_separately = false;
+        // Without routes, code and variables come in one atomic request, which is the activation.
+        info.stages_separately = self.routes.is_some();
         info.max_artifact_files = Self::MAX_FILES;
         info.keeps_previous = true;
         info.deploys_per_hour = Some(Self::DEPLOYS_PER_HOUR);
@@ -334,19 +377,23 @@ impl DeploymentTarget for WfpTarget {
     }
 
     async fn status(&self, scope: &Scope, id: DeploymentId, fence: Fence) -> Result<TargetStatus> {
-        let site = self.look(scope).await.map_err(|e| about(self.settings.at(e, "status"), scope, id))?;
-        Ok(match site.active() {
-            Some(live) if live.label.id == id && live.label.fence == fence => {
-                TargetStatus::Landed(self.handle(scope, &live.script))
-            }
-            Some(live) if live.label.fence > fence => TargetStatus::Superseded,
-            _ => TargetStatus::Absent,
-        })
+        let asked = futures::try_join!(self.look(scope), self.standing(scope));
+        let (site, standing) = asked.map_err(|e| about(self.settings.at(e, "status"), scope, id))?;
+        let active = site.active(standing.as_ref());
+        // What stays in one place has landed when it was uploaded, whether or not the route names it yet.
+        let in_place = site.in_place().map(|version| (version, version.label.fence));
+        let mut landed = active.into_iter().chain(in_place);
+        if let Some((live, _)) = landed.clone().find(|(live, under)| live.label.id == id && *under == fence) {
+            return Ok(TargetStatus::Landed(self.handle(scope, &live.script)));
+        }
+        let overtaken = standing.is_some_and(|s| s.fence > fence) || landed.any(|(_, under)| under > fence);
+        Ok(if overtaken { TargetStatus::Superseded } else { TargetStatus::Absent })
     }
 
     async fn observe(&self, scope: &Scope) -> Result<Vec<Observed>> {
-        let site = self.look(scope).await.map_err(|e| self.settings.at(e, "observe").with("scope", scope))?;
-        Ok(site.observed(|script| self.handle(scope, script)))
+        let asked = futures::try_join!(self.look(scope), self.standing(scope));
+        let (site, standing) = asked.map_err(|e| self.settings.at(e, "observe").with("scope", scope))?;
+        Ok(site.observed(standing.as_ref(), |script| self.handle(scope, script)))
     }
 
     async fn remove(&self, scope: &Scope, removal: Removal) -> Result<()> {

@@ -18,6 +18,13 @@ pub(super) fn of_version(app: &AppId, fence: Fence) -> String {
     format!("{app}-{fence}")
 }
 
+/// The script of a version that is staged under no fence yet.
+pub(super) fn of_unfenced(app: &AppId, id: DeploymentId) -> String {
+    let id = id.to_string().replace('-', "");
+    // The end of an id is what is random in it.
+    format!("{app}-0-{}", &id[id.len() - 16..])
+}
+
 /// The script of an app whose Durable Objects keep it in one place.
 pub(super) fn in_place(app: &AppId) -> String {
     app.to_string()
@@ -158,6 +165,7 @@ mod tests {
             prop_assert!(check_tags(&tags).is_ok());
             prop_assert_eq!(Label::read(&tags), Some(label.clone()));
             prop_assert!(check_name(&of_version(&label.app, label.fence)).is_ok());
+            prop_assert!(check_name(&of_unfenced(&label.app, label.id)).is_ok());
         }
     }
 

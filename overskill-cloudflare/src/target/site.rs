@@ -2,7 +2,7 @@
 
 use super::names::Label;
 use crate::api::{AssetToken, ScriptSummary};
-use overskill_core::{DeploymentId, Handle, Observed, ObservedState, Scope};
+use overskill_core::{DeploymentId, Digest, Fence, Handle, Observed, ObservedState, Route, Scope};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
@@ -24,6 +24,21 @@ pub(super) struct Version {
     pub(super) label: Label,
 }
 
+impl Version {
+    fn is_in_place(&self) -> bool {
+        self.script == super::names::in_place(&self.label.app)
+    }
+}
+
+/// What the platform's routes say of a scope.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    /// If it names this target.
+    pub(super) route: Option<Route>,
+    /// The highest there ever was, whatever the target.
+    pub(super) fence: Fence,
+}
+
 impl Site {
     pub(super) fn of(scripts: Vec<ScriptSummary>) -> Self {
         let version = |script: &ScriptSummary| {
@@ -41,8 +56,36 @@ impl Site {
     }
 
     /// The version with the greatest fence.
-    pub(super) fn active(&self) -> Option<&Version> {
+    pub(super) fn newest(&self) -> Option<&Version> {
         self.versions.last()
+    }
+
+    /// The newest one of an artifact.
+    pub(super) fn of_artifact(&self, digest: Digest) -> Option<&Version> {
+        self.versions.iter().rev().find(|version| version.label.digest == digest)
+    }
+
+    /// What has the traffic, and under which fence: what the route names, or without routes the newest.
+    pub(super) fn active(&self, standing: Option<&Standing>) -> Option<(&Version, Fence)> {
+        let Some(standing) = standing else { return self.newest().map(|newest| (newest, newest.label.fence)) };
+        let route = standing.route.as_ref()?;
+        let named = self.versions.iter().find(|version| version.script == route.handle.reference)?;
+        // What stays in one place may have been uploaded over: its own tags say what it is.
+        let under = if named.is_in_place() { named.label.fence } else { route.fence };
+        Some((named, under))
+    }
+
+    /// The version in the script that stays in one place.
+    pub(super) fn in_place(&self) -> Option<&Version> {
+        self.versions.iter().find(|version| version.is_in_place())
+    }
+
+    /// The same with a version that was just brought there.
+    pub(super) fn with(mut self, script: &str, label: Label) -> Self {
+        self.versions.retain(|version| version.script != script);
+        self.versions.push(Version { script: script.to_owned(), label });
+        self.versions.sort_by_key(|version| (version.label.fence, version.label.id));
+        self
     }
 
     /// The newest script of a deployment.
@@ -50,14 +93,22 @@ impl Site {
         self.versions.iter().rev().find(|version| version.label.id == id)
     }
 
-    pub(super) fn observed(&self, handle: impl Fn(&str) -> Handle) -> Vec<Observed> {
-        let newest = self.versions.len().saturating_sub(1);
-        let observed = |(n, version): (usize, &Version)| {
-            let state = if n == newest { ObservedState::Active } else { ObservedState::Previous };
+    pub(super) fn observed(&self, standing: Option<&Standing>, handle: impl Fn(&str) -> Handle) -> Vec<Observed> {
+        let active = self.active(standing);
+        let observed = |version: &Version| {
             let Version { script, label } = version;
-            Observed::new(state).id(label.id).digest(label.digest).fence(Some(label.fence)).handle(handle(script))
+            let (state, fence) = match active {
+                Some((live, under)) if live.script == *script => (ObservedState::Active, under),
+                // What was staged under a fence that was never routed to; older ones may have served.
+                _ if standing.is_some_and(|standing| label.fence >= standing.fence) => {
+                    (ObservedState::Staged, label.fence)
+                }
+                _ => (ObservedState::Previous, label.fence),
+            };
+            let fence = Some(fence).filter(|fence| *fence > Fence::ZERO);
+            Observed::new(state).id(label.id).digest(label.digest).fence(fence).handle(handle(script))
         };
-        let ours = self.versions.iter().enumerate().map(observed);
+        let ours = self.versions.iter().map(observed);
         // What somebody else tagged with the app's tag has no fence, so nothing is routed to it by us.
         let others = self.scripts.iter().filter(|s| s.tags.as_deref().and_then(Label::read).is_none());
         ours.chain(others.map(|s| Observed::new(ObservedState::Staged).handle(Handle::new(&*s.id)))).collect()

@@ -157,6 +157,33 @@ pub(crate) async fn api(
     assert!(answer.status().is_success(), "{answer:?}");
 }
 
+/// A way to what the edge serves, whatever the host.
+pub(crate) fn through_the_edge(emulator: &CloudflareEmulator) -> impl Transport + use<> {
+    let address = emulator.edge_address().unwrap();
+    transport_fn(move |request: Request| async move {
+        let (_, rest) = request.url.expose().split_once("://").unwrap();
+        let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (method, length) = (request.method, request.body.len());
+        let mut bytes =
+            format!("{method} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {length}\r\n")
+                .into_bytes();
+        for (name, value) in request.headers.iter() {
+            bytes.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+        }
+        bytes.extend([b"\r\n", &request.body[..]].concat());
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let answer = RawAnswer::read(&answer, false).ok_or_else(|| cut_off("the connection ended"))?;
+        let mut response = Response::new(answer.status, answer.body);
+        for (name, value) in &answer.headers {
+            response = response.with_header(name, value.as_bytes())?;
+        }
+        Ok(Response::<Body>::from(response))
+    })
+}
+
 /// Asks the edge: status and body.
 pub(crate) async fn get(emulator: &CloudflareEmulator, scope: &Scope, script: &str, path: &str) -> (u16, Bytes) {
     let address = emulator.edge_address().unwrap();

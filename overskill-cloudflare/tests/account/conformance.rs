@@ -1,8 +1,12 @@
 //! The suites of the seams, on a well-behaved account and under three plans of faults.
 
 use crate::common::{account, connect, emulated};
-use overskill_cloudflare::R2Keys;
-use overskill_core::{DeploymentTarget, FileStore, Secret};
+use async_trait::async_trait;
+use overskill_cloudflare::{R2Keys, WfpTarget};
+use overskill_core::{
+    DeployRequest, DeploymentId, DeploymentTarget, Fence, FileStore, Handle, Observed, Readiness, Removal, Result,
+    Route, RouteTable as _, Scope, Secret, Staged, TargetInfo, TargetStatus, memory::MemoryRoutes,
+};
 use overskill_testkit::{
     DeploymentTargetFixture, FileStoreFixture, TargetOutside,
     cloudflare::{Calls, CloudflareEmulator, Fault, FaultPlan, Moment},
@@ -55,6 +59,60 @@ async fn target(plan: FaultPlan) -> DeploymentTargetFixture {
     })
 }
 
+/// A target that knows the routes, and the platform that sets them: whatever is activated is routed to.
+#[derive(Debug)]
+struct Routed {
+    target: WfpTarget,
+    routes: MemoryRoutes,
+}
+
+#[async_trait]
+impl DeploymentTarget for Routed {
+    fn info(&self) -> TargetInfo {
+        self.target.info()
+    }
+
+    async fn check(&self) -> Result<Readiness> {
+        self.target.check().await
+    }
+
+    async fn stage(&self, request: &DeployRequest) -> Result<Staged> {
+        self.target.stage(request).await
+    }
+
+    async fn activate(&self, request: &DeployRequest, staged: &Staged, fence: Fence) -> Result<Handle> {
+        let handle = self.target.activate(request, staged, fence).await?;
+        let route = Route::new(self.info().name, request.id(), handle.clone(), fence);
+        self.routes.set(request.scope(), &route).await?;
+        Ok(handle)
+    }
+
+    async fn status(&self, scope: &Scope, id: DeploymentId, fence: Fence) -> Result<TargetStatus> {
+        self.target.status(scope, id, fence).await
+    }
+
+    async fn observe(&self, scope: &Scope) -> Result<Vec<Observed>> {
+        self.target.observe(scope).await
+    }
+
+    async fn remove(&self, scope: &Scope, removal: Removal) -> Result<()> {
+        self.target.remove(scope, removal).await
+    }
+}
+
+#[expect(clippy::unused_async, reason = "a suite takes a future")]
+async fn routed(plan: FaultPlan) -> DeploymentTargetFixture {
+    let (emulator, routes) = (under(plan), MemoryRoutes::new());
+    let open = move || -> Arc<dyn DeploymentTarget> {
+        let target = account(&emulator).target().routed_by(routes.clone());
+        Arc::new(Routed { target, routes: routes.clone() })
+    };
+    DeploymentTargetFixture::with(open(), TargetOutside::new()).reopen(move || {
+        let again = open();
+        async { again }
+    })
+}
+
 #[expect(clippy::unused_async, reason = "a suite takes a future")]
 async fn kv(plan: FaultPlan) -> FileStoreFixture {
     let emulator = under(plan);
@@ -94,6 +152,12 @@ macro_rules! suites {
                 use super::super::*;
                 overskill_testkit::deployment_target_conformance!(v1, target($plan), except {
                     it_can_be_seen_from_outside: "without workerd nobody serves; with it (`served`) it is seen",
+                });
+            }
+            mod routed {
+                use super::super::*;
+                overskill_testkit::deployment_target_conformance!(v1, routed($plan), except {
+                    it_can_be_seen_from_outside: "without workerd nobody serves; with it (`gates`) it is seen",
                 });
             }
             mod kv {

@@ -1,9 +1,10 @@
 //! A process that dies between any two calls, or within one, and another that goes on.
 
-use crate::common::{account, calls, connect, emulated, request, scope, scripts, send};
-use overskill_cloudflare::WfpTarget;
+use crate::common::{account, calls, connect, emulated, id, request, scope, scripts, send};
+use overskill_cloudflare::{Cloudflare, WfpTarget};
 use overskill_core::{
-    Changes, DeploymentTarget as _, Fence, FileStore as _, Handle, ObservedState, Result, Snapshot, TargetStatus,
+    BackendName, Changes, DeploymentTarget as _, Fence, FileStore as _, Handle, ObservedState, Result, Route,
+    RouteTable as _, Snapshot, TargetStatus, memory::MemoryRoutes,
 };
 use overskill_http::{Request, Transport, transport_fn};
 use overskill_testkit::{
@@ -78,6 +79,47 @@ async fn a_deploy_that_dies_anywhere_is_resumed_and_is_one_version() {
             assert_eq!(scripts(&emulator, "production"), ["todo42-1", script], "{moment:?} {at}");
             if finished {
                 assert!(at > 4, "only {at} calls were tried");
+                break;
+            }
+        }
+    }
+}
+
+/// The same where staging uploads: nothing is live before the route names it, and what landed is what it names then.
+#[tokio::test]
+async fn a_staging_that_dies_anywhere_leaves_what_is_live_and_is_one_version() {
+    for moment in [Moment::Before, Moment::After] {
+        for at in 1.. {
+            let (emulator, routes) = (emulated(|options| options), MemoryRoutes::new());
+            let open = |cf: Cloudflare| cf.target().routed_by(routes.clone());
+            let route = async |n: u64, fence: u64, handle: Handle| {
+                let name = BackendName::parse("cloudflare").unwrap();
+                routes.set(&scope(), &Route::new(name, request(n).id(), handle, Fence::from_u64(fence))).await.unwrap();
+            };
+            route(1, 1, deploy(&open(account(&emulator)), 1, 1).await.unwrap()).await;
+            let (way, died) = mortal(&emulator, at, moment);
+            let target = open(connect(&emulator).transport(way).build().unwrap());
+            let finished = tokio::select! {
+                done = deploy(&target, 2, 2) => { done.unwrap(); true }
+                () = died.notified() => false
+            };
+            let next = open(account(&emulator));
+            let active = async |target: &WfpTarget| {
+                let observed = target.observe(&scope()).await.unwrap();
+                let active = observed.into_iter().filter(|o| o.state == ObservedState::Active);
+                active.map(|o| (o.id, o.digest, o.fence)).collect::<Vec<_>>()
+            };
+            let shown = |n: u64, fence| vec![(Some(id(n)), Some(request(n).digest()), Some(Fence::from_u64(fence)))];
+            assert_eq!(active(&next).await, shown(1, 1), "{moment:?} {at}");
+            let status = next.status(&scope(), id(2), Fence::from_u64(2)).await.unwrap();
+            assert_eq!(status, TargetStatus::Absent, "{moment:?} {at}");
+            let landed = scripts(&emulator, "production").contains(&"todo42-2".to_owned());
+            route(2, 3, deploy(&next, 2, 3).await.unwrap()).await;
+            assert_eq!(active(&next).await, shown(2, 3), "{moment:?} {at}");
+            let script = if landed { "todo42-2" } else { "todo42-3" };
+            assert_eq!(scripts(&emulator, "production"), ["todo42-1", script], "{moment:?} {at}");
+            if finished {
+                assert!(landed && at > 4, "only {at} calls were tried");
                 break;
             }
         }

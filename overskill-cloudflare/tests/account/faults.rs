@@ -3,6 +3,7 @@
 use crate::common::{account, calls, connect, emulated, request, scope, scripts};
 use overskill_core::{
     Changes, DeploymentTarget as _, Effect, ErrorKind, Fence, FileStore as _, ObservedState, TargetStatus,
+    memory::MemoryRoutes,
 };
 use overskill_testkit::{
     cloudflare::{Calls, Fault, FaultPlan, Moment},
@@ -28,6 +29,20 @@ async fn an_upload_that_landed_and_whose_answer_was_lost_is_adopted() {
     assert_eq!(target.activate(&request, &staged, FENCE).await.unwrap(), handle);
     assert_eq!(scripts(&emulator, "production"), ["todo42-1"]);
     assert_eq!(calls(&emulator, "PUT", "/scripts/"), 1);
+}
+
+#[tokio::test]
+async fn a_staged_upload_whose_answer_was_lost_is_found_and_activating_it_calls_nothing() {
+    let lost = FaultPlan::none().nth(1, Calls::of("PUT", "/scripts/"), Fault::CutOff(Moment::After));
+    let emulator = emulated(|options| options.faults(lost));
+    let cf = connect(&emulator).max_tries(NonZeroU32::MIN).build().unwrap();
+    let (target, request) = (cf.target().routed_by(MemoryRoutes::new()), request(1));
+    target.stage(&request).await.unwrap_err();
+    let staged = target.stage(&request).await.unwrap();
+    assert_eq!(calls(&emulator, "PUT", "/scripts/"), 1);
+    emulator.clear_requests();
+    let handle = target.activate(&request, &staged, FENCE).await.unwrap();
+    assert_eq!((handle.reference.as_str(), emulator.requests().len()), ("todo42-1", 0));
 }
 
 #[tokio::test]

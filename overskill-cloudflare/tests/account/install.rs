@@ -30,7 +30,7 @@ async fn it_says_what_it_would_change_changes_that_and_is_done() {
     let emulator = emulated(|options| options);
     let cf = account(&emulator);
     let plan = cf.plan(&install()).await.unwrap();
-    assert_eq!(plan.to_string().lines().count(), 12, "{plan}");
+    assert_eq!(plan.to_string().lines().count(), 15, "{plan}");
     assert!(plan.to_string().contains("create Worker `overskill-dispatch`"), "{plan}");
     assert!(emulator.requests().iter().all(|call| call.method == "GET"), "a plan changes nothing");
 
@@ -47,6 +47,14 @@ async fn it_says_what_it_would_change_changes_that_and_is_done() {
     assert_eq!(bound("FILES_STAGING")["namespace_id"], state.kv["overskill-staging"].0);
     assert!(worker.classes.iter().any(|class| class == "PreviewRoom"), "{:?}", worker.classes);
     assert_eq!(state.routes["*.example.com/*"].as_deref(), Some("overskill-dispatch"));
+    let told = json!({ "service": "overskill-outbound" });
+    assert_eq!(bound("STAGING")["outbound"]["worker"], told);
+    assert_eq!(bound("STAGING")["outbound"]["params"], json!([{ "name": "scope" }, { "name": "plan" }]));
+    assert!(state.scripts.contains_key("overskill-outbound"));
+    for name in ["*.example.com", "example.com"] {
+        let [record] = &state.records[name][..] else { panic!("{:?}", state.records) };
+        assert_eq!((&record["type"], &record["proxied"]), (&json!("AAAA"), &json!(true)));
+    }
 
     emulator.clear_requests();
     assert!(cf.install(&install()).await.unwrap().is_empty());
@@ -98,8 +106,37 @@ async fn nothing_is_left_after_uninstall() {
     let state = emulator.state();
     assert_eq!(state.kv.keys().collect::<Vec<_>>(), ["theirs"]);
     let rest = (state.namespaces.len(), state.scripts.len(), state.buckets.len(), state.routes.len());
-    assert_eq!(rest, (0, 0, 0, 0));
+    assert_eq!((rest, state.records.len()), ((0, 0, 0, 0), 0));
     assert!(cf.uninstall(&install()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_name_that_leads_somewhere_is_left_alone_and_one_of_ours_is_mended() {
+    let emulator = emulated(|options| options);
+    let cf = account(&emulator);
+    let zone = emulator.zone_id("example.com").unwrap();
+    let theirs = json!({"type": "CNAME", "name": "example.com", "content": "site.example.net", "proxied": true});
+    api(&emulator, "POST", &format!("/zones/{zone}/dns_records"), &theirs).await;
+    // What says nothing of where to go is in nobody's way.
+    let text = json!({"type": "TXT", "name": "*.example.com", "content": "v=spf1 -all"});
+    api(&emulator, "POST", &format!("/zones/{zone}/dns_records"), &text).await;
+    let plan = cf.install(&install()).await.unwrap().to_string();
+    assert!(plan.contains("create DNS record `*.example.com`") && !plan.contains("record `example.com`"), "{plan}");
+    assert!(cf.plan(&install()).await.unwrap().is_empty());
+
+    let records = emulator.state().records;
+    let ours = records["*.example.com"].iter().find(|record| record["type"] == "AAAA").unwrap().clone();
+    let at = format!("/zones/{zone}/dns_records/{}", ours["id"].as_str().unwrap());
+    api(&emulator, "PATCH", &at, &json!({"proxied": false})).await;
+    assert_eq!(cf.install(&install()).await.unwrap().to_string(), "update DNS record `*.example.com`");
+    assert!(cf.plan(&install()).await.unwrap().is_empty());
+
+    let gone = cf.uninstall(&install()).await.unwrap().to_string();
+    assert!(gone.contains("remove DNS record `*.example.com`"), "{gone}");
+    let left: Vec<_> = emulator.state().records.into_values().flatten().map(|record| record["type"].clone()).collect();
+    assert_eq!(left, ["TXT", "CNAME"]);
+    let plan = cf.plan(&install().without_dns()).await.unwrap().to_string();
+    assert!(!plan.contains("DNS"), "{plan}");
 }
 
 #[tokio::test]

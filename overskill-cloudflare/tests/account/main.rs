@@ -4,9 +4,15 @@
 mod common;
 mod conformance;
 mod crashes;
+mod egress;
 mod faults;
+mod gates;
 mod install;
+mod previews;
 mod quota;
 mod simulation;
+#[path = "../support/mod.rs"]
+mod support;
 mod variables;
 mod wire;
+mod world;

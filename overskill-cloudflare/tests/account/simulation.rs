@@ -1,18 +1,19 @@
 //! Five hundred deploys with Workers for Platforms first and a target in memory behind it, under faults on the wire; the
-//! same deploys on targets in memory alone end alike.
+//! same deploys on targets in memory alone end alike. A shorter run has workerd serve what is live.
 
-use crate::common::{emulated, transport};
+use crate::common::{emulated, get, put_viewer, transport};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use overskill_cloudflare::{Cloudflare, WfpTarget};
 use overskill_core::{
-    AppHandle, BackendName, DeploymentId, DeploymentStrategy, DeploymentTarget, Digest, Environment, Fallback, Fence,
-    Fencing, IdsExt as _, ObservedState, Outcome, RouteTable as _, Scope, SeededIds, TargetInfo, TestClock, To,
-    memory::{MemoryBackends, MemoryTarget},
+    AppFile, AppHandle, Artifact, BackendName, DeploymentId, DeploymentStrategy, DeploymentTarget, Digest, Environment,
+    Fallback, Fence, Fencing, IdsExt as _, ObservedState, Outcome, Route, RouteTable as _, Scope, SeededIds,
+    TargetInfo, TestClock, To,
+    memory::{MemoryBackends, MemoryRoutes, MemoryTarget},
 };
 use overskill_http::Quota;
 use overskill_testkit::{
     TestPlatform,
-    cloudflare::{Calls, CloudflareEmulator, Fault, FaultPlan, Moment},
+    cloudflare::{Calls, CloudflareEmulator, CloudflareOptions, Fault, FaultPlan, Moment},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -69,23 +70,21 @@ fn in_memory(name: &str) -> MemoryTarget {
     MemoryTarget::with(info)
 }
 
-fn cloudflare(emulator: &CloudflareEmulator, clock: &TestClock, seed: u64) -> WfpTarget {
+fn cloudflare(emulator: &CloudflareEmulator, routes: &MemoryRoutes, clock: &TestClock, seed: u64) -> WfpTarget {
     let quota = Quota::new(NonZeroU32::new(1_000_000).unwrap(), Duration::from_mins(5));
     let cf = Cloudflare::connect(emulator.account(), emulator.token())
         .transport(transport(emulator))
         .clock(clock.clone())
         .ids(SeededIds::new(seed))
         .quota(quota);
-    cf.build().unwrap().target()
+    cf.build().unwrap().target().routed_by(routes.clone())
 }
 
 impl Simulation {
-    fn new(seed: u64, with_cloudflare: bool) -> Self {
-        let clock = TestClock::new();
+    fn new(seed: u64, clock: TestClock, emulator: Option<CloudflareEmulator>) -> Self {
         let memory = MemoryBackends::with(Arc::new(clock.clone()), Arc::new(SeededIds::new(seed)));
-        let first = if with_cloudflare {
-            let emulator = emulated(|options| options.clock(Arc::new(clock.clone())).seed(seed).faults(faults(seed)));
-            First::Cloudflare(emulator.clone(), cloudflare(&emulator, &clock, seed))
+        let first = if let Some(emulator) = emulator {
+            First::Cloudflare(emulator.clone(), cloudflare(&emulator, &memory.routes, &clock, seed))
         } else {
             First::Memory(in_memory("cloudflare"))
         };
@@ -121,7 +120,7 @@ impl Simulation {
     /// A new process over what is there: what the old one had in memory is gone, the target's too.
     async fn restart(&mut self) {
         if let First::Cloudflare(emulator, target) = &mut self.first {
-            *target = cloudflare(emulator, &self.clock, self.dice.random_u64());
+            *target = cloudflare(emulator, &self.memory.routes, &self.clock, self.dice.random_u64());
         }
         let strategy = DeploymentStrategy::prefer(self.target())
             .then(self.second.clone())
@@ -233,14 +232,35 @@ impl Simulation {
                         one.id == Some(route.deployment) && same
                     });
                     assert!(served, "{scope}: the route is {route:?}, {name} has {observed:?}");
+                    self.check_page(&app, route).await;
                 }
             }
         }
         self.story = Digest::of(&self.story).as_bytes().to_vec();
     }
 
+    /// Where somebody serves, what is served is the page of the deployment that the route names.
+    async fn check_page(&self, app: &AppHandle, route: &Route) {
+        let First::Cloudflare(emulator, target) = &self.first else { return };
+        if emulator.edge_address().is_none() || route.target != target.info().name {
+            return;
+        }
+        let scope = Scope::new(app.id().clone(), PRODUCTION);
+        let (status, page) = get(emulator, &scope, &route.handle.reference, "/").await;
+        let served = Artifact::of_assets([("index.html".try_into().unwrap(), AppFile::new(page))]).unwrap();
+        let record = app.deployment(route.deployment).await.unwrap();
+        assert_eq!((status, Some(served.digest())), (200, record.digest()), "{scope}: {route:?}");
+    }
+
     async fn run(seed: u64, deploys: u32, with_cloudflare: bool) -> Self {
-        let mut simulation = Self::new(seed, with_cloudflare);
+        let clock = TestClock::new();
+        let of = |options: CloudflareOptions| options.clock(Arc::new(clock.clone())).seed(seed);
+        let emulator = with_cloudflare.then(|| emulated(of));
+        Self::run_on(seed, deploys, clock, emulator).await
+    }
+
+    async fn run_on(seed: u64, deploys: u32, clock: TestClock, emulator: Option<CloudflareEmulator>) -> Self {
+        let mut simulation = Self::new(seed, clock, emulator);
         simulation.restart().await;
         for n in 0..APPS {
             simulation.app(n).await.write([("index.html", "first")]).await.unwrap();
@@ -303,6 +323,16 @@ async fn five_hundred_deploys_keep_every_promise_and_end_as_in_memory() {
     // Nobody fails for what the wire does: faults cost time, and some fall back.
     assert_eq!(on_cloudflare.ends().get("failed"), in_memory.ends().get("failed"), "failures");
     assert_eq!(on_cloudflare.live().await, in_memory.live().await, "apps that are live");
+}
+
+#[tokio::test]
+async fn what_is_live_after_a_storm_is_what_workerd_serves() {
+    let clock = TestClock::new();
+    let options = CloudflareEmulator::options().quota(usize::MAX, Duration::from_mins(5)).seed(5);
+    let emulator = options.clock(Arc::new(clock.clone())).start().await.unwrap();
+    clock.drive(put_viewer(&emulator)).await;
+    let run = Simulation::run_on(5, 60, clock, Some(emulator)).await;
+    assert!(run.live().await > 5, "{:?}", run.ends());
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 
 use crate::common::{account, emulated, request, request_of, scope, scripts};
 use overskill_core::{
-    Artifact, ArtifactConfig, DeploymentTarget as _, EnvKey, EnvValue, ErrorKind, Fence, ObservedState, Secret,
-    ServerModule, TargetStatus,
+    Artifact, ArtifactConfig, BackendName, DeploymentTarget as _, EnvKey, EnvValue, ErrorKind, Fence, ObservedState,
+    Route, RouteTable as _, Secret, ServerModule, TargetStatus, memory::MemoryRoutes,
 };
 use overskill_testkit::fixtures;
 use std::collections::BTreeMap;
@@ -94,4 +94,32 @@ async fn an_app_with_durable_objects_stays_in_one_place() {
     let e = target.activate(&late, &staged, Fence::from_u64(2)).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Conflict);
     assert_eq!(script().migration_tag.as_deref(), Some("v2"));
+}
+
+/// There the upload gives the traffic, so it waits for the activation; and it has landed before the route names it.
+#[tokio::test]
+async fn what_stays_in_one_place_is_not_staged_and_lands_by_its_upload() {
+    let (emulator, routes) = (emulated(|options| options), MemoryRoutes::new());
+    let target = account(&emulator).target().routed_by(routes.clone());
+    let request = request_of(1, with_objects("ROOMS=Room", 1));
+    let fence = Fence::from_u64(1);
+    let staged = target.stage(&request).await.unwrap();
+    assert_eq!((&staged.handle.url, scripts(&emulator, "production").len()), (&None, 0));
+    let handle = target.activate(&request, &staged, fence).await.unwrap();
+    let status = target.status(&scope(), request.id(), fence).await.unwrap();
+    assert_eq!(status, TargetStatus::Landed(handle.clone()));
+    let name = BackendName::parse("cloudflare").unwrap();
+    routes.set(&scope(), &Route::new(name, request.id(), handle, fence)).await.unwrap();
+    let seen = async || {
+        let observed = target.observe(&scope()).await.unwrap();
+        observed.iter().map(|o| (o.state, o.id, o.fence)).collect::<Vec<_>>()
+    };
+    assert_eq!(seen().await, [(ObservedState::Active, Some(request.id()), Some(fence))]);
+    // Uploaded over, it is what it is now, whatever the route says.
+    let next = request_of(2, with_objects("ROOMS=Room", 2)).under(Fence::from_u64(2));
+    let staged = target.stage(&next).await.unwrap();
+    target.activate(&next, &staged, Fence::from_u64(2)).await.unwrap();
+    assert_eq!(seen().await, [(ObservedState::Active, Some(next.id()), Some(Fence::from_u64(2)))]);
+    let status = target.status(&scope(), request.id(), fence).await.unwrap();
+    assert_eq!(status, TargetStatus::Superseded);
 }

@@ -94,7 +94,6 @@ impl Deployments {
             None => parts.strategy.names(),
         };
         let now = parts.clock.now();
-        let id = self.next_id(&new.scope, now).await?;
         let env = match new.env {
             Some(revision) => revision,
             None => parts.env.current(&new.scope).await?,
@@ -108,6 +107,7 @@ impl Deployments {
             owner: new.owner,
             strategy: new.strategy.map(Box::new),
         }];
+        let mut held = None;
         if let DeploymentSource::Artifact { digest, of } = new.source {
             let from = parts.store.scope_of(of).await?.filter(|from| from.app == new.scope.app);
             let from = from.ok_or_else(|| Error::not_found("no such deployment of this app").with("deployment", of))?;
@@ -115,18 +115,27 @@ impl Deployments {
             let artifact = artifact.ok_or_else(|| {
                 Error::not_found("the artifact is not kept any more: deploy the sources instead").with("digest", digest)
             })?;
-            parts.bundles.hold(&new.scope, digest, id).await?;
             events.push(built(&artifact));
+            held = Some(digest);
         }
-        let commit = crate::Commit::new(id, new.scope, 0, events, now);
-        match parts.store.commit(&commit).await {
-            Ok(_) => Ok(id),
-            // What may have been recorded needs its artifact.
-            Err(e) if e.effect() == Effect::None => {
-                self.let_go(id).await;
-                Err(e)
+        let mut commit = crate::Commit::new(DeploymentId::generate(&*parts.ids, now), new.scope, 0, events, now);
+        let mut tries = 0;
+        loop {
+            let id = commit.id;
+            if let Some(digest) = held {
+                parts.bundles.hold(&commit.scope, digest, id).await?;
             }
-            Err(e) => Err(e),
+            let Err(e) = parts.store.commit(&commit).await else { return Ok(id) };
+            // What may have been recorded needs its artifact.
+            if e.effect() == Effect::None && held.is_some() {
+                self.let_go(id).await;
+            }
+            // Another one of the same moment, or of a clock that is ahead.
+            if e.kind() != ErrorKind::Conflict || tries == REQUEST_TRIES {
+                return Err(e);
+            }
+            tries += 1;
+            commit.id = self.next_id(&commit.scope, now).await?;
         }
     }
 
@@ -461,15 +470,9 @@ impl Deployments {
     /// An id that sorts after every other of the scope, even if the clock stands still or went back: what is newer is told
     /// by the order of the ids.
     async fn next_id(&self, scope: &Scope, now: Timestamp) -> Result<DeploymentId> {
-        let ids = &*self.parts.ids;
-        let id = DeploymentId::generate(ids, now);
         let newest = self.parts.store.list(scope, None, NonZeroU32::MIN).await?.items.into_iter().next();
-        Ok(match newest {
-            Some(newest) if newest.id >= id => {
-                DeploymentId::generate(ids, newest.id.made_at().plus(Duration::from_millis(1)))
-            }
-            _ => id,
-        })
+        let after = newest.map_or(now, |newest| newest.id.made_at().plus(Duration::from_millis(1)));
+        Ok(DeploymentId::generate(&*self.parts.ids, now.max(after)))
     }
 
     /// What a deployment held is not needed any more. If that cannot be said now, the artifact stays: better than the
@@ -563,6 +566,8 @@ fn unknown(id: DeploymentId) -> Error {
 }
 
 /// Least and longest time between two looks at a deployment that somebody else drives.
+/// How often a request looks again which id comes next, when others were quicker.
+const REQUEST_TRIES: u32 = 8;
 const LEAST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Longest time between two looks of somebody who waits in the line.

@@ -117,6 +117,10 @@ impl Records {
         if known.is_some_and(|d| d.scope != *scope) {
             return Err(Error::conflict("the deployment is of another scope"));
         }
+        let newest = self.scopes.get(scope).and_then(|record| record.deployments.last());
+        if known.is_none() && newest.is_some_and(|newest| newest > id) {
+            return Err(Error::conflict("the scope has a newer deployment"));
+        }
         let mut end = known.and_then(|d| d.end.clone());
         for event in events {
             if end.is_some() && !matches!(event, DeploymentEvent::Swept { .. }) {

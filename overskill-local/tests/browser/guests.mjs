@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 import { connect, createServer as createTcpServer } from "node:net";
 import { after, before, test } from "node:test";
 import { launch } from "../../../tools/browser.mjs";
-import { eventually, Quickstart, Tab } from "../../../tools/quickstart.mjs";
+import { eventually, LACKS, Quickstart, Tab } from "../../../tools/quickstart.mjs";
 
 /** @typedef {import("node:net").AddressInfo} AddressInfo */
 
@@ -240,10 +240,12 @@ test("markup in names and messages is text", async () => {
 
   const { port } = new URL(quickstart.url);
   await tab.page.goto(`http://localhost:${port}/`);
-  const entry = tab.page.getByRole("link", { name: NAME });
-  await entry.waitFor();
+  if (!LACKS.has("list")) {
+    const entry = tab.page.getByRole("link", { name: NAME });
+    await entry.waitFor();
+    assert.equal(await entry.getAttribute("href").then((href) => href && new URL(href).origin), new URL(quickstart.url).origin);
+  }
   assert.equal(await tab.page.locator("img").count(), 0);
-  assert.equal(await entry.getAttribute("href").then((href) => href && new URL(href).origin), new URL(quickstart.url).origin);
   for (const path of ["/%3Cimg%20src=x%20onerror=alert(4)%3E", "/..%2f..%2fetc/passwd"]) {
     await tab.page.goto(`http://localhost:${port}${path}`);
     assert.equal(await tab.page.locator("img").count(), 0);

@@ -249,7 +249,8 @@ impl<'a> Plan<'a> {
         let sql = concat!(
             "INSERT INTO deployments (id, app, environment, seq, ended, due_ms)
              SELECT $1, $2, $3, $4, $5, CASE WHEN $9 IS NULL AND $5 IS NULL THEN $8 ELSE $9 END
-             WHERE $6 = 0 OR EXISTS (SELECT 1 FROM deployments WHERE id = $1)
+             WHERE CASE WHEN $6 = 0 THEN NOT EXISTS (SELECT 1 FROM deployments WHERE app = $2 AND environment = $3 AND id > $1)
+                        ELSE EXISTS (SELECT 1 FROM deployments WHERE id = $1) END
              ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, ended = coalesce(deployments.ended, excluded.ended),
                due_ms = CASE WHEN $9 IS NOT NULL OR coalesce(deployments.ended, excluded.ended) IS NOT NULL THEN $9
                              WHEN deployments.due_ms <= $8 THEN deployments.due_ms ELSE $8 END
@@ -285,6 +286,7 @@ impl<'a> Plan<'a> {
         Ok(match found {
             Some(d) if d.scope != self.commit.scope => Error::conflict("the deployment is of another scope"),
             Some(d) if d.end.is_some() && d.seq == expected => ended(),
+            None if expected == 0 => Error::conflict("the scope has a newer deployment"),
             _ => Error::conflict(format!("the deployment must have {expected} events, but has {seq}: read them again")),
         })
     }

@@ -44,7 +44,7 @@ async function route(request: Request, config: Config): Promise<Response> {
   const query = new URL(request.url).searchParams;
   switch (area) {
     case "entities":
-      return await entities(request, rest, query, behind);
+      return await entities(request, rest, query, caller, behind);
     case "storage":
       return await storage(request, rest, caller, config.bucket, behind);
     case "realtime":
@@ -86,12 +86,14 @@ function asCaller(caller: Caller, config: Config): Behind {
   };
 }
 
-// A socket cannot stay open here for long: the client is told where to go, and the project's policies on
-// `realtime.messages` let it into topics of its own app only.
+// A socket cannot stay open here for long: the client is told where to go, and our policies on `realtime.messages` let it
+// into topics of its own app only.
 function realtime(caller: Caller, config: Config): Response {
   return json(200, {
     url: `${config.url.replace(/^http/, "ws")}/realtime/v1/websocket`,
     apikey: config.publishableKey,
     topic: `app:${caller.app}:${caller.environment}:`,
+    // Only private channels are asked about.
+    config: { private: true },
   });
 }

@@ -8,6 +8,8 @@ export interface Caller {
   readonly app: string;
   readonly environment: string;
   readonly subject: string;
+  // The signed context, for the database.
+  readonly context: string;
   // The token as it came: all that services behind are shown.
   readonly token: string;
 }
@@ -59,8 +61,16 @@ export async function callerOf(
     app: tenant[1],
     environment: String(claims.env),
     subject: claims.sub,
+    context: contextOf(claims),
     token: match[0].slice("Bearer ".length),
   });
+}
+
+function contextOf(claims: Record<string, unknown>): string {
+  const metadata = claims.app_metadata;
+  const context = typeof metadata === "object" && metadata !== null && "overskill" in metadata ? metadata.overskill : null;
+  if (typeof context !== "string" || context.length > 1024) throw denied();
+  return context;
 }
 
 function bytes(base64url: string): Uint8Array<ArrayBuffer> {

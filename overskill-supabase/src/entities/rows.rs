@@ -41,22 +41,25 @@ impl EntityRows for Rows<'_> {
         fields: Map<String, Value>,
         now: Timestamp,
     ) -> Result<Option<Value>> {
-        const CREATE: &str = concat!(
-            "INSERT INTO overskill_data.entities (entity_type, id, data, created_at, updated_at) VALUES ($1, $2, $3, ",
-            moment!("$4"),
-            ", ",
-            moment!("$4"),
-            ") ON CONFLICT DO NOTHING"
+        let sql = format!(
+            concat!(
+                "INSERT INTO {} (entity_type, id, data, created_at, updated_at) VALUES ($1, $2, $3, ",
+                moment!("$4"),
+                ", ",
+                moment!("$4"),
+                ") ON CONFLICT DO NOTHING"
+            ),
+            self.table()
         );
         let (data, at) = (Value::Object(fields), now.as_unix_millis());
         let arguments: [(&(dyn ToSql + Sync), Type); 4] =
             [(&entity, Type::TEXT), (&id, Type::TEXT), (&data, Type::JSONB), (&at, Type::INT8)];
-        let created = self.tx.execute(CREATE, &arguments).await? == 1;
+        let created = self.tx.execute(&sql, &arguments).await? == 1;
         Ok(created.then(|| record(id, object(data), now, now)))
     }
 
     async fn read(&self, entity: &str, id: &str) -> Result<Option<Value>> {
-        let sql = format!("{} AND id = $2", select());
+        let sql = format!("{} AND id = $2", self.select());
         let row = self.tx.query_opt(&sql, &[(&entity, Type::TEXT), (&id, Type::TEXT)]).await?;
         row.map(|row| Found::of(&row).map(Found::shown)).transpose()
     }
@@ -69,7 +72,7 @@ impl EntityRows for Rows<'_> {
         loop {
             let missing = query.limit as usize + 1 - records.len();
             let ask = missing.min(101);
-            let (sql, arguments) = listing(entity, query, &from, &slots, ask)?;
+            let (sql, arguments) = listing(&self.table(), entity, query, &from, &slots, ask)?;
             let arguments: Vec<_> = arguments.iter().map(Argument::bound).collect();
             let rows = self.tx.query(&sql, &arguments).await?;
             for row in &rows {
@@ -91,12 +94,15 @@ impl EntityRows for Rows<'_> {
     }
 
     async fn update(&self, entity: &str, id: &str, change: Change, now: Timestamp) -> Result<Option<Value>> {
-        const UPDATE: &str = concat!(
-            "UPDATE overskill_data.entities SET data = $3, updated_at = greatest(updated_at, ",
-            moment!("$4"),
-            ") WHERE entity_type = $1 AND id = $2 RETURNING (extract(epoch FROM updated_at) * 1000)::int8"
+        let update = format!(
+            concat!(
+                "UPDATE {} SET data = $3, updated_at = greatest(updated_at, ",
+                moment!("$4"),
+                ") WHERE entity_type = $1 AND id = $2 RETURNING (extract(epoch FROM updated_at) * 1000)::int8"
+            ),
+            self.table()
         );
-        let sql = format!("{} AND id = $2 FOR NO KEY UPDATE", select());
+        let sql = format!("{} AND id = $2 FOR NO KEY UPDATE", self.select());
         let Some(row) = self.tx.query_opt(&sql, &[(&entity, Type::TEXT), (&id, Type::TEXT)]).await? else {
             return Ok(None);
         };
@@ -104,7 +110,7 @@ impl EntityRows for Rows<'_> {
         let (data, at) = (Value::Object(change.apply(found.fields)?), now.as_unix_millis());
         let arguments: [(&(dyn ToSql + Sync), Type); 4] =
             [(&entity, Type::TEXT), (&id, Type::TEXT), (&data, Type::JSONB), (&at, Type::INT8)];
-        let Some(row) = self.tx.query_opt(UPDATE, &arguments).await? else {
+        let Some(row) = self.tx.query_opt(&update, &arguments).await? else {
             return Ok(None);
         };
         let updated = Timestamp::from_unix_millis(row.try_get(0).map_err(failed("update"))?);
@@ -112,30 +118,41 @@ impl EntityRows for Rows<'_> {
     }
 
     async fn delete(&self, entity: &str, id: &str, now: Timestamp) -> Result<bool> {
-        const DELETE: &str = concat!(
-            "UPDATE overskill_data.entities SET deleted_at = ",
-            moment!("$3"),
-            " WHERE entity_type = $1 AND id = $2 AND deleted_at IS NULL"
+        let sql = format!(
+            concat!(
+                "UPDATE {} SET deleted_at = ",
+                moment!("$3"),
+                " WHERE entity_type = $1 AND id = $2 AND deleted_at IS NULL"
+            ),
+            self.table()
         );
         let arguments: [(&(dyn ToSql + Sync), Type); 3] =
             [(&entity, Type::TEXT), (&id, Type::TEXT), (&now.as_unix_millis(), Type::INT8)];
-        Ok(self.tx.execute(DELETE, &arguments).await? == 1)
+        Ok(self.tx.execute(&sql, &arguments).await? == 1)
     }
 }
 
 impl Rows<'_> {
     /// Which fields have columns of their own: the field by its column.
     async fn slots(&self, entity: &str) -> Result<Map<String, Value>> {
-        const SLOTS: &str = "SELECT slots FROM overskill_data.entity_types WHERE entity_type = $1";
-        let row = self.tx.query_opt(SLOTS, &[(&entity, Type::TEXT)]).await?;
+        let sql = format!("SELECT slots FROM {} WHERE entity_type = $1", self.tx.table("entity_types"));
+        let row = self.tx.query_opt(&sql, &[(&entity, Type::TEXT)]).await?;
         let slots: Option<Value> = row.map(|row| row.try_get(0)).transpose().map_err(failed("list"))?;
         Ok(slots.map(object).unwrap_or_default())
+    }
+
+    fn table(&self) -> String {
+        self.tx.table("entities")
+    }
+
+    fn select(&self) -> String {
+        select(&self.table())
     }
 }
 
 /// The records of a kind, `$1`, that were not deleted; conditions are to be added.
-fn select() -> String {
-    format!("SELECT {COLUMNS} FROM overskill_data.entities WHERE entity_type = $1 AND deleted_at IS NULL")
+fn select(table: &str) -> String {
+    format!("SELECT {COLUMNS} FROM {table} WHERE entity_type = $1 AND deleted_at IS NULL")
 }
 
 /// A row.
@@ -214,13 +231,14 @@ impl Listing {
 }
 
 fn listing(
+    table: &str,
     entity: &str,
     query: &ListQuery,
     from: &Start,
     slots: &Map<String, Value>,
     limit: usize,
 ) -> Result<(String, Vec<Argument>)> {
-    let mut listing = Listing { sql: select(), arguments: vec![Argument::Text(entity.to_owned())] };
+    let mut listing = Listing { sql: select(table), arguments: vec![Argument::Text(entity.to_owned())] };
     for (name, value) in &query.filters {
         push_filter(&mut listing, name, value, slots);
     }
@@ -256,7 +274,7 @@ fn listing(
         (Start::Cursor(cursor), _) => {
             let id = cursor.strip_prefix('r').ok_or_else(|| not_a_cursor(cursor))?;
             let id = listing.text(id);
-            let stood = format!("SELECT {place} FROM overskill_data.entities WHERE entity_type = $1 AND id = {id}");
+            let stood = format!("SELECT {place} FROM {table} WHERE entity_type = $1 AND id = {id}");
             write!(listing.sql, " AND ({place}) {before} ({stood})").expect("a string takes all");
         }
     }

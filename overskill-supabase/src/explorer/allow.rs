@@ -32,7 +32,7 @@ const STACK_BYTES: usize = 32 << 20;
 ///
 /// Names of tables without a schema are kinds of records: `Task` reads the records of that kind, with the columns `id`,
 /// `owner`, `data`, `created_at` and `updated_at`.
-pub(super) fn allowed(sql: &str) -> Result<String> {
+pub(super) fn allowed(sql: &str, home: &str) -> Result<String> {
     if sql.len() > MAX_BYTES {
         return Err(refused(format!("may be at most {MAX_BYTES} bytes long")));
     }
@@ -41,7 +41,8 @@ pub(super) fn allowed(sql: &str) -> Result<String> {
     }
     // The parser takes tens of kilobytes for each step in, and the caller's stack may be small.
     std::thread::scope(|scope| {
-        let reading = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || written_anew(sql));
+        let reading =
+            std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || written_anew(sql, home));
         let reading = reading.map_err(|e| {
             Error::new(ErrorKind::Unavailable, "there is no thread to read a query")
                 .effect_as(Effect::None)
@@ -51,9 +52,9 @@ pub(super) fn allowed(sql: &str) -> Result<String> {
     })
 }
 
-fn written_anew(sql: &str) -> Result<String> {
+fn written_anew(sql: &str, home: &str) -> Result<String> {
     let mut parsed = parse(sql)?;
-    Walk { scopes: Vec::new(), depth: 0 }.query(&mut parsed)?;
+    Walk { home, scopes: Vec::new(), depth: 0 }.query(&mut parsed)?;
     let written = parsed.to_string();
     // What is run is what was looked at: read again, it is the same.
     if parse(&written)?.to_string() != written {
@@ -92,13 +93,15 @@ pub(super) fn no(there: bool, what: &str) -> Result<()> {
     if there { Err(not(what)) } else { Ok(()) }
 }
 
-struct Walk {
+struct Walk<'a> {
+    /// The schema with the app's tables.
+    home: &'a str,
     /// Names of common tables that can be seen, from the outside in, as the database compares names.
     scopes: Vec<Vec<String>>,
     depth: u32,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn query(&mut self, query: &mut Query) -> Result<()> {
         let Query {
             with,
@@ -321,7 +324,7 @@ impl Walk {
                 if self.scopes.iter().flatten().any(|it| *it == folded(&name)) {
                     return Ok(());
                 }
-                *table = records(&name, alias.take())?;
+                *table = records(self.home, &name, alias.take())?;
                 Ok(())
             }
             TableFactor::Derived { lateral: _, subquery, alias, sample } => {
@@ -506,7 +509,7 @@ fn aliased(alias: &TableAlias) -> Result<()> {
 }
 
 /// `name` as the kind of records it stands for.
-fn records(name: &Ident, alias: Option<TableAlias>) -> Result<TableFactor> {
+fn records(home: &str, name: &Ident, alias: Option<TableAlias>) -> Result<TableFactor> {
     let kind = &name.value;
     let sound = |text: &str| {
         text.len() <= 64
@@ -517,7 +520,7 @@ fn records(name: &Ident, alias: Option<TableAlias>) -> Result<TableFactor> {
         return Err(refused(format!("names a table that cannot be: {:?}", kind.chars().take(40).collect::<String>())));
     }
     let rows = format!(
-        "SELECT id, owner, data, created_at, updated_at FROM overskill_data.entities \
+        "SELECT id, owner, data, created_at, updated_at FROM {home}.entities \
          WHERE entity_type = '{kind}' AND deleted_at IS NULL"
     );
     let alias =
@@ -528,6 +531,10 @@ fn records(name: &Ident, alias: Option<TableAlias>) -> Result<TableFactor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn allowed(sql: &str) -> Result<String> {
+        super::allowed(sql, "overskill_data")
+    }
 
     #[test]
     fn what_is_run_is_the_tree_written_out_anew() {

@@ -9,6 +9,7 @@ pub use export::Format;
 
 use crate::{
     context::ContextKeys,
+    placement::Projects,
     pool::{Plan, PoolOptions, TenantPool},
     tx::{Canceller, Server, TenantTx},
 };
@@ -165,8 +166,8 @@ impl Query {
     }
 
     /// The statement that is run. What a caller gave stands in it as names and texts that are quoted.
-    fn allowed(&self) -> Result<String> {
-        let inner = allow::allowed(&self.sql)?;
+    fn allowed(&self, home: &str) -> Result<String> {
+        let inner = allow::allowed(&self.sql, home)?;
         let Some(Page { by, descending, after, limit }) = &self.page else { return Ok(inner) };
         let quoted = |name: &String| {
             let sound = !name.is_empty() && name.len() <= 63 && !name.contains(['"', '\0']);
@@ -258,15 +259,24 @@ impl Explorer {
         self
     }
 
+    /// Sets who knows the projects that apps were moved to; without it, queries on those apps are `Unsupported`.
+    pub fn projects(mut self, projects: impl Projects) -> Self {
+        self.pool = self.pool.with_projects(Arc::new(projects));
+        self
+    }
+
     /// Runs a query, whose rows are then asked for.
     pub async fn run(&self, grant: &TenantGrant, scope: &Scope, query: &Query) -> Result<Rows> {
         // Nothing of it is looked at for somebody who may not ask.
         self.pool.gate().permit(&grant.clone().into(), scope, Right::Develop)?;
-        let sql = query.allowed()?;
+        let mut sql = query.allowed(SHARED)?;
         let actor = Actor::Subject(grant.subject().clone());
         let entry = AuditEntry::new(self.clock.now(), actor, "explorer.queried").in_scope(scope.clone());
         self.audit.append(&entry.detail(format!("query {}", Digest::of(query.sql.as_bytes())))).await?;
         let tx = self.pool.begin_read_only(grant, scope).await?;
+        if tx.home() != SHARED {
+            sql = query.allowed(tx.home())?;
+        }
         match begin(&tx, &sql, self.limits).await {
             Ok(columns) => Ok(Rows { tx: Some(tx), columns, limits: self.limits, given: 0, bytes: 0, cut: None }),
             Err(e) => {
@@ -326,6 +336,9 @@ impl Explorer {
         }))
     }
 }
+
+/// The schema of the tables that apps share.
+const SHARED: &str = "overskill_data";
 
 /// How many rows travel at a time.
 const BATCH: u64 = 200;

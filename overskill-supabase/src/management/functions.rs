@@ -1,7 +1,7 @@
 //! Edge Functions.
 
 use super::Management;
-use overskill_core::{Error, Ids, ParseError, Result, SystemGrant};
+use overskill_core::{Digest, Error, Ids, ParseError, Result, SystemGrant};
 use overskill_http::Multipart;
 use serde::Deserialize;
 use serde_json::json;
@@ -52,6 +52,16 @@ impl FunctionBundle {
     /// The paths of its files.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(|(path, _)| path.as_str())
+    }
+
+    /// Of all files and their names.
+    pub(crate) fn digest(&self) -> Digest {
+        let mut all = Vec::new();
+        for (path, contents) in &self.files {
+            all.extend_from_slice(format!("{path}\0{}\0", contents.len()).as_bytes());
+            all.extend_from_slice(contents);
+        }
+        Digest::of(&all)
     }
 
     fn check(&self) -> Result<()> {

@@ -127,6 +127,13 @@ struct Named {
     name: String,
 }
 
+/// Its secret is not even read.
+#[derive(Deserialize)]
+struct Rest {
+    #[serde(default)]
+    db_schema: String,
+}
+
 #[derive(Deserialize)]
 struct Id {
     id: String,
@@ -235,6 +242,26 @@ impl Management {
         let call =
             self.client.post(self.path(["config", "auth", "third-party-auth"])).json(&json!({ "jwks_url": url }));
         Ok(call.operation("trust_jwks").send().await?.json::<Id>()?.id)
+    }
+
+    /// The schemas that the project's REST API shows.
+    pub async fn exposed_schemas(&self, grant: &SystemGrant) -> Result<Vec<String>> {
+        self.permit(grant)?;
+        let shown: Rest =
+            self.client.get(self.path(["postgrest"])).operation("exposed_schemas").send().await?.json()?;
+        let names = shown.db_schema.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    /// Lets the project's REST API show one more schema; grants and row level security say what of it.
+    pub async fn expose_schema(&self, grant: &SystemGrant, schema: &str) -> Result<()> {
+        let mut schemas = self.exposed_schemas(grant).await?;
+        if schemas.iter().any(|known| known == schema) {
+            return Ok(());
+        }
+        schemas.push(schema.to_owned());
+        let call = self.client.patch(self.path(["postgrest"])).json(&json!({ "db_schema": schemas.join(", ") }));
+        call.operation("expose_schema").idempotent().send().await.map(drop)
     }
 
     /// Ends the trust in tokens of another issuer.

@@ -1,22 +1,26 @@
 //! Connections for tenants: few, for many apps, in turn.
 
+mod routes;
 mod turns;
 
 use crate::{
     context::{Context, ContextKeys, Session},
-    tx::{Preamble, Server, TenantTx, connection::Connection, fault::BACKEND},
+    placement::{ProjectName, Projects},
+    tx::{At, Begun, Preamble, Server, TenantTx, connection::Connection, fault::BACKEND},
 };
 use overskill_core::{
     AppId, Clock, Effect, Error, ErrorKind, Ids, Readiness, Result, Right, Scope, SystemClock, SystemIds, TenantGate,
     TenantGrant, timeout,
 };
+use routes::{Route, Routes};
 use std::{
     fmt,
     num::NonZeroU32,
     sync::{Arc, Mutex},
     time::Duration,
 };
-use turns::{Place, Turns};
+pub(crate) use turns::Place;
+use turns::Turns;
 
 /// What an app may take of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +86,8 @@ pub struct PoolOptions {
     transaction: Duration,
     plans: Arc<dyn Fn(&AppId) -> Plan + Send + Sync>,
     right: Right,
+    projects: Option<Arc<dyn Projects>>,
+    route_age: Duration,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
 }
@@ -95,6 +101,8 @@ impl PoolOptions {
             transaction: Duration::from_mins(1),
             plans: Arc::new(|_| Plan::new("default")),
             right: Right::Data,
+            projects: None,
+            route_age: Duration::from_secs(30),
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
         }
@@ -128,6 +136,23 @@ impl PoolOptions {
     /// Sets the right that a grant needs here: `Data`, unless the pool's role is one for developers.
     pub fn right(mut self, right: Right) -> Self {
         self.right = right;
+        self
+    }
+
+    /// Sets who knows the projects that apps were [moved](crate::Mover) to; without it, those apps are `Unsupported` here.
+    pub fn projects(mut self, projects: impl Projects) -> Self {
+        self.projects = Some(Arc::new(projects));
+        self
+    }
+
+    /// Sets for how long it may be remembered that an app is in a project of its own: 30 seconds, unless said otherwise.
+    ///
+    /// What is remembered only saves a question. The project's database refuses an app that has been moved away, and the
+    /// number of its last move is compared at each use, so an old answer leads to another question and never to old rows.
+    /// For apps in the platform's own database nothing is remembered at all. What the platform alone decides, such as that an
+    /// app is [suspended](crate::Schema::suspend), holds within this time for an app in a project of its own.
+    pub fn route_age(mut self, age: Duration) -> Self {
+        self.route_age = age;
         self
     }
 
@@ -191,7 +216,9 @@ struct Inner {
     keys: ContextKeys,
     options: PoolOptions,
     turns: Turns,
-    idle: Mutex<Vec<Connection>>,
+    routes: Routes,
+    /// Each with the project it leads to; `None` is the platform.
+    idle: Mutex<Vec<(Option<ProjectName>, Connection)>>,
 }
 
 impl TenantPool {
@@ -199,7 +226,7 @@ impl TenantPool {
     /// `overskill_explorer` with [`PoolOptions::right`] set to `Develop`.
     pub fn new(server: Server, gate: TenantGate, keys: ContextKeys, options: PoolOptions) -> Self {
         let turns = Turns::new(options.connections.get());
-        Self(Arc::new(Inner { server, gate, keys, options, turns, idle: Mutex::default() }))
+        Self(Arc::new(Inner { server, gate, keys, options, turns, routes: Routes::default(), idle: Mutex::default() }))
     }
 
     /// The gate whose grants it takes.
@@ -207,11 +234,18 @@ impl TenantPool {
         &self.0.gate
     }
 
+    /// The same, and who knows the projects that apps were moved to.
+    pub(crate) fn with_projects(&self, projects: Arc<dyn Projects>) -> Self {
+        let Inner { server, gate, keys, options, .. } = &*self.0;
+        let options = PoolOptions { projects: Some(projects), ..options.clone() };
+        Self::new(server.clone(), gate.clone(), keys.clone(), options)
+    }
+
     /// Whether the server can be reached and its role is as harmless as it has to be.
     pub async fn check(&self) -> Result<Readiness> {
-        let connection = self.connected().await?;
+        let connection = self.connected(&self.0.server).await?;
         let problems = crate::schema::audit::role(&connection.client).await?;
-        self.keep(connection);
+        self.keep(None, connection);
         let mut readiness = Readiness::ready(BACKEND);
         for problem in problems {
             readiness = readiness.lacks(problem, "install the schema again, and connect as one of its roles");
@@ -222,7 +256,9 @@ impl TenantPool {
     /// Runs `work` in a transaction of its own, and commits it if `work` succeeds.
     ///
     /// `Denied` or `Unauthenticated` if the grant does not allow it here and now; `RateLimited` or `Unavailable` if the
-    /// app's plan or the pool has no room.
+    /// app's plan or the pool has no room. While the app is being [moved](crate::Mover), a statement that writes is
+    /// `Unavailable`, and so is any statement of a transaction that began before the new place counted and goes on after:
+    /// nothing was done, and it may be tried again.
     pub async fn with_tenant<T>(
         &self,
         grant: &TenantGrant,
@@ -250,50 +286,131 @@ impl TenantPool {
     }
 
     async fn begin_as(&self, grant: &TenantGrant, scope: &Scope, read_only: bool) -> Result<TenantTx> {
-        let Inner { gate, keys, options, turns, .. } = &*self.0;
+        let Inner { gate, options, turns, routes, .. } = &*self.0;
         let allowed = || gate.permit(&grant.clone().into(), scope, options.right);
         allowed()?;
         let plan = (options.plans)(&scope.app);
         let mut place = turns.take(&scope.app, plan, &*options.clock).await?;
-        // It may have waited for longer than the grant lasts.
-        allowed()?;
-        let now = options.clock.now();
-        let deadline = now.plus(options.transaction).min(grant.expires_at());
-        let context = Context {
-            scope,
-            rights: grant.rights(),
-            subject: grant.subject(),
-            session: Session::generate(&*options.ids),
-            expires_at: deadline.plus(CLOCKS_DIFFER),
+        let mut refused = None;
+        for _ in 0..4 {
+            // It may have waited for longer than the grant lasts.
+            allowed()?;
+            let now = options.clock.now();
+            let deadline = now.plus(options.transaction).min(grant.expires_at());
+            let context = Context {
+                scope,
+                rights: grant.rights(),
+                subject: grant.subject(),
+                session: Session::generate(&*options.ids),
+                expires_at: deadline.plus(CLOCKS_DIFFER),
+            };
+            let preamble = Preamble { context, read_only, statement_timeout: plan.statement_timeout, deadline };
+            let route = routes.known(scope, options.clock.monotonic());
+            let (named, project);
+            (place, named, project) = match self.begin_at(route.as_deref(), place, plan, preamble).await? {
+                Begun::Here(tx) => return Ok(tx),
+                Begun::Elsewhere { place, project: Some((name, generation)) } => (place, Some(name), generation),
+                Begun::Elsewhere { place, project: None } => (place, None, 0),
+            };
+            match (named, route) {
+                (Some(name), _) if refused.as_ref() == Some(&(name.clone(), project)) => {
+                    let message = format!(
+                        "the database of project `{name}` does not hold the data of this app that move {project} brought \
+                         there: if it was restored from a backup, restore a newer one"
+                    );
+                    return Err(unavailable(message, scope));
+                }
+                (Some(name), _) => routes.learn(scope, self.route(&name, project).await?),
+                (None, Some(route)) => {
+                    routes.forget(scope);
+                    refused = Some((route.name.to_string(), route.generation));
+                }
+                (None, None) => {
+                    let message =
+                        "the database says neither where this app's data is nor that it has none: audit the schema";
+                    return Err(unavailable(message, scope));
+                }
+            }
+        }
+        Err(unavailable("the app is being moved: try again", scope))
+    }
+
+    /// Begins in the project that `route` leads to, or in the platform's database.
+    async fn begin_at(
+        &self,
+        route: Option<&Route>,
+        mut place: Place,
+        plan: Plan,
+        preamble: Preamble<'_>,
+    ) -> Result<Begun> {
+        let Inner { server, keys, options, turns, .. } = &*self.0;
+        let (server, keys, name, at) = match route {
+            None => (server, keys, None, At::Platform),
+            Some(Route { server, keys, name, generation, .. }) => {
+                (server, keys, Some(name.clone()), At::Project { generation: *generation })
+            }
         };
-        let preamble = Preamble { context, read_only, statement_timeout: plan.statement_timeout, deadline };
-        if let Some(connection) = self.idle() {
-            let held = Held { connection: Some(connection), pool: self.clone(), place };
-            match TenantTx::begin(held, keys, options.clock.clone(), preamble).await {
+        let clock = || options.clock.clone();
+        let held =
+            |connection, place| Held { connection: Some(connection), name: name.clone(), pool: self.clone(), place };
+        if let Some(connection) = self.idle(name.as_ref()) {
+            match TenantTx::begin(held(connection, place), keys, clock(), preamble, at).await {
                 // The server, or what lies between, closed what was idle: the others too, as like as not.
-                Err(e) if e.kind() == ErrorKind::Unavailable && e.effect() == Effect::None => self.close_idle(),
+                Err(e) if e.kind() == ErrorKind::Unavailable && e.effect() == Effect::None => {
+                    self.close_idle_of(name.as_ref());
+                }
                 begun => return begun,
             }
-            place = turns.take(&scope.app, plan, &*options.clock).await?;
+            place = turns.take(&preamble.context.scope.app, plan, &*options.clock).await?;
         }
-        let held = Held { connection: Some(self.connected().await?), pool: self.clone(), place };
-        TenantTx::begin(held, keys, options.clock.clone(), preamble).await
+        let connection = self.connected(server).await?;
+        TenantTx::begin(held(connection, place), keys, clock(), preamble, at).await
     }
 
-    fn idle(&self) -> Option<Connection> {
-        let mut idle = self.0.idle.lock().expect("no holder of the connections panics");
-        idle.retain(|connection| !connection.client.is_closed());
-        idle.pop()
-    }
-
-    fn keep(&self, connection: Connection) {
-        if !connection.client.is_closed() {
-            self.0.idle.lock().expect("no holder of the connections panics").push(connection);
-        }
-    }
-
-    async fn connected(&self) -> Result<Connection> {
+    /// How a project is reached, as this pool's role.
+    async fn route(&self, name: &str, generation: i64) -> Result<Route> {
         let Inner { server, options, .. } = &*self.0;
+        let refuse = |message: String| {
+            Error::new(ErrorKind::Unsupported, message)
+                .effect_as(Effect::None)
+                .at(BACKEND, "begin")
+                .with("project", name)
+        };
+        let Some(projects) = &options.projects else {
+            return Err(refuse(format!(
+                "the app's data is in project `{name}`, and nobody told this pool of projects: set `PoolOptions::projects`"
+            )));
+        };
+        let name = ProjectName::parse(name)?;
+        let project = projects.project(&name).await?;
+        let server = match server.role_name() {
+            "overskill_explorer" => project.explorer,
+            _ => project.app,
+        };
+        let until = options.clock.monotonic() + options.route_age;
+        Ok(Route { name, generation, server, keys: project.keys, until })
+    }
+
+    fn idle(&self, name: Option<&ProjectName>) -> Option<Connection> {
+        let mut idle = self.0.idle.lock().expect("no holder of the connections panics");
+        idle.retain(|(_, connection)| !connection.client.is_closed());
+        let last = idle.iter().rposition(|(of, _)| of.as_ref() == name)?;
+        Some(idle.remove(last).1)
+    }
+
+    /// Keeps as many as may be open at a time, whichever databases they lead to.
+    fn keep(&self, name: Option<ProjectName>, connection: Connection) {
+        if !connection.client.is_closed() {
+            let mut idle = self.0.idle.lock().expect("no holder of the connections panics");
+            idle.push((name, connection));
+            if idle.len() > self.0.options.connections.get() as usize {
+                idle.remove(0);
+            }
+        }
+    }
+
+    async fn connected(&self, server: &Server) -> Result<Connection> {
+        let options = &self.0.options;
         let late = |e: Error| match e.kind() {
             ErrorKind::Timeout => Error::new(ErrorKind::Unavailable, "the database took too long to connect")
                 .effect_as(Effect::None)
@@ -306,6 +423,11 @@ impl TenantPool {
             Ok(connection)
         };
         timeout(&*options.clock, options.connect_timeout, connecting).await.map_err(late)
+    }
+
+    fn close_idle_of(&self, name: Option<&ProjectName>) {
+        let mut idle = self.0.idle.lock().expect("no holder of the connections panics");
+        idle.retain(|(of, _)| of.as_ref() != name);
     }
 
     /// Closes the connections that nobody uses.
@@ -326,9 +448,14 @@ impl fmt::Debug for Inner {
     }
 }
 
+fn unavailable(message: impl Into<std::borrow::Cow<'static, str>>, scope: &Scope) -> Error {
+    Error::new(ErrorKind::Unavailable, message).effect_as(Effect::None).at(BACKEND, "begin").with("scope", scope)
+}
+
 /// A connection with its place in the pool. Dropped, it closes the connection.
 pub(crate) struct Held {
     connection: Option<Connection>,
+    name: Option<ProjectName>,
     pool: TenantPool,
     place: Place,
 }
@@ -339,10 +466,12 @@ impl Held {
     }
 
     /// Gives back a connection that has no transaction open.
-    pub(crate) fn give_back(mut self) {
-        if let Some(connection) = self.connection.take() {
-            self.pool.keep(connection);
+    pub(crate) fn give_back(self) -> Place {
+        let Self { connection, name, pool, place } = self;
+        if let Some(connection) = connection {
+            pool.keep(name, connection);
         }
+        place
     }
 }
 

@@ -30,7 +30,7 @@ struct App {
 }
 
 /// A place, until it is dropped.
-pub(super) struct Place {
+pub(crate) struct Place {
     turns: Option<Turns>,
     app: AppId,
     plan: &'static str,

@@ -21,8 +21,8 @@ pub(crate) async fn role(client: &Client) -> Result<Vec<String>> {
         UNION ALL SELECT format('role %I belongs to others', current_user) \
         WHERE EXISTS (SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles r ON r.oid = m.member \
                       WHERE r.rolname = current_user)
-        UNION ALL SELECT 'the schema of tenants is not installed' \
-        WHERE to_regprocedure('overskill_data.begun()') IS NULL";
+        UNION ALL SELECT 'the schema of tenants is not installed, or an older one' \
+        WHERE to_regprocedure('overskill_data.whereabouts()') IS NULL";
     let rows = client.query_typed(ROLE, &[]).await.map_err(failed("check"))?;
     rows.iter().map(|row| row.try_get(0).map_err(failed("check"))).collect()
 }

@@ -1,10 +1,19 @@
 -- Everything that is wrong with the walls, one row each. Empty means that they stand.
 WITH ours AS (
-    SELECT oid, nspname, nspacl, nspowner FROM pg_catalog.pg_namespace WHERE nspname IN ('overskill_data', 'overskill_guard')
+    SELECT oid, nspname, nspacl, nspowner FROM pg_catalog.pg_namespace WHERE nspname IN ('overskill_data', 'overskill_guard') OR nspname LIKE 'overskill\_app\_%'
 ), relations AS (
     SELECT c.*, o.nspname, format('%I.%I', o.nspname, c.relname) AS name FROM pg_catalog.pg_class c JOIN ours o ON o.oid = c.relnamespace
 ), functions AS (
     SELECT p.*, format('%I.%I', o.nspname, p.proname) AS name FROM pg_catalog.pg_proc p JOIN ours o ON o.oid = p.pronamespace
+), policies AS (
+    -- With the name of the schema taken out, so that those of all apps' own schemas are the same as the shared ones.
+    SELECT r.oid AS rel, r.name, r.nspname, r.relname, p.polname, p.polpermissive, p.polcmd,
+        ARRAY(SELECT unnest(p.polroles) ORDER BY 1) AS polroles,
+        replace(pg_get_expr(p.polqual, r.oid), quote_literal(r.nspname), '''''') AS sees,
+        replace(pg_get_expr(p.polwithcheck, r.oid), quote_literal(r.nspname), '''''') AS writes
+    FROM relations r JOIN pg_catalog.pg_policy p ON p.polrelid = r.oid
+), own AS (
+    SELECT r.* FROM relations r WHERE r.nspname LIKE 'overskill\_app\_%'
 ), tenants AS (
     SELECT r.* FROM pg_catalog.pg_roles r WHERE r.rolname IN ('overskill_app', 'overskill_explorer', 'authenticated', 'anon')
 ), grants AS (
@@ -25,10 +34,44 @@ SELECT format('%s knows no row level security: a materialized view or a foreign 
 WHERE relkind IN ('m', 'f')
 UNION ALL
 SELECT format('table %s has no restrictive policy for everybody and every command that compares app_id', name) FROM relations r
-WHERE relkind IN ('r', 'p') AND nspname = 'overskill_data' AND NOT EXISTS (
-    SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = r.oid AND NOT p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}'
-      AND pg_get_expr(p.polqual, r.oid) = '(app_id = ( SELECT overskill_guard.app() AS app))'
-      AND pg_get_expr(p.polwithcheck, r.oid) = '(app_id = ( SELECT overskill_guard.app() AS app))')
+WHERE relkind IN ('r', 'p') AND nspname <> 'overskill_guard' AND NOT EXISTS (
+    SELECT FROM policies p WHERE p.rel = r.oid AND NOT p.polpermissive AND p.polcmd = '*' AND p.polroles = '{0}' AND p.sees = p.writes
+      AND p.sees IN ('(app_id = ( SELECT overskill_guard.app() AS app))',
+                     '(app_id = ( SELECT overskill_guard.app_in(''''::text) AS app_in))'))
+UNION ALL
+SELECT format('table %s of one app has no checked constraint that says which', name) FROM own r
+WHERE relkind = 'r' AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_constraint c JOIN overskill_guard.apps a
+        ON pg_get_constraintdef(c.oid) = format('CHECK ((app_id = %L::bigint))', a.app_id)
+    WHERE c.conrelid = r.oid AND c.contype = 'c' AND c.convalidated
+      AND (a.home = r.nspname OR EXISTS (SELECT FROM overskill_guard.moves m
+                                         WHERE m.app_id = a.app_id AND r.nspname IN (m.source, m.target))))
+UNION ALL
+SELECT format('policy %I of table %s is not that of the shared table', p.polname, p.name) FROM policies p
+WHERE p.nspname LIKE 'overskill\_app\_%' AND NOT EXISTS (
+    SELECT FROM policies s WHERE s.nspname = 'overskill_data' AND (s.relname, s.polname, s.polpermissive, s.polcmd, s.polroles)
+        = (p.relname, p.polname, p.polpermissive, p.polcmd, p.polroles)
+      AND s.sees IS NOT DISTINCT FROM p.sees AND s.writes IS NOT DISTINCT FROM p.writes)
+UNION ALL
+SELECT format('table %s lacks policy %I of the shared table', r.name, s.polname) FROM own r
+JOIN policies s ON s.nspname = 'overskill_data' AND s.relname = r.relname
+WHERE r.relkind = 'r' AND NOT EXISTS (SELECT FROM policies p WHERE p.rel = r.oid AND p.polname = s.polname)
+UNION ALL
+SELECT format('table %s lets writes pass that a move has paused: it lacks trigger entity_written or kind_written', r.name)
+FROM relations r WHERE r.nspname <> 'overskill_guard' AND r.relkind = 'r' AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = r.oid AND t.tgenabled IN ('O', 'A') AND t.tgtype & 23 = 23
+      AND t.tgfoid IN ('overskill_guard.entity_written()'::regprocedure, 'overskill_guard.kind_written()'::regprocedure))
+UNION ALL
+SELECT format('role %s has %s on %s, which belongs to one app', coalesce(quote_ident(r.rolname), 'PUBLIC'), g.privilege_type, g.name)
+FROM grants g LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
+WHERE g.name LIKE 'overskill\_app\_%' AND coalesce(r.rolname, '') NOT IN ('overskill_app', 'overskill_explorer')
+  AND g.grantee NOT IN (SELECT nspowner FROM ours)
+UNION ALL
+SELECT format('default privileges would give away what is made in schema %I', o.nspname) FROM pg_catalog.pg_default_acl d
+JOIN ours o ON o.oid = d.defaclnamespace
+UNION ALL
+SELECT format('the tables of app %s in %s are to be in schema %I, which is not there', a.app, a.environment, a.home)
+FROM overskill_guard.apps a WHERE to_regnamespace(a.home) IS NULL AND a.home IS NOT NULL
 UNION ALL
 SELECT format('policy %I of table %s lets everybody in', p.polname, r.name) FROM relations r
 JOIN pg_catalog.pg_policy p ON p.polrelid = r.oid WHERE p.polpermissive AND p.polroles = '{0}'
@@ -64,12 +107,20 @@ SELECT format('role %I owns function %s', t.rolname, f.name) FROM functions f JO
 UNION ALL
 SELECT format('column %s.%I has statistics, which tell of values of all apps', r.name, a.attname) FROM relations r
 JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid
-WHERE r.nspname = 'overskill_data' AND r.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget IS DISTINCT FROM 0
+WHERE r.nspname <> 'overskill_guard' AND r.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget IS DISTINCT FROM 0
 UNION ALL
 SELECT format('role %I may use schema overskill_records, which is the platform''s', r.rolname) FROM pg_catalog.pg_roles r
 WHERE r.rolname IN ('overskill_app', 'overskill_explorer', 'authenticated', 'anon', 'service_role')
   AND has_schema_privilege(r.oid, to_regnamespace('overskill_records')::oid, 'USAGE')
 UNION ALL
-SELECT format('there are %s policies: they may not grow with the number of apps', count(*)) FROM pg_catalog.pg_policy p
-JOIN relations r ON r.oid = p.polrelid HAVING count(*) >= 100
+SELECT format('table %s does not keep apps apart: install the schema again', s.name) FROM (VALUES ('storage.objects'), ('realtime.messages')) s (name)
+WHERE to_regclass(s.name) IS NOT NULL AND to_regrole('authenticated') IS NOT NULL AND to_regrole('anon') IS NOT NULL AND NOT EXISTS (
+    SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_policy p ON p.polrelid = c.oid, pg_get_expr(p.polqual, c.oid) AS expression
+    WHERE c.oid = to_regclass(s.name) AND c.relrowsecurity AND NOT p.polpermissive AND p.polcmd = '*' AND p.polwithcheck IS NULL
+      AND p.polroles @> ARRAY[to_regrole('authenticated')::oid, to_regrole('anon')::oid]
+      AND expression LIKE '%= ( SELECT overskill_guard.place() AS place))%' AND expression LIKE '%ELSE (NOT ( SELECT overskill_guard.is_apps() AS is_apps))%')
+UNION ALL
+SELECT format('there are %s policies: they may not grow with the number of apps', count(*))
+FROM (SELECT DISTINCT CASE WHEN nspname LIKE 'overskill\_app\_%' THEN 'overskill_data' ELSE nspname END, relname, polname,
+             polpermissive, polcmd, polroles::text, sees, writes FROM policies) p HAVING count(*) >= 100
 ORDER BY 1

@@ -4,7 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod versions;
 
 use crate::{
-    context::{ContextKeys, Session},
+    context::{ContextKey, ContextKeys, Session},
     tx::{
         Server,
         fault::{BACKEND, failed, failed_commit},
@@ -30,7 +30,11 @@ struct Migration {
 const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "tenants", sql: include_str!("0001_tenants.sql") },
     Migration { version: 3, name: "tables", sql: include_str!("0003_tables.sql") },
+    Migration { version: 4, name: "placements", sql: include_str!("0004_placements.sql") },
 ];
+
+/// What belongs to Supabase's own services.
+const SERVICES: &str = include_str!("services.sql");
 
 /// Passwords of the roles that tenants' connections log in as. The server is sent a verifier, never the password.
 #[derive(Clone, Debug)]
@@ -60,6 +64,10 @@ impl Schema {
     /// Creates what is missing and brings it up to date, sets the passwords and the keys, and looks at the result: all in
     /// one transaction, so it happens whole or not at all. May be repeated.
     ///
+    /// Where the project has Supabase's storage and realtime, their tables get policies too: an app's files are those of the
+    /// private bucket `apps` in `{app}/{environment}/`, its channels `app:{app}:{environment}:…`, and its tokens open nothing
+    /// of the project's own users. Policies of the project's go on for those, and cannot widen an app's.
+    ///
     /// `Unsupported` for a server with known holes, or a database that a newer library wrote. Needs a grant for all apps.
     pub async fn install(&self, grant: &SystemGrant, passwords: &RolePasswords, keys: &ContextKeys) -> Result<()> {
         const RECORD: &str = "INSERT INTO overskill_guard.migrations (version, name, checksum) VALUES ($1, $2, $3)";
@@ -73,12 +81,18 @@ impl Schema {
         .await?;
         run(BASE).await?;
         run(include_str!("0000_roles.sql")).await?;
-        for migration in to_run(client).await? {
+        let missing = to_run(client).await?;
+        for migration in missing {
             run(migration.sql).await?;
             let arguments: [(&(dyn ToSql + Sync), Type); 3] =
                 [(&migration.version, Type::INT8), (&migration.name, Type::TEXT), (&migration.checksum(), Type::TEXT)];
             client.execute_typed(RECORD, &arguments).await.map_err(failed("install"))?;
         }
+        if !missing.is_empty() {
+            run(FURNISH).await?;
+        }
+        run(SERVICES).await?;
+        run(&format!("COMMENT ON FUNCTION overskill_guard.place() IS '{}'", Digest::of(SERVICES.as_bytes()))).await?;
         for (role, password) in [("overskill_app", &passwords.app), ("overskill_explorer", &passwords.explorer)] {
             // Letters, digits and a few signs: nothing that would end the literal.
             let verifier = postgres_protocol::password::scram_sha_256(password.expose().as_bytes());
@@ -87,6 +101,35 @@ impl Schema {
         set_keys(client, keys).await?;
         refuse_findings(&audit::walls(client).await?)?;
         client.batch_execute("COMMIT").await.map_err(failed_commit("install"))
+    }
+
+    /// What [`install`](Self::install) would change, in words; nothing when all is as it should be. Passwords cannot be
+    /// compared.
+    pub async fn pending(&self, grant: &SystemGrant, keys: &ContextKeys) -> Result<Vec<String>> {
+        const STATE: &str = "SELECT to_regclass('overskill_guard.migrations') IS NOT NULL, \
+            obj_description(to_regprocedure('overskill_guard.place()')::oid, 'pg_proc')";
+        const KEYS: &str = "SELECT kid, inner_pad FROM overskill_guard.keys WHERE not_after IS NULL";
+        self.permit_all(grant)?;
+        let connection = self.server.connect().await?;
+        let client = &connection.client;
+        let state = client.query_typed_one(STATE, &[]).await.map_err(failed("look at the schema"))?;
+        let (there, services): (bool, Option<String>) = (state.get(0), state.get(1));
+        let missing = if there { to_run(client).await? } else { MIGRATIONS };
+        if !missing.is_empty() {
+            return Ok(missing.iter().map(|m| format!("run migration {} ({})", m.version, m.name)).collect());
+        }
+        let mut pending: Vec<_> = audit::walls(client).await?.into_iter().map(|it| format!("mend: {it}")).collect();
+        if services.as_deref() != Some(Digest::of(SERVICES.as_bytes()).to_string().as_str()) {
+            pending.push("renew what belongs to the project's own services".to_owned());
+        }
+        let rows = client.query_typed(KEYS, &[]).await.map_err(failed("look at the keys"))?;
+        let known: Vec<(&str, &[u8])> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let as_they_are = |key: &ContextKey| known.contains(&(key.id().as_str(), &key.pads().0[..]));
+        if known.len() != keys.all().count() || !keys.all().all(as_they_are) {
+            let names: Vec<_> = keys.all().map(|key| key.id().as_str()).collect();
+            pending.push(format!("set the keys of contexts: {}", names.join(", ")));
+        }
+        Ok(pending)
     }
 
     /// Makes `keys` those that the database takes, and no others.
@@ -144,7 +187,8 @@ impl Schema {
     }
 
     /// Closes an app's data to all of its tenants, at once and for contexts that were signed before too; `false` opens it
-    /// again.
+    /// again. In a [project of its own](crate::Placement::OwnProject) it is closed within
+    /// [`PoolOptions::route_age`](crate::PoolOptions::route_age).
     pub async fn suspend(&self, grant: &SystemGrant, scope: &Scope, suspended: bool) -> Result<()> {
         const SUSPEND: &str = "INSERT INTO overskill_guard.apps (app, environment, state) VALUES ($1, $2, $3) \
             ON CONFLICT (app, environment) DO UPDATE SET state = excluded.state";
@@ -156,8 +200,17 @@ impl Schema {
         client.execute_typed(SUSPEND, &arguments).await.map(drop).map_err(failed_commit("suspend"))
     }
 
+    /// The database, as whoever owns the schema.
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    pub(crate) fn gate(&self) -> &TenantGate {
+        &self.gate
+    }
+
     /// What touches all apps needs a grant for all.
-    fn permit_all(&self, grant: &SystemGrant) -> Result<()> {
+    pub(crate) fn permit_all(&self, grant: &SystemGrant) -> Result<()> {
         // Whether it is of our gate does not depend on the app.
         let any = AppId::derive("any");
         self.gate.permit_app(&Grant::from(grant.clone()), &any, Right::Operate)?;
@@ -190,6 +243,10 @@ const BASE: &str = "
             CREATE POLICY helpers ON overskill_guard.migrations TO CURRENT_USER USING (true);
         END IF;
     END $$;";
+
+/// Tables in apps' own schemas become what the shared ones became.
+const FURNISH: &str = "SELECT overskill_guard.furnish(home, app_id) FROM overskill_guard.apps \
+    WHERE home LIKE 'overskill\\_app\\_%'";
 
 async fn to_run(client: &Client) -> Result<&'static [Migration]> {
     const RAN: &str = "SELECT version, checksum FROM overskill_guard.migrations ORDER BY version";

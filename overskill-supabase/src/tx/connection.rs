@@ -32,8 +32,9 @@ pub struct Server {
 impl Server {
     /// `postgres://role:password@host:port/database?sslmode=require`. Supabase's transaction pooler (port 6543) will do.
     ///
-    /// Without `sslmode` it is `require`, and `disable` for sockets and loopback. With `sslmode=require` the server's certificate is always checked: against the public roots, or those
-    /// of [`trusting`](Self::trusting).
+    /// Without `sslmode` it is `require`, and `disable` for sockets and loopback. With `require`, the server's certificate
+    /// and its name are always checked: against the public roots, or those of [`trusting`](Self::trusting). `prefer` is
+    /// refused.
     pub fn parse(url: &Secret) -> Result<Self> {
         let refuse = |why: &str| {
             Error::invalid(format!("database URL must be postgres://role:password@host/database, but {why}"))
@@ -52,6 +53,10 @@ impl Server {
         if !url.expose().contains("sslmode=") {
             let near = config.get_hosts().iter().all(is_near);
             config.ssl_mode(if near { SslMode::Disable } else { SslMode::Require });
+        } else if config.get_ssl_mode() == SslMode::Prefer {
+            return Err(refuse(
+                "its sslmode is `prefer`, by which whoever stands between may read along: say `require`",
+            ));
         }
         let public = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         Ok(Self { config, tls: tls(public)? })
@@ -71,9 +76,11 @@ impl Server {
         Ok(self)
     }
 
-    /// The same server and database for another role.
+    /// The same server and database for another role; what a pooler wants behind a dot (`role.project`) stays.
     pub fn role(mut self, role: &str, password: &Secret) -> Self {
-        self.config.user(role).password(password.expose());
+        let user = self.config.get_user().and_then(|user| user.split_once('.'));
+        let user = user.map_or_else(|| role.to_owned(), |(_, project)| format!("{role}.{project}"));
+        self.config.user(user).password(password.expose());
         self
     }
 
@@ -83,10 +90,14 @@ impl Server {
         user.split('.').next().unwrap_or(user)
     }
 
+    /// Whether it is reached without TLS.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.config.get_ssl_mode() == SslMode::Disable
+    }
+
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<Connection> {
-        let local = self.config.get_ssl_mode() == SslMode::Disable;
-        let (client, driver) = if local {
+        let (client, driver) = if self.is_plain() {
             let (client, connection) = self.config.connect(tokio_postgres::NoTls).await.map_err(failed("connect"))?;
             (client, tokio::spawn(async move { drop(connection.await) }))
         } else {
@@ -213,7 +224,7 @@ impl Canceller {
             _ => return Err(failed("the URL names no host".into())),
         };
         let stream = Patient(stream);
-        let asked = if config.get_ssl_mode() == SslMode::Disable {
+        let asked = if self.server.is_plain() {
             self.token.cancel_query_raw(stream, tokio_postgres::NoTls).await
         } else {
             let tls = MakeTlsConnect::<Patient>::make_tls_connect(&mut self.server.tls.clone(), name);

@@ -1,10 +1,29 @@
 //! What Postgres says went wrong, as an [`Error`].
 
-use overskill_core::{Effect, Error, ErrorKind};
+use overskill_core::{Effect, Error, ErrorKind, Retry};
+use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 /// The backend's name in errors and reports.
 pub(crate) const BACKEND: &str = "supabase";
+
+/// What the database says when writes of an app are paused, and when its tables are others.
+const PAUSED: &str = "OS001";
+const MOVED: &str = "OS002";
+
+const PAUSED_PUBLIC: &str =
+    "The app's data is being moved, and nothing can be changed for the moment. Try again in a few seconds.";
+
+/// Whether writes have to wait for a move.
+pub(crate) fn is_paused(e: &Error) -> bool {
+    e.context().any(|(key, value)| key == "sqlstate" && value == PAUSED)
+}
+
+/// Whether a transaction found that its app's tables are elsewhere by now, or gone: it did nothing, and can begin anew.
+pub(crate) fn is_moved(e: &Error) -> bool {
+    let gone = [MOVED, SqlState::UNDEFINED_TABLE.code(), SqlState::INVALID_SCHEMA_NAME.code()];
+    e.context().any(|(key, value)| key == "sqlstate" && gone.contains(&value))
+}
 
 /// A failure before anything was committed.
 pub(crate) fn failed(operation: &'static str) -> impl Fn(tokio_postgres::Error) -> Error {
@@ -28,14 +47,30 @@ pub(crate) fn is_gone(e: &tokio_postgres::Error) -> bool {
 /// Neither rows nor arguments are told: `DETAIL` may hold them, and so may messages of a few codes.
 fn described(e: &tokio_postgres::Error, operation: &'static str) -> Error {
     let Some(db) = e.as_db_error() else {
-        let message = if e.is_closed() {
-            "the connection to the database was lost".to_owned()
-        } else {
-            format!("the database did not answer: {e}")
+        let source = std::error::Error::source(e).map(ToString::to_string);
+        let message = match source {
+            _ if e.is_closed() => "the connection to the database was lost".to_owned(),
+            // The driver has no name for it.
+            Some(why) if e.to_string().contains("TLS") => {
+                format!("no TLS with the database: {why}; check `sslmode`, and by which certificates it is trusted")
+            }
+            _ => format!("the database did not answer: {e}"),
         };
         return Error::new(ErrorKind::Unavailable, message).at(BACKEND, operation);
     };
     let code = db.code();
+    match code.code() {
+        PAUSED => {
+            let message = "the app is being moved: writes have to wait until that is done; try again";
+            let error = Error::new(ErrorKind::Unavailable, message).retry_as(Retry::After(Duration::from_secs(2)));
+            return error.public(PAUSED_PUBLIC).at(BACKEND, operation).with("sqlstate", PAUSED);
+        }
+        MOVED => {
+            let message = "the app was moved, and its data is in other tables: begin anew";
+            return Error::new(ErrorKind::Unavailable, message).at(BACKEND, operation).with("sqlstate", MOVED);
+        }
+        _ => {}
+    }
     let (kind, message) = match code {
         &SqlState::QUERY_CANCELED => (ErrorKind::Timeout, "the statement took too long, or was cancelled"),
         &SqlState::LOCK_NOT_AVAILABLE => (ErrorKind::Timeout, "what the statement needs is locked by another"),

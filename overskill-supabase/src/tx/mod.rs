@@ -7,7 +7,7 @@ pub use connection::{Canceller, Server};
 
 use crate::{
     context::{Context, ContextKeys},
-    pool::Held,
+    pool::{Held, Place},
 };
 use fault::{BACKEND, failed, failed_commit};
 use futures::{Stream, StreamExt as _};
@@ -31,11 +31,14 @@ use tokio_postgres::{
 /// pooler that hands out single transactions. It ends with [`commit`](Self::commit) or [`rollback`](Self::rollback);
 /// dropped, it closes the connection, and the server rolls back and stops what runs within a second.
 ///
-/// Arguments come with their types, and names of tables with their schema: `search_path` is empty.
+/// Arguments come with their types, and names of tables with their schema: `search_path` is empty. The schema is
+/// `overskill_data`, unless the app was [moved](crate::Mover) into one of its own: [`table`](Self::table) knows.
 pub struct TenantTx {
     held: Option<Held>,
     scope: Scope,
     subject: SubjectId,
+    /// The schema with the app's tables.
+    home: String,
     /// A statement failed: a `COMMIT` would roll back, and say nothing of it.
     broken: AtomicBool,
     /// Before the context runs out, from when on the tables would merely look empty.
@@ -63,21 +66,43 @@ pub(crate) struct Preamble<'a> {
     pub(crate) deadline: Timestamp,
 }
 
+/// Where a transaction was asked to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// In the platform's database, which knows where each app is.
+    Platform,
+    /// In the database of a project that the app was moved to by its move of this number.
+    Project { generation: i64 },
+}
+
+/// What came of it.
+pub(crate) enum Begun {
+    Here(TenantTx),
+    /// The app's tables are not here. The platform's database says where they are.
+    Elsewhere {
+        place: Place,
+        project: Option<(String, i64)>,
+    },
+}
+
 impl TenantTx {
-    /// Begins: one batch, so one round trip.
+    /// Begins: one batch, so one round trip. The database itself says, within the transaction, whether the app's tables are
+    /// here: an answer of earlier is never relied on.
     pub(crate) async fn begin(
         held: Held,
         keys: &ContextKeys,
         clock: Arc<dyn Clock>,
         preamble: Preamble<'_>,
-    ) -> Result<Self> {
+        at: At,
+    ) -> Result<Begun> {
         // The context is an argument: text of statements can be seen by other sessions of the same role.
-        const CONTEXT: &str = "SELECT set_config('overskill.context', $1, true), overskill_data.begun()";
+        const CONTEXT: &str = "SELECT set_config('overskill.context', $1, true), overskill_data.whereabouts()";
         let Preamble { context, read_only, statement_timeout, deadline } = preamble;
         let signed = keys.sign(&context);
         let timeout = statement_timeout.as_millis().clamp(1, i32::MAX as u128);
         let (scope, subject) = (context.scope.clone(), context.subject.clone());
-        let tx = Self { held: Some(held), scope, subject, broken: AtomicBool::new(false), deadline, clock };
+        let (home, broken) = (String::new(), AtomicBool::new(false));
+        let mut tx = Self { held: Some(held), scope, subject, home, broken, deadline, clock };
         let mode = if read_only { "ONLY" } else { "WRITE" };
         // Whatever somebody before left behind on the connection, limits first.
         let begin = format!(
@@ -91,11 +116,31 @@ impl TenantTx {
             let (opened, set) = tokio::join!(client.batch_execute(&begin), client.query_typed(CONTEXT, &arguments));
             opened.map_err(failed("begin"))?;
             let rows = set.map_err(failed("begin"))?;
-            let answer: Option<i16> = rows.first().map(|row| row.try_get(1)).transpose().map_err(failed("begin"))?;
-            match answer {
-                Some(1) => return Ok(tx),
+            let answer: Option<String> =
+                rows.first().map(|row| row.try_get(1)).transpose().map_err(failed("begin"))?.flatten();
+            match (answer.as_deref().map(Whereabouts::read), at) {
+                (None, _) => {
+                    let message = format!(
+                        "the database does not take contexts under the key `{}`: install the key, and compare the \
+                         clocks of this machine and the server",
+                        keys.current()
+                    );
+                    return Err(tx.refused(Error::new(ErrorKind::Unavailable, message)).await);
+                }
+                (Some(Some(it)), At::Platform) if !it.home.is_empty() => {
+                    tx.home = it.home;
+                    return Ok(Begun::Here(tx));
+                }
+                (Some(Some(it)), At::Project { generation }) if !it.home.is_empty() && it.generation == generation => {
+                    tx.home = it.home;
+                    return Ok(Begun::Here(tx));
+                }
+                (Some(Some(it)), At::Platform) => {
+                    return tx.leave((!it.project.is_empty()).then_some((it.project, it.generation))).await;
+                }
+                (_, At::Project { .. }) => return tx.leave(None).await,
                 // The first transaction ever for this app in this environment.
-                Some(0) if !entered => {
+                (Some(None), At::Platform) if !entered => {
                     client.batch_execute("ROLLBACK").await.map_err(failed("begin"))?;
                     let (writable, entering, done) = tokio::join!(
                         client.batch_execute("BEGIN READ WRITE"),
@@ -104,24 +149,35 @@ impl TenantTx {
                     );
                     writable.and(entering.map(drop)).and(done).map_err(failed("begin"))?;
                 }
-                answer => {
-                    let error = if answer == Some(0) {
-                        Error::new(ErrorKind::Denied, "the app is suspended")
-                    } else {
-                        let message = format!(
-                            "the database does not take contexts under the key `{}`: install the key, and compare the \
-                             clocks of this machine and the server",
-                            keys.current()
-                        );
-                        Error::new(ErrorKind::Unavailable, message)
-                    };
-                    let scope = tx.scope.clone();
-                    tx.rollback().await?;
-                    return Err(error.effect_as(Effect::None).at(BACKEND, "begin").with("scope", scope));
+                (Some(None), At::Platform) => {
+                    return Err(tx.refused(Error::new(ErrorKind::Denied, "the app is suspended")).await);
                 }
             }
         }
         unreachable!("the second turn returns")
+    }
+
+    /// Ends what could not begin.
+    async fn refused(self, error: Error) -> Error {
+        let error = error.effect_as(Effect::None).at(BACKEND, "begin").with("scope", &self.scope);
+        self.rollback().await.err().unwrap_or(error)
+    }
+
+    /// Gives up the connection, and keeps the place for another one.
+    async fn leave(mut self, project: Option<(String, i64)>) -> Result<Begun> {
+        self.client().batch_execute("ROLLBACK").await.map_err(failed("begin"))?;
+        let place = self.held.take().expect("it is there until the end").give_back();
+        Ok(Begun::Elsewhere { place, project })
+    }
+
+    /// A table of the app with its schema, as statements name it: `entities` is `overskill_data."entities"`, or that of the
+    /// app's own schema.
+    pub fn table(&self, name: &str) -> String {
+        format!("{}.\"{}\"", self.home, name.replace('"', "\"\""))
+    }
+
+    pub(crate) fn home(&self) -> &str {
+        &self.home
     }
 
     /// Whose rows it sees.
@@ -222,7 +278,7 @@ impl TenantTx {
 
     fn give_back(&mut self) {
         if let Some(held) = self.held.take() {
-            held.give_back();
+            drop(held.give_back());
         }
     }
 
@@ -231,6 +287,24 @@ impl TenantTx {
             self.broken.store(true, Ordering::Relaxed);
         }
         done
+    }
+}
+
+/// Where the database says that an app's tables are.
+struct Whereabouts {
+    generation: i64,
+    /// Empty when they are not in this database.
+    home: String,
+    /// Empty when it is not known to be a project's database.
+    project: String,
+}
+
+impl Whereabouts {
+    /// `None` for an app that is not known, or suspended.
+    fn read(answer: &str) -> Option<Self> {
+        let mut parts = answer.split(':').map(str::to_owned);
+        let (generation, home, project) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Self { generation: generation.parse().ok()?, home, project })
     }
 }
 

@@ -2,53 +2,65 @@
 
 use crate::{
     stage::{Attack, Attacker, SECRET, Stage},
-    support::{DATABASE, ROLES, Signed, Way, scope, server},
+    support::{Signed, Way, scope, server},
 };
 use overskill_supabase::{PoolOptions, TenantPool, TenantTx, tokio_postgres::types::Type};
-use overskill_testkit::postgres::PgBouncer;
 
-fn run(test: impl AsyncFnOnce(Stage, Shared)) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
-        let stage = Stage::new().await;
-        let shared = Shared(PgBouncer::start(&stage.world.cluster, &ROLES, 1).unwrap());
-        test(stage, shared).await;
-    });
+attacks! {
+    a_context_is_left_behind_on_the_connection,
+    a_table_of_the_attackers_own_stands_before_the_real_one,
+    a_plan_that_was_made_for_the_victim_is_used_again,
+    a_cursor_is_left_open,
+    a_table_that_was_made_for_a_moment_is_left,
+    settings_that_were_left_behind_stop_nobody,
+    the_defaults_of_the_role_are_poisoned,
+    sessions_of_one_role_see_each_others_statements,
+    a_context_is_read_off_another_session,
+    news_of_others_are_listened_to,
+    a_copy_leaves_by_another_door,
+    a_program_of_the_server_is_run,
+}
+
+fn run(test: impl AsyncFnOnce(&Stage, Shared<'_>)) {
+    Stage::on(async |stage| test(stage, Shared(stage)).await);
 }
 
 /// A pooler with one connection to the server, which everybody gets in turn.
-struct Shared(PgBouncer);
+#[derive(Clone, Copy)]
+struct Shared<'a>(&'a Stage);
 
-impl Shared {
-    async fn attacker(&self) -> Attacker {
-        Attacker::at(&self.0.url("overskill_app", DATABASE)).await
+impl Shared<'_> {
+    fn url(self) -> String {
+        self.0.one_connection.url("overskill_app", &self.0.world.database)
     }
 
-    fn pool(&self, stage: &Stage) -> TenantPool {
-        let world = &stage.world;
-        let server = server(&self.0.url("overskill_app", DATABASE));
-        TenantPool::new(server, world.gate.clone(), world.keys.clone(), PoolOptions::new())
+    async fn attacker(self) -> Attacker {
+        Attacker::at(&self.url()).await
+    }
+
+    fn pool(self) -> TenantPool {
+        let world = &self.0.world;
+        TenantPool::new(server(&self.url()), world.gate.clone(), world.keys.clone(), PoolOptions::new())
     }
 
     /// The victim writes the secret as the library does it.
-    async fn victim_writes(&self, stage: &Stage, id: &str) -> overskill_core::Result<u64> {
+    async fn victim_writes(self, id: &str) -> overskill_core::Result<u64> {
         const SQL: &str = "INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Todo', $1, $2)";
-        let victim = stage.world.grant("vic", "victim").await;
+        let victim = self.0.world.grant("vic", "victim").await;
         let data = serde_json::json!({ "secret": SECRET });
         let work = async |tx: &TenantTx| tx.execute(SQL, &[(&id, Type::TEXT), (&data, Type::JSONB)]).await;
-        self.pool(stage).with_tenant(&victim, &scope("victim"), work).await
+        self.pool().with_tenant(&victim, &scope("victim"), work).await
     }
 }
 
 const CLAIMS: &str = r#"SELECT set_config('request.jwt.claims', '{"app_id": 2}', "#;
 
-#[test]
 fn a_context_is_left_behind_on_the_connection() {
-    run(async |stage, shared| {
+    run(async |_, shared| {
         let (victim, attacker) = (shared.attacker().await, shared.attacker().await);
         victim.say(&format!("{CLAIMS} false)")).await;
         assert!(attacker.say("SELECT data FROM weak.entities").await.contains(SECRET), "the twin leaks");
-        shared.victim_writes(&stage, "again").await.unwrap();
+        shared.victim_writes("again").await.unwrap();
         let seen = attacker
             .say("SELECT current_setting('overskill.context', true);; SELECT data FROM overskill_data.entities");
         let seen = seen.await;
@@ -56,9 +68,8 @@ fn a_context_is_left_behind_on_the_connection() {
     });
 }
 
-#[test]
 fn a_table_of_the_attackers_own_stands_before_the_real_one() {
-    run(async |stage, shared| {
+    run(async |_, shared| {
         let (victim, attacker) = (shared.attacker().await, shared.attacker().await);
         attacker
             .say(
@@ -72,18 +83,17 @@ fn a_table_of_the_attackers_own_stands_before_the_real_one() {
         victim.say("INSERT INTO entities (app_id, id, data) VALUES (2, 'v9', '{\"secret\": \"hushhush\"}')").await;
         assert!(attacker.say("SELECT data FROM pg_temp.entities").await.contains(SECRET), "the twin leaks");
         attacker.say("TRUNCATE pg_temp.entities").await;
-        shared.victim_writes(&stage, "again").await.unwrap();
+        shared.victim_writes("again").await.unwrap();
         let seen = attacker.say("TABLE pg_temp.entities;; TABLE pg_temp.entity_types").await;
         assert!(!seen.contains(SECRET) && !seen.contains("Todo"), "{seen}");
     });
 }
 
-#[test]
 fn a_plan_that_was_made_for_the_victim_is_used_again() {
     run(async |stage, _| {
         let weak = "ALTER FUNCTION weak.app() IMMUTABLE";
-        stage.world.cluster.execute(DATABASE, weak).unwrap();
-        let session = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        stage.world.execute(weak);
+        let session = Attacker::connect(stage, Way::Direct, "overskill_app").await;
         let prepare = |of: &str| format!("PREPARE all_of AS SELECT data FROM {of};; EXECUTE all_of");
         let again = "EXECUTE all_of;; DEALLOCATE all_of";
         let said = session.say(&format!("{CLAIMS} false);; {}", prepare("weak.entities"))).await;
@@ -105,7 +115,6 @@ fn a_plan_that_was_made_for_the_victim_is_used_again() {
     });
 }
 
-#[test]
 fn a_cursor_is_left_open() {
     run(async |stage, shared| {
         let (victim, attacker) = (shared.attacker().await, shared.attacker().await);
@@ -119,13 +128,12 @@ fn a_cursor_is_left_open() {
         let vic = stage.world.grant("vic", "victim").await;
         let declares =
             async |tx: &TenantTx| tx.simple("DECLARE c CURSOR FOR SELECT data FROM overskill_data.entities").await;
-        shared.pool(&stage).with_tenant(&vic, &scope("victim"), declares).await.unwrap();
+        shared.pool().with_tenant(&vic, &scope("victim"), declares).await.unwrap();
         let seen = attacker.say("SELECT statement FROM pg_cursors;; FETCH ALL FROM c").await;
         assert!(!seen.contains(SECRET) && !seen.contains("DECLARE"), "{seen}");
     });
 }
 
-#[test]
 fn a_table_that_was_made_for_a_moment_is_left() {
     run(async |stage, shared| {
         let (victim, attacker) = (shared.attacker().await, shared.attacker().await);
@@ -138,14 +146,13 @@ fn a_table_that_was_made_for_a_moment_is_left() {
         attacker.say("DISCARD TEMP").await;
         let vic = stage.world.grant("vic", "victim").await;
         let reads = async |tx: &TenantTx| tx.query("SELECT data FROM overskill_data.entities ORDER BY id", &[]).await;
-        let seen = shared.pool(&stage).with_tenant(&vic, &scope("victim"), reads).await.unwrap();
+        let seen = shared.pool().with_tenant(&vic, &scope("victim"), reads).await.unwrap();
         assert_eq!(seen.len(), 1);
         let left = attacker.say("SELECT relname FROM pg_class WHERE relpersistence = 't'").await;
         assert_eq!(left, "", "nothing of a transaction is left");
     });
 }
 
-#[test]
 fn settings_that_were_left_behind_stop_nobody() {
     run(async |stage, shared| {
         let attacker = shared.attacker().await;
@@ -159,23 +166,22 @@ fn settings_that_were_left_behind_stop_nobody() {
         let writes =
             format!("BEGIN;; {CLAIMS} true);; INSERT INTO weak.entities (app_id, id) VALUES (2, 'x');; COMMIT");
         assert!(victim.say(&writes).await.contains("ERROR"), "the twin's writes stop");
-        shared.victim_writes(&stage, "again").await.unwrap();
+        shared.victim_writes("again").await.unwrap();
         let vic = stage.world.grant("vic", "victim").await;
         let reads = async |tx: &TenantTx| tx.query("SELECT data FROM overskill_data.entities", &[]).await;
-        let seen = shared.pool(&stage).with_tenant(&vic, &scope("victim"), reads).await.unwrap();
+        let seen = shared.pool().with_tenant(&vic, &scope("victim"), reads).await.unwrap();
         assert_eq!(seen.len(), 2);
     });
 }
 
-#[test]
 fn the_defaults_of_the_role_are_poisoned() {
     run(async |stage, _| {
-        let attacker = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        let attacker = Attacker::connect(stage, Way::Direct, "overskill_app").await;
         attacker
             .say("ALTER ROLE overskill_app SET application_name = '1';; ALTER ROLE overskill_app SET search_path = pg_temp;; \
                   ALTER ROLE overskill_app SET default_transaction_read_only = on;; ALTER ROLE overskill_app SET row_security = off")
             .await;
-        let victim = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        let victim = Attacker::connect(stage, Way::Direct, "overskill_app").await;
         // The twin's code keeps the app in the session, and sets it where there is none yet.
         victim
             .say("BEGIN READ WRITE;; SET LOCAL row_security = on;; SELECT set_config('request.jwt.claims', \
@@ -188,7 +194,7 @@ fn the_defaults_of_the_role_are_poisoned() {
         for way in Way::ALL {
             stage.victim_writes(way, &format!("{way:?}")).await;
         }
-        let attacker = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        let attacker = Attacker::connect(stage, Way::Direct, "overskill_app").await;
         attacker.say("SET row_security = on").await;
         attacker.begin(true, true, "overskill_app").await;
         let seen = attacker.say("SELECT data FROM overskill_data.entities").await;
@@ -196,13 +202,12 @@ fn the_defaults_of_the_role_are_poisoned() {
     });
 }
 
-#[test]
 fn sessions_of_one_role_see_each_others_statements() {
     const SQL: &str = "INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Todo', 'v8', $1)";
     run(async |stage, _| {
-        let spy = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        let spy = Attacker::connect(stage, Way::Direct, "overskill_app").await;
         let look = "SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid()";
-        let victim = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        let victim = Attacker::connect(stage, Way::Direct, "overskill_app").await;
         let literal = r#"INSERT INTO weak.entities (app_id, id, data) VALUES (2, 'v9', '{"secret": "hushhush"}')"#;
         victim.say(&format!("BEGIN;; {CLAIMS} true);; {literal}")).await;
         assert!(spy.say(look).await.contains(SECRET), "the twin leaks");
@@ -221,12 +226,11 @@ fn sessions_of_one_role_see_each_others_statements() {
     });
 }
 
-#[test]
 fn a_context_is_read_off_another_session() {
     run(async |stage, _| {
-        let spy = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        let spy = Attacker::connect(stage, Way::Direct, "overskill_app").await;
         let look = "SELECT query FROM pg_stat_activity WHERE query LIKE '%set_config%' AND pid <> pg_backend_pid()";
-        let victim = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        let victim = Attacker::connect(stage, Way::Direct, "overskill_app").await;
         let context = Signed::of("vic", "victim").text();
         victim.say(&format!("BEGIN;; SELECT set_config('overskill.context', '{context}', true)")).await;
         assert!(spy.say(look).await.contains(&context), "a context in the text of a statement is everybody's");
@@ -242,33 +246,31 @@ fn a_context_is_read_off_another_session() {
     });
 }
 
-#[test]
 fn news_of_others_are_listened_to() {
     run(async |stage, _| {
         let weak = "CREATE FUNCTION weak.tells() RETURNS trigger LANGUAGE plpgsql AS
                 $$ BEGIN PERFORM pg_notify('changes', NEW.data::text); RETURN NEW; END $$;
             CREATE TRIGGER tells AFTER INSERT ON weak.entities FOR EACH ROW EXECUTE FUNCTION weak.tells()";
-        stage.world.cluster.execute(DATABASE, weak).unwrap();
-        let attacker = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        stage.world.execute(weak);
+        let attacker = Attacker::connect(stage, Way::Direct, "overskill_app").await;
         attacker.say("LISTEN changes;; LISTEN entities;; LISTEN overskill;; LISTEN pgrst;; LISTEN realtime").await;
         let heard = async || attacker.say("SELECT 1;; SELECT pg_sleep(0.2);; SELECT 1").await;
         for way in Way::ALL {
             stage.victim_writes(way, &format!("{way:?}")).await;
         }
         assert!(!heard().await.contains(SECRET));
-        let victim = Attacker::connect(&stage, Way::Direct, "overskill_app").await;
+        let victim = Attacker::connect(stage, Way::Direct, "overskill_app").await;
         victim.say(&format!("BEGIN;; {CLAIMS} true);; INSERT INTO weak.entities (app_id, id, data) VALUES (2, 'v9', '{{\"secret\": \"hushhush\"}}');; COMMIT")).await;
         assert!(heard().await.contains(SECRET), "the twin leaks");
     });
 }
 
-#[test]
 fn a_copy_leaves_by_another_door() {
     run(async |stage, _| {
         use futures::TryStreamExt as _;
         let weak = "ALTER TABLE weak.entities DISABLE ROW LEVEL SECURITY;
             CREATE VIEW weak.v AS SELECT * FROM weak.entities WHERE app_id = weak.app()";
-        stage.world.cluster.execute(DATABASE, weak).unwrap();
+        stage.world.execute(weak);
         let copy = async |way: Way, table: &str| {
             let client = stage.world.raw(way, "overskill_app").await;
             let context = Signed::of("eve", "evil").text();
@@ -295,7 +297,6 @@ fn a_copy_leaves_by_another_door() {
     });
 }
 
-#[test]
 fn a_program_of_the_server_is_run() {
     let weak = "ALTER ROLE overskill_app INHERIT; GRANT pg_execute_server_program TO overskill_app";
     let sql = "CREATE TEMP TABLE out (line text);; COPY out FROM PROGRAM 'echo hush''h''ush';; TABLE out";

@@ -1,9 +1,39 @@
 //! Where attacks are made: on a twin that is weak in one way, and on the real schema, directly and behind a pooler.
 
-use crate::support::{DATABASE, Signed, Way, World, cells, scope};
+use crate::support::{DATABASE, ROLES, Signed, Way, World, cells, scope};
 use futures::StreamExt as _;
-use overskill_supabase::tokio_postgres::{self, AsyncMessage, Client, NoTls, types::Type};
-use std::sync::{Arc, Mutex};
+use overskill_supabase::{
+    Placement,
+    tokio_postgres::{self, AsyncMessage, Client, NoTls, types::Type},
+};
+use overskill_testkit::postgres::PgBouncer;
+use std::{
+    panic::catch_unwind,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The attacks of a module, as one test.
+macro_rules! attacks {
+    ($($name:ident,)*) => {
+        #[test]
+        fn none_succeeds() {
+            crate::stage::all(&[$((stringify!($name), $name as fn())),*]);
+        }
+    };
+}
+
+/// Makes one after another, and tells all that did not go as they should.
+pub fn all(attacks: &[(&'static str, fn())]) {
+    let only = std::env::var("OVERSKILL_ATTACK").unwrap_or_default();
+    let mut failed = Vec::new();
+    for (name, attack) in attacks.iter().filter(|(name, _)| name.contains(&only)) {
+        println!("{name}"); // stands before what it panics with
+        if catch_unwind(attack).is_err() {
+            failed.push(*name);
+        }
+    }
+    assert!(failed.is_empty(), "{} of {} did not go as they should: {failed:?}", failed.len(), attacks.len());
+}
 
 /// What only the victim may see.
 pub const SECRET: &str = "hushhush";
@@ -23,6 +53,15 @@ const TWIN: &str = "
     GRANT ALL ON weak.entities TO overskill_app, overskill_explorer, authenticated, service_role;
     INSERT INTO weak.entities (app_id, id, owner, data, t1) VALUES
         (1, 'e1', 'eve', '{\"mine\": 1}', 'mine'), (2, 'v1', 'vic', '{\"secret\": \"hushhush\"}', 'hushhush');";
+
+/// The same by schemas: one for each app, with a table that nobody guards.
+const OWN_SCHEMAS: &str = "
+    CREATE SCHEMA weak_1; CREATE SCHEMA weak_2;
+    CREATE TABLE weak_1.entities AS SELECT * FROM weak.entities WHERE app_id = 1;
+    CREATE TABLE weak_2.entities AS SELECT * FROM weak.entities WHERE app_id = 2;
+    ALTER TABLE weak_1.entities OWNER TO weak_owner; ALTER TABLE weak_2.entities OWNER TO weak_owner;
+    GRANT USAGE ON SCHEMA weak_1, weak_2 TO PUBLIC;
+    GRANT SELECT, INSERT ON weak_1.entities, weak_2.entities TO overskill_app, authenticated;";
 
 /// One attack.
 #[derive(Clone)]
@@ -44,6 +83,8 @@ pub struct Attack {
     victim: Option<(String, String)>,
     /// Whether the attacker has their own app's context first.
     at_home: bool,
+    /// Whether the victim's app has a schema of its own, and what the owner of the tables did before it was made.
+    placed: Option<&'static str>,
 }
 
 #[derive(Clone)]
@@ -72,6 +113,7 @@ impl Attack {
             goal: Goal::Secret,
             victim: None,
             at_home: true,
+            placed: None,
         }
     }
 
@@ -122,9 +164,27 @@ impl Attack {
         self
     }
 
+    /// Other statements on the twin.
+    pub fn on_twin(mut self, statements: &str) -> Self {
+        statements.clone_into(&mut self.on_twin);
+        self
+    }
+
     /// While the victim has a transaction open in which it did this.
     pub fn while_the_victim(mut self, on_twin: &str, on_ours: &str) -> Self {
         self.victim = Some((on_twin.to_owned(), on_ours.to_owned()));
+        self
+    }
+
+    /// On a victim whose app was moved into a schema of its own: `{s}`, which is `weak_2` on the twin.
+    pub fn on_a_schema(mut self) -> Self {
+        self.placed = Some("");
+        self
+    }
+
+    /// The same, and what the owner of the tables did before the schema was made.
+    pub fn on_a_schema_made_after(mut self, sql: &'static str) -> Self {
+        self.placed = Some(sql);
         self
     }
 
@@ -135,19 +195,21 @@ impl Attack {
     }
 
     /// It succeeds on the twin, and on the real schema it does not.
-    #[track_caller]
     pub fn fails(self) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(async {
-            let stage = Stage::new().await;
-            stage.world.cluster.execute(DATABASE, self.weak).unwrap();
-            let (done, seen) = self.succeeds(&stage, None).await;
+        Stage::on(async |stage| {
+            if let Some(before) = self.placed {
+                stage.world.execute(OWN_SCHEMAS);
+                stage.world.raw(Way::Direct, "host").await.batch_execute(before).await.unwrap();
+                stage.moves_the_victim().await;
+            }
+            stage.world.execute(self.weak);
+            let (done, seen) = self.succeeds(stage, None).await;
             assert!(done, "the attack shows nothing: it fails on the twin too: {seen}");
-            stage.world.cluster.execute(DATABASE, self.meanwhile).unwrap();
+            stage.world.execute(self.meanwhile);
             let as_owner = stage.world.raw(Way::Direct, "host").await;
-            as_owner.batch_execute(self.unlucky).await.unwrap();
+            as_owner.batch_execute(&stage.named(self.unlucky, Some(Way::Direct))).await.unwrap();
             for way in Way::ALL {
-                let (done, seen) = self.succeeds(&stage, Some(way)).await;
+                let (done, seen) = self.succeeds(stage, Some(way)).await;
                 assert!(!done, "the attack succeeds, {way:?}: {seen}");
             }
             stage.the_victim_lost_nothing().await;
@@ -216,15 +278,51 @@ impl Attack {
 /// A database with both, and a victim.
 pub struct Stage {
     pub world: World,
+    /// One connection to the server for everybody.
+    pub one_connection: PgBouncer,
     /// The victim's `app_id` in the real schema.
     victim: i64,
+    /// The victim's own schema, if it has one.
+    home: Option<String>,
+    /// Everything that databases of one server share, as it was.
+    shared: String,
+    number: u32,
 }
 
+/// The stage of the attack before, if it left the server as it found it.
+static LEFT: Mutex<Option<Stage>> = Mutex::new(None);
+
 impl Stage {
-    pub async fn new() -> Self {
+    /// Runs `test` on a stage that nobody was on: a new database, and a new server if the one before is not as it was. A
+    /// test that panics takes its server with it.
+    pub fn on(test: impl AsyncFnOnce(&mut Self)) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let left = LEFT.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let mut stage = match left {
+                Some(stage) => stage,
+                None => Self::new().await,
+            };
+            stage.number += 1;
+            let database = format!("stage_{}", stage.number);
+            let copied = format!("CREATE DATABASE {database} TEMPLATE {DATABASE} OWNER host");
+            stage.world.cluster.execute("postgres", &copied).unwrap();
+            stage.world.move_to(&database);
+            stage.home = None;
+            test(&mut stage).await;
+            let gone = format!("DROP DATABASE {database} WITH (FORCE)");
+            stage.world.cluster.execute("postgres", &gone).unwrap();
+            if stage.shared().await == stage.shared {
+                *LEFT.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);
+            }
+        });
+    }
+
+    async fn new() -> Self {
         let world = World::new().await;
-        world.cluster.execute(DATABASE, TWIN).unwrap();
-        let stage = Self { world, victim: 0 };
+        let one_connection = PgBouncer::start(&world.cluster, &ROLES, 1).unwrap();
+        world.execute(TWIN);
+        let mut stage = Self { world, one_connection, victim: 0, home: None, shared: String::new(), number: 0 };
         stage.victim_writes(Way::Direct, "v1").await;
         let eve = stage.world.grant("eve", "evil").await;
         let pool = stage.world.pool(Way::Direct);
@@ -232,7 +330,30 @@ impl Stage {
         pool.with_tenant(&eve, &scope("evil"), async |tx| tx.execute(sql, &[]).await).await.unwrap();
         let root = stage.world.raw(Way::Direct, "postgres").await;
         let number = root.query_one("SELECT app_id FROM overskill_guard.apps WHERE app = 'victim'", &[]).await.unwrap();
-        Self { victim: number.get(0), ..stage }
+        stage.victim = number.get(0);
+        stage.shared = stage.shared().await;
+        stage
+    }
+
+    /// Roles, their memberships, settings and rights.
+    async fn shared(&self) -> String {
+        const SHARED: &str = "SELECT string_agg(it, E'\\n' ORDER BY it) FROM (
+            SELECT a::text AS it FROM pg_authid a UNION ALL SELECT m::text FROM pg_auth_members m
+            UNION ALL SELECT s::text FROM pg_db_role_setting s UNION ALL SELECT p::text FROM pg_parameter_acl p
+            UNION ALL SELECT d.datname || d.datacl::text FROM pg_database d
+            UNION ALL SELECT t::text FROM pg_tablespace t UNION ALL SELECT x.gid FROM pg_prepared_xacts x) AS all_of_it";
+        let (root, connection) = tokio_postgres::connect(&self.world.cluster.url("postgres"), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        root.query_one(SHARED, &[]).await.unwrap().get(0)
+    }
+
+    /// Into a schema of its own. The copy in the shared tables stays.
+    async fn moves_the_victim(&mut self) {
+        let system = &self.world.system;
+        self.world.mover(Way::Direct).relocate(system, &scope("victim"), &Placement::Schema).await.unwrap();
+        let root = self.world.raw(Way::Direct, "postgres").await;
+        let home = "SELECT home FROM overskill_guard.apps WHERE app = 'victim'";
+        self.home = Some(root.query_one(home, &[]).await.unwrap().get(0));
     }
 
     /// The victim writes the secret once more, as the library does it.
@@ -246,22 +367,25 @@ impl Stage {
     }
 
     fn named(&self, statements: &str, ours: Option<Way>) -> String {
-        let (table, number) = match ours {
-            Some(_) => ("overskill_data.entities", self.victim),
-            None => ("weak.entities", 2),
+        let (schema, number) = match (ours, &self.home) {
+            (Some(_), home) => (home.as_deref().unwrap_or("overskill_data"), self.victim),
+            (None, Some(_)) => ("weak_2", 2),
+            (None, None) => ("weak", 2),
         };
         statements
-            .replace("{t}", table)
+            .replace("{t}", &format!("{schema}.entities"))
+            .replace("{s}", schema)
             .replace("{claims}", &format!("{{\"app_id\": {number}, \"app_metadata\": {{\"app_id\": {number}}}}}"))
             .replace("{v}", &number.to_string())
     }
 
     async fn the_victim_lost_nothing(&self) {
         let root = self.world.raw(Way::Direct, "postgres").await;
-        let rows = "SELECT count(*) FROM overskill_data.entities WHERE app_id = $1 AND id = 'v1' \
+        let rows = "SELECT count(*) FROM {t} WHERE app_id = $1 AND id = 'v1' \
                     AND data = '{\"secret\": \"hushhush\"}' AND deleted_at IS NULL";
+        let rows = self.named(rows, Some(Way::Direct));
         assert_eq!(
-            root.query_one(rows, &[&self.victim]).await.unwrap().get::<_, i64>(0),
+            root.query_one(&rows, &[&self.victim]).await.unwrap().get::<_, i64>(0),
             1,
             "the victim's record is there"
         );

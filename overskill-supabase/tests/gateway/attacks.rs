@@ -7,7 +7,9 @@ use crate::{
     rest::{self, SECRET},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures::FutureExt as _;
 use serde_json::json;
+use std::panic::AssertUnwindSafe;
 
 /// What is in `shop`, and whoever has a token for `todo` must never see.
 const DIARY: &str = "the diary of shop";
@@ -34,74 +36,106 @@ async fn field() -> Field {
          GRANT ALL ON plain.entities, backoffice.entities TO service_role;"
     );
     raw.batch_execute(&rows).await.unwrap();
-    let mut files = field.behind.files.lock().unwrap();
-    files.insert("apps/shop/production/diary.txt".into(), DIARY.into());
-    drop(files);
+    let row =
+        "INSERT INTO storage.objects (bucket_id, name) VALUES ('apps', 'shop/production/diary.txt') RETURNING id::text";
+    let id = raw.query_one(row, &[]).await.unwrap().get(0);
+    field.behind.files.lock().unwrap().insert(id, DIARY.into());
     field
 }
 
-/// Shows the attack: `leaks` says whether it worked on a gateway.
-async fn shown(field: &Field, hole: &str, leaks: impl AsyncFn(&Deno) -> bool) {
-    let weak = field.run(WEAK, hole).await;
-    assert!(leaks(&weak).await, "the attack does not work where there is `{hole}`");
-    drop(weak);
-    let sound = field.run(WEAK, "none").await;
-    assert!(!leaks(&sound).await, "the hole is another one than `{hole}`");
-    drop(sound);
-    let ours = field.run(OURS, "").await;
-    assert!(!leaks(&ours).await, "ours has `{hole}`");
-    // It is there, and serves whoever may.
-    let token = field.token("todo", "ada").await;
-    let answer = ours.call("GET", "/api/entities/Note", &token, "").await;
-    assert!(answer.0 == 200 && answer.1.contains("mine") && !answer.1.contains(DIARY), "{answer:?}");
-    assert!(!answer.1.contains(SECRET));
+/// Where the attacks are made, one after another.
+struct Yard {
+    field: Field,
+    /// The weak twin without a hole.
+    sound: Deno,
+    ours: Deno,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_header_that_names_another_app() {
-    let field = field().await;
-    let token = field.token("todo", "ada").await;
+impl Yard {
+    /// Shows an attack: `leaks` says whether it worked on a gateway.
+    async fn shown(&self, hole: &str, leaks: impl AsyncFn(&Deno) -> bool) {
+        let weak = self.field.run(WEAK, hole).await;
+        assert!(leaks(&weak).await, "the attack does not work where there is `{hole}`");
+        assert!(!leaks(&self.sound).await, "the hole is another one than `{hole}`");
+        assert!(!leaks(&self.ours).await, "ours has `{hole}`");
+        // It is there, and serves whoever may.
+        let token = self.field.token("todo", "ada").await;
+        let answer = self.ours.call("GET", "/api/entities/Note", &token, "").await;
+        assert!(answer.0 == 200 && answer.1.contains("mine") && !answer.1.contains(DIARY), "{answer:?}");
+        assert!(!answer.1.contains(SECRET));
+    }
+}
+
+/// Makes them in turn, and tells by name of each that does not go as it should.
+macro_rules! attacks {
+    ($($name:ident,)*) => {
+        #[tokio::test(flavor = "multi_thread")]
+        async fn none_succeeds() {
+            let field = field().await;
+            let yard = Yard { sound: field.run(WEAK, "none").await, ours: field.run(OURS, "").await, field };
+            let mut failed = Vec::new();
+            $(
+                println!(stringify!($name)); // stands before what it panics with
+                if AssertUnwindSafe($name(&yard)).catch_unwind().await.is_err() {
+                    failed.push(stringify!($name));
+                }
+            )*
+            assert!(failed.is_empty(), "{} did not go as they should: {failed:?}", failed.len());
+        }
+    };
+}
+
+attacks! {
+    a_header_that_names_another_app,
+    a_token_with_the_algorithm_none,
+    two_tokens_of_which_one_is_checked,
+    an_objects_prototype_in_a_body,
+    a_host_that_a_header_names,
+    a_schema_that_a_header_names,
+    an_entity_that_ends_the_filter,
+    a_path_that_climbs_once_it_is_decoded,
+    a_path_that_climbs_once_it_is_decoded_twice,
+    a_path_that_climbs_by_backslashes,
+    a_body_that_names_another_app,
+    an_answer_that_was_anothers,
+    an_error_that_tells_what_is_behind,
+}
+
+async fn a_header_that_names_another_app(yard: &Yard) {
+    let token = yard.field.token("todo", "ada").await;
     let head = format!("GET /api/entities/Note HTTP/1.1\r\nx-app-id: shop\r\nauthorization: Bearer {token}");
-    shown(&field, "header_names_app", async |gateway| gateway.raw(&head, "").await.1.contains(DIARY)).await;
+    yard.shown("header_names_app", async |gateway| gateway.raw(&head, "").await.1.contains(DIARY)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_with_the_algorithm_none() {
-    let field = field().await;
-    let claims = field.token("shop", "bob").await.split('.').nth(1).unwrap().to_owned();
+async fn a_token_with_the_algorithm_none(yard: &Yard) {
+    let claims = yard.field.token("shop", "bob").await.split('.').nth(1).unwrap().to_owned();
     let header = URL_SAFE_NO_PAD.encode(json!({ "alg": "none", "typ": "JWT" }).to_string());
     let token = format!("{header}.{claims}.");
     let leaks = async |gateway: &Deno| gateway.call("GET", "/api/entities/Note", &token, "").await.1.contains(DIARY);
-    shown(&field, "algorithm_none", leaks).await;
+    yard.shown("algorithm_none", leaks).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_tokens_of_which_one_is_checked() {
-    let field = field().await;
-    let mine = field.token("todo", "ada").await;
-    let claims = field.token("shop", "bob").await.split('.').nth(1).unwrap().to_owned();
+async fn two_tokens_of_which_one_is_checked(yard: &Yard) {
+    let mine = yard.field.token("todo", "ada").await;
+    let claims = yard.field.token("shop", "bob").await.split('.').nth(1).unwrap().to_owned();
     let head = format!(
         "GET /api/entities/Note HTTP/1.1\r\nauthorization: Bearer {mine}\r\nauthorization: Bearer x.{claims}.x"
     );
-    shown(&field, "two_tokens", async |gateway| gateway.raw(&head, "").await.1.contains(DIARY)).await;
+    yard.shown("two_tokens", async |gateway| gateway.raw(&head, "").await.1.contains(DIARY)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_objects_prototype_in_a_body() {
-    let field = field().await;
-    let token = field.token("todo", "ada").await;
+async fn an_objects_prototype_in_a_body(yard: &Yard) {
+    let token = yard.field.token("todo", "ada").await;
     let leaks = async |gateway: &Deno| {
         gateway.call("POST", "/api/entities/Note", &token, r#"{"constructor":{"prototype":{"app":"shop"}}}"#).await;
         gateway.call("GET", "/api/entities/Note", &token, "").await.1.contains(DIARY)
     };
-    shown(&field, "objects_merged", leaks).await;
+    yard.shown("objects_merged", leaks).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_host_that_a_header_names() {
-    let field = field().await;
+async fn a_host_that_a_header_names(yard: &Yard) {
     let (address, noted) = rest::elsewhere().await;
-    let token = field.token("todo", "ada").await;
+    let token = yard.field.token("todo", "ada").await;
     let head =
         format!("GET /api/entities/Note HTTP/1.1\r\nx-forwarded-host: {address}\r\nauthorization: Bearer {token}");
     let leaks = async |gateway: &Deno| {
@@ -110,59 +144,47 @@ async fn a_host_that_a_header_names() {
         // The key, or even the caller's own token.
         !noted.lock().unwrap().is_empty()
     };
-    shown(&field, "host_is_believed", leaks).await;
+    yard.shown("host_is_believed", leaks).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_schema_that_a_header_names() {
-    let field = field().await;
-    let token = field.token("todo", "ada").await;
+async fn a_schema_that_a_header_names(yard: &Yard) {
+    let token = yard.field.token("todo", "ada").await;
     let head =
         format!("GET /api/entities/Note HTTP/1.1\r\naccept-profile: backoffice\r\nauthorization: Bearer {token}");
-    shown(&field, "headers_passed_on", async |gateway| gateway.raw(&head, "").await.1.contains(DIARY)).await;
+    yard.shown("headers_passed_on", async |gateway| gateway.raw(&head, "").await.1.contains(DIARY)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_entity_that_ends_the_filter() {
-    let field = field().await;
-    let token = field.token("todo", "ada").await;
+async fn an_entity_that_ends_the_filter(yard: &Yard) {
+    let token = yard.field.token("todo", "ada").await;
     let path = "/api/entities/x),app_id.gt.0,and(id.eq.y";
-    shown(&field, "filter_pasted", async |gateway| gateway.call("GET", path, &token, "").await.1.contains(DIARY)).await;
+    yard.shown("filter_pasted", async |gateway| gateway.call("GET", path, &token, "").await.1.contains(DIARY)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_path_that_climbs_once_it_is_decoded() {
-    let field = field().await;
-    let token = field.token("todo", "ada").await;
+async fn a_path_that_climbs_once_it_is_decoded(yard: &Yard) {
+    let token = yard.field.token("todo", "ada").await;
     let path = "/api/storage/..%2f..%2fshop%2fproduction%2fdiary.txt";
     let leaks = async |gateway: &Deno| gateway.call("GET", path, &token, "").await.1.contains(DIARY);
-    shown(&field, "path_joined_decoded", leaks).await;
+    yard.shown("path_joined_decoded", leaks).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_path_that_climbs_once_it_is_decoded_twice() {
-    let field = field().await;
-    let token = field.token("todo", "ada").await;
+async fn a_path_that_climbs_once_it_is_decoded_twice(yard: &Yard) {
+    let token = yard.field.token("todo", "ada").await;
     let path = "/api/storage/%252e%252e%252f%252e%252e%252fshop%252fproduction%252fdiary.txt";
     let leaks = async |gateway: &Deno| gateway.call("GET", path, &token, "").await.1.contains(DIARY);
-    shown(&field, "path_decoded_twice", leaks).await;
+    yard.shown("path_decoded_twice", leaks).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_path_that_climbs_by_backslashes() {
-    let field = field().await;
-    let token = field.token("todo", "ada").await;
+async fn a_path_that_climbs_by_backslashes(yard: &Yard) {
+    let token = yard.field.token("todo", "ada").await;
     let path = "/api/storage/..%5c..%5cshop%5cproduction%5cdiary.txt";
     let leaks = async |gateway: &Deno| gateway.call("GET", path, &token, "").await.1.contains(DIARY);
-    shown(&field, "backslashes_forgotten", leaks).await;
+    yard.shown("backslashes_forgotten", leaks).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_names_another_app() {
-    let field = field().await;
-    let token = field.token("todo", "ada").await;
-    let raw = field.world.raw(crate::Way::Direct, "postgres").await;
-    let shop = field.ids["shop"].as_i64().unwrap();
+async fn a_body_that_names_another_app(yard: &Yard) {
+    let token = yard.field.token("todo", "ada").await;
+    let raw = yard.field.world.raw(crate::Way::Direct, "postgres").await;
+    let shop = yard.field.ids["shop"].as_i64().unwrap();
     let body = json!({ "app_id": shop, "data": { "text": "planted" } }).to_string();
     let leaks = async |gateway: &Deno| {
         gateway.call("POST", "/api/entities/Note", &token, &body).await;
@@ -173,24 +195,20 @@ async fn a_body_that_names_another_app() {
         }
         planted > 0
     };
-    shown(&field, "body_spread_last", leaks).await;
+    yard.shown("body_spread_last", leaks).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_was_anothers() {
-    let field = field().await;
-    let (ada, bob) = (field.token("todo", "ada").await, field.token("shop", "bob").await);
+async fn an_answer_that_was_anothers(yard: &Yard) {
+    let (ada, bob) = (yard.field.token("todo", "ada").await, yard.field.token("shop", "bob").await);
     let leaks = async |gateway: &Deno| {
         assert!(gateway.call("GET", "/api/entities/Note", &bob, "").await.1.contains(DIARY));
         gateway.call("GET", "/api/entities/Note", &ada, "").await.1.contains(DIARY)
     };
-    shown(&field, "answers_kept_by_url", leaks).await;
+    yard.shown("answers_kept_by_url", leaks).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_error_that_tells_what_is_behind() {
-    let field = field().await;
-    let token = field.token("todo", "ada").await;
+async fn an_error_that_tells_what_is_behind(yard: &Yard) {
+    let token = yard.field.token("todo", "ada").await;
     let leaks = async |gateway: &Deno| {
         // A text that the database cannot keep, and a kind of record that it does not take.
         let body = r#"{"text":"\u0000"}"#;
@@ -200,5 +218,5 @@ async fn an_error_that_tells_what_is_behind() {
         ];
         told.iter().any(|it| it.contains("127.0.0.1") || it.contains("22P05") || it.contains("URIError"))
     };
-    shown(&field, "errors_told", leaks).await;
+    yard.shown("errors_told", leaks).await;
 }

@@ -7,6 +7,7 @@ mod rest;
 #[path = "../support/mod.rs"]
 mod support;
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use deno::Deno;
 use overskill_core::{AppId, AppTokens as _, Clock as _, Environment, Scope, SystemClock, SystemIds};
 use overskill_supabase::{SigningKey, TokenIssuer, gateway_function};
@@ -147,7 +148,9 @@ async fn files_and_realtime_are_of_the_tokens_app() {
         )
         .await;
     assert_eq!(put.0, 204, "{put:?}");
-    assert_eq!(field.behind.files.lock().unwrap().keys().collect::<Vec<_>>(), ["apps/todo/production/a%20b/c.html"]);
+    let raw = field.world.raw(Way::Direct, "postgres").await;
+    let kept = raw.query_one("SELECT bucket_id, name FROM storage.objects", &[]).await.unwrap();
+    assert_eq!((kept.get(0), kept.get(1)), ("apps", "todo/production/a b/c.html"));
     let got = gateway.call("GET", "/api/storage/a%20b/c.html", &ada, "").await;
     assert_eq!(got, (200, "<script>".to_owned()));
     let shop = field.token("shop", "ada").await;
@@ -157,6 +160,40 @@ async fn files_and_realtime_are_of_the_tokens_app() {
     let told = parsed(&realtime);
     assert_eq!((&told["topic"], &told["apikey"]), (&json!("app:todo:production:"), &json!(PUBLISHABLE)));
     assert!(told["url"].as_str().unwrap().ends_with("/realtime/v1/websocket"));
+    assert_eq!(told["config"], json!({ "private": true }));
+    // What was told opens channels of this app, and to this app alone.
+    let topic = format!("{}room", told["topic"].as_str().unwrap());
+    assert_eq!((joins(&field, &ada, &topic).await, joins(&field, &shop, &topic).await), ((true, true), (false, false)));
+}
+
+/// Whether Realtime lets the bearer of a token listen to a private channel, and speak in it: it asks as this does.
+async fn joins(field: &Field, token: &str, topic: &str) -> (bool, bool) {
+    const ASK: &str = "SELECT set_config('role', 'authenticated', true), set_config('realtime.topic', $1, true), \
+        set_config('request.jwt.claims', $2, true)";
+    const MESSAGE: &str = "INSERT INTO realtime.messages (topic, extension) VALUES ($1, 'broadcast')";
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims = String::from_utf8(claims).unwrap();
+    let mut raw = field.world.raw(Way::Direct, "postgres").await;
+    let asking = raw.transaction().await.unwrap();
+    asking.execute(MESSAGE, &[&topic]).await.unwrap();
+    asking.query(ASK, &[&topic, &claims]).await.unwrap();
+    let listens = asking.query("SELECT id FROM realtime.messages WHERE topic = $1", &[&topic]).await.unwrap();
+    (listens.len() == 1, asking.execute(MESSAGE, &[&topic]).await.is_ok())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_record_of_an_app_needs_no_pool() {
+    let field = Field::new().await;
+    let gateway = field.run(OURS, "").await;
+    let token = field.token("fresh", "ada").await;
+    assert_eq!(parsed(&gateway.call("GET", "/api/entities/Task", &token, "").await)["items"], json!([]));
+    let made = gateway.call("POST", "/api/entities/Task", &token, r#"{"id":"t1","n":1}"#).await;
+    assert_eq!((made.0, &parsed(&made)["n"]), (201, &json!(1)), "{made:?}");
+    assert_eq!(gateway.call("GET", "/api/entities/Task/t1", &token, "").await.0, 200);
+    // One that is suspended is not taken in again.
+    field.world.schema.suspend(&field.world.system, &scope("fresh"), true).await.unwrap();
+    assert_eq!(gateway.call("POST", "/api/entities/Task", &token, "{}").await.0, 403);
+    assert_eq!(gateway.call("GET", "/api/entities/Task/t1", &token, "").await.0, 404);
 }
 
 #[tokio::test(flavor = "multi_thread")]

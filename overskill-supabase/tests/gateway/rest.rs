@@ -1,9 +1,10 @@
-//! What stands behind the gateway: `PostgREST`'s transaction on real Postgres, and a storage that checks no folders.
+//! What stands behind the gateway: `PostgREST`'s transaction on real Postgres, and a storage that asks the tables of
+//! Supabase's own, as whoever calls, and decides nothing by itself.
 
 use axum::{
     Router,
     body::Bytes,
-    extract::State,
+    extract::{Path, State},
     http::{HeaderMap, Method, StatusCode, Uri},
     response::IntoResponse,
     routing::any,
@@ -23,6 +24,7 @@ pub(crate) const SECRET: &str = "sb_secret_passes_by_all_policies";
 pub(crate) struct Behind {
     database: String,
     jwks: JwkSet,
+    /// By the ids of their rows.
     pub(crate) files: Mutex<HashMap<String, Vec<u8>>>,
     /// The keys that were shown, call by call.
     pub(crate) shown: Mutex<Vec<String>>,
@@ -34,6 +36,7 @@ pub(crate) async fn serve(database: String, jwks: &Value) -> (String, Arc<Behind
     let behind = Arc::new(Behind { database, jwks, files: Mutex::default(), shown: Mutex::default() });
     let router = Router::new()
         .route("/rest/v1/{table}", any(rest))
+        .route("/rest/v1/rpc/{function}", any(rest))
         .route("/storage/v1/object/{*path}", any(storage))
         .with_state(behind.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -113,8 +116,12 @@ async fn answer(
     if !["public", "overskill_data", "backoffice", "plain"].contains(&schema) {
         return Err(refuse(406, "PGRST106", "The schema is not exposed"));
     }
-    let table = uri.path().rsplit('/').next().unwrap_or_default();
-    let statement = statement(method, schema, table, uri.query().unwrap_or_default(), body);
+    let name = uri.path().rsplit('/').next().unwrap_or_default();
+    let statement = if uri.path().contains("/rpc/") {
+        call(schema, name, body)
+    } else {
+        statement(method, schema, name, uri.query().unwrap_or_default(), body)
+    };
     let (statement, takes_body) = statement.ok_or_else(|| refuse(400, "PGRST100", "failed to parse the query"))?;
 
     let (client, connection) = connect(&behind.database, NoTls).await.map_err(|e| refuse(503, "PGRST000", e))?;
@@ -167,6 +174,14 @@ async fn run(
         None => client.query_one(statement, &[]).await?,
     };
     Ok(row.get(0))
+}
+
+/// The statement that calls a function with the body's members by name.
+fn call(schema: &str, function: &str, body: &[u8]) -> Option<(String, bool)> {
+    let sound = |it: &str| it.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let given = named(body)?.iter().map(|it| format!("\"{it}\" => $1::text::json ->> '{it}'")).collect::<Vec<_>>();
+    let call = format!("SELECT to_json(\"{schema}\".\"{function}\"({}))::text", given.join(", "));
+    (sound(schema) && sound(function)).then_some((call, true))
 }
 
 /// The statement of a call, as text, and whether it takes the body.
@@ -277,28 +292,58 @@ fn pairs(query: &str) -> Vec<(String, String)> {
 
 async fn storage(
     State(behind): State<Arc<Behind>>,
+    Path(path): Path<String>,
     method: Method,
     headers: HeaderMap,
-    uri: Uri,
     body: Bytes,
 ) -> impl IntoResponse {
-    if let Err((status, _)) = behind.claims(&headers) {
-        return (status, Vec::new());
+    match stored(&behind, &path, &method, &headers, &body).await {
+        Ok(contents) => (StatusCode::OK, contents),
+        Err((status, message)) => (status, message.into_bytes()),
     }
-    let path = uri.path().trim_start_matches("/storage/v1/object/").trim_start_matches("authenticated/").to_owned();
+}
+
+/// Whether the caller may, `storage.objects` says; the file itself lies beside it, by the id of its row.
+async fn stored(
+    behind: &Behind,
+    path: &str,
+    method: &Method,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Vec<u8>, Refusal> {
+    const PREAMBLE: &str = "SELECT set_config('role', $1, true), set_config('request.jwt.claims', $2, true)";
+    let claims = behind.claims(headers)?;
+    let path = path.strip_prefix("authenticated/").unwrap_or(path);
+    let (bucket, name) = path.split_once('/').ok_or_else(|| refuse(400, "InvalidKey", path))?;
+    let upsert = headers.get("x-upsert").is_some_and(|it| it == "true");
+    let statement = match method.as_str() {
+        "GET" => "SELECT id::text FROM storage.objects WHERE bucket_id = $1 AND name = $2",
+        "DELETE" => "DELETE FROM storage.objects WHERE bucket_id = $1 AND name = $2 RETURNING id::text",
+        _ if upsert => {
+            "INSERT INTO storage.objects (bucket_id, name) VALUES ($1, $2) \
+             ON CONFLICT (bucket_id, name) DO UPDATE SET updated_at = now() RETURNING id::text"
+        }
+        _ => "INSERT INTO storage.objects (bucket_id, name) VALUES ($1, $2) RETURNING id::text",
+    };
+    let (mut client, connection) = connect(&behind.database, NoTls).await.map_err(|e| refuse(503, "", e))?;
+    tokio::spawn(connection);
+    client.batch_execute("SET ROLE authenticator").await.unwrap();
+    let transaction = client.transaction().await.unwrap();
+    let role = claims["role"].as_str().unwrap_or("anon");
+    transaction.query(PREAMBLE, &[&role, &claims.to_string()]).await.unwrap();
+    let row = transaction.query_opt(statement, &[&bucket, &name]).await.map_err(|e| {
+        let code = e.code().map_or("", |it| it.code()).to_owned();
+        refuse(if code == "23505" { 409 } else { 403 }, &code, e)
+    })?;
+    transaction.commit().await.unwrap();
+    let id: String = row.ok_or_else(|| refuse(400, "NoSuchKey", "Object not found"))?.get(0);
     let mut files = behind.files.lock().unwrap();
     match method.as_str() {
-        "GET" => {
-            files.get(&path).map_or((StatusCode::BAD_REQUEST, b"not found".to_vec()), |it| (StatusCode::OK, it.clone()))
+        "GET" => Ok(files.get(&id).cloned().unwrap_or_default()),
+        "DELETE" => Ok(files.remove(&id).map(|_| Vec::new()).unwrap_or_default()),
+        _ => {
+            files.insert(id, body.to_vec());
+            Ok(Vec::new())
         }
-        "POST" => {
-            let there = files.contains_key(&path) && headers.get("x-upsert").is_none_or(|it| it != "true");
-            if there {
-                return (StatusCode::CONFLICT, Vec::new());
-            }
-            files.insert(path, body.to_vec());
-            (StatusCode::OK, Vec::new())
-        }
-        _ => files.remove(&path).map_or((StatusCode::NOT_FOUND, Vec::new()), |_| (StatusCode::OK, Vec::new())),
     }
 }

@@ -1,6 +1,8 @@
 //! A database with the tenants' schema, as Supabase would have it, and grants for whoever a test wants to be.
 #![allow(dead_code, unreachable_pub, reason = "each test uses what it needs")]
 
+pub mod places;
+
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use overskill_core::{
     AccessToken, AppId, Claims, Clock as _, Environment, KeyId, LocalKeys, LocalTokens, Right, Rights, Scope, Secret,
@@ -22,6 +24,10 @@ const SUPABASE: &str = "
     CREATE ROLE authenticator LOGIN NOINHERIT;
     GRANT anon, authenticated, service_role TO authenticator;";
 
+/// Tables of Supabase's storage and realtime, with their columns, keys, grants and owners; `host` may make policies on them,
+/// as Supabase lets `postgres`.
+const SERVICES: &str = include_str!("services.sql");
+
 /// Everybody who logs in.
 pub const ROLES: [&str; 5] = ["overskill_app", "overskill_explorer", "authenticator", "host", "postgres"];
 
@@ -33,6 +39,8 @@ pub struct World {
     pub system: SystemGrant,
     pub keys: ContextKeys,
     pub schema: Schema,
+    /// Where its connections lead.
+    pub database: String,
 }
 
 /// The database that tests use.
@@ -57,13 +65,14 @@ impl World {
         let host = format!("CREATE ROLE host LOGIN NOSUPERUSER CREATEROLE CREATEDB {attributes};");
         cluster.execute("postgres", &format!("{SUPABASE}{host}")).unwrap();
         cluster.execute("postgres", &format!("CREATE DATABASE {DATABASE} OWNER host")).unwrap();
+        cluster.execute(DATABASE, SERVICES).unwrap();
         let pooler = PgBouncer::start(&cluster, &ROLES, 2).unwrap();
         let tokens = LocalTokens::new(LocalKeys::generate(KeyId::parse("local").unwrap()).unwrap());
         let gate = TenantGate::new(Arc::new(tokens.validator()), Arc::new(MemoryAudit::new()), Arc::new(SystemClock));
         let system = gate.system("test", "a test", SystemScopes::All).await.unwrap();
         let keys = ContextKeys::new(key("k1", 7));
-        let schema = Schema::new(server(&role_url(&cluster, "host")), gate.clone());
-        Self { cluster, pooler, tokens, gate, system, keys, schema }
+        let schema = Schema::new(server(&role_url(&cluster, "host", DATABASE)), gate.clone());
+        Self { cluster, pooler, tokens, gate, system, keys, schema, database: DATABASE.to_owned() }
     }
 
     /// A pool of tenants, on the server or behind the pooler.
@@ -77,9 +86,20 @@ impl World {
 
     pub fn url(&self, way: Way, role: &str) -> String {
         match way {
-            Way::Direct => role_url(&self.cluster, role),
-            Way::Pooled => self.pooler.url(role, DATABASE),
+            Way::Direct => role_url(&self.cluster, role, &self.database),
+            Way::Pooled => self.pooler.url(role, &self.database),
         }
+    }
+
+    /// Everything from now on is in this database.
+    pub fn move_to(&mut self, database: &str) {
+        database.clone_into(&mut self.database);
+        self.schema = Schema::new(server(&role_url(&self.cluster, "host", database)), self.gate.clone());
+    }
+
+    /// Runs statements as a superuser.
+    pub fn execute(&self, sql: &str) {
+        self.cluster.execute(&self.database, sql).unwrap();
     }
 
     /// A connection without anything of ours around it.
@@ -177,8 +197,8 @@ pub fn server(url: &str) -> Server {
     Server::parse(&Secret::new(url)).unwrap()
 }
 
-pub fn role_url(cluster: &PostgresCluster, role: &str) -> String {
-    cluster.url(DATABASE).replacen("postgres@", &format!("{role}@"), 1)
+pub fn role_url(cluster: &PostgresCluster, role: &str, database: &str) -> String {
+    cluster.url(database).replacen("postgres@", &format!("{role}@"), 1)
 }
 
 /// The values of all rows, as text; `None` for SQL's null.

@@ -58,8 +58,12 @@
 //! user scripts behind a dispatch namespace. Account scripts are workerd's configuration: a call that changes one
 //! returns when workerd runs with it. User scripts are loaded on demand; a new version is live on the next request.
 //!
-//! Not here, because workerd by itself has it not: limits of CPU time and subrequests, `caches.default`, alarms of
-//! Durable Objects in *user* scripts. `request.cf` says nothing. URLs begin with
+//! Account scripts also have a cache (in memory, each its own), alarms of Durable Objects, and named entrypoints. Scripts that
+//! were loaded and rest are unloaded, so that memory stays bounded over thousands of them
+//! ([`edge_memory_bytes`](CloudflareEmulator::edge_memory_bytes)).
+//!
+//! Not here, because workerd by itself has it not: limits of CPU time and subrequests (they are kept and shown, and nothing
+//! is ended), alarms of Durable Objects in *user* scripts. `request.cf` says nothing. URLs begin with
 //! `http:` unless the request has `x-forwarded-proto: https`. Scripts of namespaces are not started when they are
 //! uploaded, so that one that does not load fails with its first request. Cron triggers fire when
 //! [`scheduled`](CloudflareEmulator::scheduled) says so.
@@ -218,6 +222,11 @@ impl CloudflareEmulator {
         Ok(told["scripts"].as_u64().and_then(|it| usize::try_from(it).ok()).unwrap_or_default())
     }
 
+    /// How much memory workerd holds, in bytes; nothing without an edge, and where the system does not tell (it does on Linux).
+    pub async fn edge_memory_bytes(&self) -> Option<u64> {
+        self.inner.edge.get()?.memory_bytes().await
+    }
+
     /// Ends workerd and starts it again: sockets break, and what Durable Objects have stored stays.
     ///
     /// # Errors
@@ -363,6 +372,7 @@ impl Inner {
 
     async fn call(&self, mut request: Request<Bytes>) -> std::result::Result<Reply, Lost> {
         let path = request.uri().path_and_query().map_or("/", |it| it.as_str()).to_owned();
+        let begun = self.clock.monotonic();
         let (fault, latency) = lock(&self.faults).pick(request.method().as_str(), &path);
         let nth = self.record(&request, path, fault.clone());
         if !latency.is_zero() {
@@ -376,6 +386,7 @@ impl Inner {
         let status = answer.as_ref().ok().map(|it| it.status().as_u16());
         if let Some(call) = lock(&self.calls).get_mut(nth) {
             call.status = status;
+            call.took = Some(self.clock.monotonic().saturating_sub(begun));
         }
         answer
     }
@@ -488,6 +499,7 @@ impl Inner {
             body_bytes: request.body().len(),
             body: self.record_bodies.then(|| request.body().clone()),
             status: None,
+            took: None,
             fault,
         });
         calls.len() - 1

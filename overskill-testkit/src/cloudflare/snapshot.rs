@@ -8,7 +8,7 @@ use bytes::Bytes;
 use overskill_core::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 /// The account at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub buckets: BTreeMap<String, Vec<String>>,
     /// `pattern → script`, of all zones.
     pub routes: BTreeMap<String, Option<String>>,
+    /// `name → DNS records`, of all zones.
+    pub records: BTreeMap<String, Vec<Value>>,
     /// `custom hostname → (status, status of its certificate)`.
     pub hostnames: BTreeMap<String, (String, String)>,
     /// Files that are stored, each once.
@@ -96,6 +98,8 @@ pub struct RecordedCall {
     pub body: Option<Bytes>,
     /// The status of the answer; none while there is no answer, or when it was cut off.
     pub status: Option<u16>,
+    /// How long its answer took, injected latency included; none while there is no answer.
+    pub took: Option<Duration>,
     /// What was made to go wrong.
     pub fault: Option<Fault>,
 }
@@ -111,6 +115,11 @@ impl Snapshot {
             kv: state.kv.values().map(|it| (it.title.clone(), (it.id.clone(), it.len(now)))).collect(),
             buckets: state.buckets.iter().map(|(k, v)| (k.clone(), v.objects.keys().cloned().collect())).collect(),
             routes: zones().flat_map(|it| &it.routes).map(|it| (it.pattern.clone(), it.script.clone())).collect(),
+            records: zones().flat_map(|it| it.records.values()).fold(BTreeMap::new(), |mut by_name, record| {
+                let name = record["name"].as_str().unwrap_or_default().to_owned();
+                by_name.entry(name).or_insert_with(Vec::new).push(record.clone());
+                by_name
+            }),
             hostnames: zones()
                 .flat_map(|it| it.hostnames.values())
                 .map(|it| (it.host.clone(), (it.status.clone(), it.ssl_status.clone())))

@@ -24,6 +24,7 @@ suite! {
         a_deployment_is_created_once: "a commit that expects no events creates a deployment, and a second one is a conflict";
         events_come_back_as_they_were: "events are read in order, each with its place and time, exactly as they were written";
         the_events_of_one_commit_stay_together: "a commit of several events writes all of them, in order";
+        ids_of_a_scope_only_grow: "a new deployment with a lesser id than one of its scope is a conflict and changes nothing; in another scope it is none, and the older one may still be moved on";
         a_wrong_count_of_events_is_refused: "a commit that expects another number of events is a conflict and changes nothing";
         an_ended_deployment_takes_only_sweeps: "after the end nothing but sweeps may follow; the rest is a conflict and changes nothing";
         a_deployment_stays_in_its_scope: "a commit of a deployment in another scope is a conflict and changes nothing";

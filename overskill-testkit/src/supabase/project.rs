@@ -13,6 +13,8 @@ pub(super) struct Project {
     auth: Auth,
     pub(super) advice: BTreeMap<String, Value>,
     pub(super) types: String,
+    /// The settings of its REST API.
+    rest: Value,
     next: u64,
 }
 
@@ -44,6 +46,10 @@ impl Project {
             auth: Auth::default(),
             advice: BTreeMap::new(),
             types: "export type Database = {}\n".to_owned(),
+            rest: json!({
+                "db_schema": "public, graphql_public", "max_rows": 1000, "db_extra_search_path": "public, extensions",
+                "db_pool": null, "jwt_secret": "emulated-secret-of-before",
+            }),
             next: 1,
         };
         for kind in ["publishable", "secret"] {
@@ -97,9 +103,27 @@ impl Project {
                 Answer::json(200, &json!({ "lints": self.advice.get(*of).cloned().unwrap_or(json!([])) }))
             }
             ("GET", ["types", "typescript"]) => Answer::json(200, &json!({ "types": self.types })),
+            ("GET", ["postgrest"]) => Answer::json(200, &self.rest),
+            ("PATCH", ["postgrest"]) => self.set_rest(&call.body),
             (_, ["config", "auth", rest @ ..]) => self.auth.answer(call, rest, now),
             _ => Answer::refusal(404, format_args!("Cannot {} {}", call.method, call.path)),
         }
+    }
+
+    fn set_rest(&mut self, body: &Bytes) -> Answer {
+        const SETTINGS: [&str; 4] = ["db_schema", "max_rows", "db_extra_search_path", "db_pool"];
+        let Ok(Value::Object(changes)) = serde_json::from_slice(body) else {
+            return Answer::refusal(400, "Expected an object");
+        };
+        if let Some(unknown) = changes.keys().find(|name| !SETTINGS.contains(&name.as_str())) {
+            return Answer::refusal(400, format_args!("property {unknown} should not exist"));
+        }
+        for (name, value) in changes {
+            self.rest[name] = value;
+        }
+        let mut shown = self.rest.clone();
+        shown.as_object_mut().map(|it| it.remove("jwt_secret"));
+        Answer::json(200, &shown)
     }
 
     fn deploy(&mut self, call: &Call, now: Timestamp) -> Answer {

@@ -31,9 +31,10 @@ enum Flaw {
     IgnoresWhoseTheLeaseIs,
     ForgetsWhatIsDue,
     StandsAlone,
+    TakesWhatIsOlder,
 }
 
-const FLAWS: [Flaw; 18] = [
+const FLAWS: [Flaw; 19] = [
     Flaw::ForgetsFences,
     Flaw::ReordersEvents,
     Flaw::LosesAnEvent,
@@ -52,6 +53,7 @@ const FLAWS: [Flaw; 18] = [
     Flaw::IgnoresWhoseTheLeaseIs,
     Flaw::ForgetsWhatIsDue,
     Flaw::StandsAlone,
+    Flaw::TakesWhatIsOlder,
 ];
 
 #[derive(Debug)]
@@ -146,6 +148,9 @@ impl DeploymentStore for Broken {
             Err(e) if e.kind() == ErrorKind::Conflict => {
                 let alone = commit.clone().lease(LeaseChange::None);
                 match (&commit.lease, self.flaw) {
+                    (LeaseChange::None, Flaw::TakesWhatIsOlder) if self.store.scope_of(commit.id).await?.is_none() => {
+                        Ok(Committed { seq: commit.events.len() as u64, lease: None })
+                    }
                     (LeaseChange::Take { holder, ttl, above }, Flaw::LeasesTwice) => {
                         let Committed { seq, .. } = self.store.commit(&alone).await?;
                         let (fence, expires_at) = (above.next(), commit.now.plus(*ttl));
@@ -310,6 +315,11 @@ async fn a_store_that_forgets_what_is_due() {
 #[tokio::test]
 async fn a_store_that_does_not_see_what_is_newer() {
     broken(Flaw::StandsAlone, &["standing_says_all_of_it"]).await;
+}
+
+#[tokio::test]
+async fn a_store_that_takes_what_is_older_than_its_newest() {
+    broken(Flaw::TakesWhatIsOlder, &["ids_of_a_scope_only_grow"]).await;
 }
 
 #[tokio::test]

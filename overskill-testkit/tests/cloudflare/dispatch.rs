@@ -241,13 +241,22 @@ async fn a_user_script_reaches_neither_the_account_nor_the_emulator() {
 }
 
 #[tokio::test]
-async fn scripts_that_rest_are_unloaded() {
+async fn scripts_that_rest_are_unloaded_and_memory_stays_bounded() {
     let api = platform(CloudflareEmulator::options().max_loaded_scripts(16)).await;
-    for n in 0..200 {
+    let mut after_first = 0;
+    for n in 0..400 {
         let name = format!("s{n}");
         api.script(&script(&name), &says(&name), json!([])).await;
         assert_eq!(api.text(&format!("{name}.example.com"), "/").await, name);
+        if n == 99 {
+            after_first = api.cloudflare.edge_memory_bytes().await.unwrap_or_default();
+        }
     }
     assert!(api.cloudflare.loaded_scripts().await.unwrap() <= 40, "{:?}", api.cloudflare.loaded_scripts().await);
+    if let Some(memory) = api.cloudflare.edge_memory_bytes().await {
+        // Loaded ones take 2 MiB each: three hundred more would be 600.
+        let more = memory.saturating_sub(after_first) >> 20;
+        assert!(more < 150, "{more} MiB more than {} MiB after the first hundred", after_first >> 20);
+    }
     assert_eq!(api.text("s0.example.com", "/").await, "s0", "what was unloaded is loaded again");
 }

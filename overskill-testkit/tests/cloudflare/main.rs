@@ -6,5 +6,6 @@ mod dispatch;
 mod edge;
 mod faults;
 mod judges;
+mod runtime;
 mod storage;
 mod support;

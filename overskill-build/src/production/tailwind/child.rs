@@ -47,14 +47,21 @@ struct Said {
     message: String,
 }
 
-/// Runs a script with a job; the sheets that it makes of those in the job.
-pub(super) async fn run(
+/// A child that has its script and waits for a job: coming up takes it as long as what is done meanwhile.
+pub(in crate::production) struct Waiting {
+    child: Child,
+    work: tempfile::TempDir,
+    bundle: Bundle,
+    limits: Limits,
+}
+
+/// Starts a child for a script.
+pub(super) async fn start(
     packages: &NpmPackages,
     limits: Limits,
     ground: &Ground,
-    bundle: &Bundle,
-    job: &Value,
-) -> Result<Vec<String>, Failure> {
+    bundle: Bundle,
+) -> Result<Waiting, Failure> {
     let program = packages.runner().await?;
     let work = packages.workspace().await?;
     // Real files and no links: one that leads out of the folder would be followed.
@@ -79,8 +86,14 @@ pub(super) async fn run(
         fs::write(own.join("driver.mjs"), code).map_err(local("write a file"))
     })
     .await?;
-    let mut child = start(&program, &folder, limits).await?;
+    let child = spawn(&program, &folder, limits).await?;
     bound_memory(&child, limits.tailwind_bytes.saturating_add(RUNTIME_BYTES))?;
+    Ok(Waiting { child, work, bundle, limits })
+}
+
+/// Gives it a job; the sheets that it makes of those in the job.
+pub(super) async fn run(packages: &NpmPackages, waiting: Waiting, job: &Value) -> Result<Vec<String>, Failure> {
+    let Waiting { mut child, work, bundle, limits } = waiting;
     let input = serde_json::to_vec(job).unwrap_or_default();
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let talk = async {
@@ -108,15 +121,18 @@ pub(super) async fn run(
     .await?;
     let Some((status, said, complaints)) = done else {
         let why = format!("Tailwind took longer than {} s and was stopped", limits.tailwind_time.as_secs());
-        return Err(told(Problem::new(ProblemKind::Limit, why).help("simplify its configuration and plugins"), bundle));
+        return Err(told(
+            Problem::new(ProblemKind::Limit, why).help("simplify its configuration and plugins"),
+            &bundle,
+        ));
     };
     let last = said.trim_end().rsplit('\n').next().unwrap_or_default();
     match serde_json::from_str::<Outcome>(last) {
         Ok(Outcome { css: Some(css), error: None }) => Ok(css),
-        Ok(Outcome { error: Some(said), .. }) if !out_of_memory(&said.message) => Err(refused(&said, bundle)),
+        Ok(Outcome { error: Some(said), .. }) if !out_of_memory(&said.message) => Err(refused(&said, &bundle)),
         outcome if outcome.is_ok() || out_of_memory(&complaints) || killed(status) => {
             let why = format!("Tailwind took more than {} MiB of memory and was stopped", limits.tailwind_bytes >> 20);
-            Err(told(Problem::new(ProblemKind::Limit, why).help("simplify its configuration and plugins"), bundle))
+            Err(told(Problem::new(ProblemKind::Limit, why).help("simplify its configuration and plugins"), &bundle))
         }
         _ => {
             let first = complaints.lines().find(|it| !it.trim().is_empty()).unwrap_or_default().trim();
@@ -125,12 +141,12 @@ pub(super) async fn run(
                 Some((name, message)) => Said { name: name.to_owned(), message: message.to_owned() },
                 None => Said { name: String::new(), message: format!("it ended with {status} and said: {message}") },
             };
-            Err(refused(&said, bundle))
+            Err(refused(&said, &bundle))
         }
     }
 }
 
-async fn start(program: &Path, folder: &Path, limits: Limits) -> Result<Child, Failure> {
+async fn spawn(program: &Path, folder: &Path, limits: Limits) -> Result<Child, Failure> {
     const TRIES: u32 = 50;
     let app = folder.join("app");
     let mut command = Command::new(program);

@@ -4,9 +4,10 @@
 import postcss from "overskill:postcss";
 import tailwindcss from "tailwindcss";
 
-const job = JSON.parse(await new Response(Deno.stdin.readable).text());
 try {
+  // Before the job is there: it is still being put together.
   const given = await import("overskill:config");
+  const job = JSON.parse(await new Response(Deno.stdin.readable).text());
   const config = given.default ?? given;
   const css = [];
   for (const sheet of job.sheets) {

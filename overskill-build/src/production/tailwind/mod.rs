@@ -3,6 +3,8 @@
 mod bundle;
 mod child;
 
+pub(super) use child::Waiting;
+
 use super::{
     builder::Limits,
     sheets::{Sheet, Sheets},
@@ -143,27 +145,42 @@ impl Styling {
     }
 }
 
-/// All sheets, finished and minified.
+/// Tailwind 3 with the app's configuration, started for sheets that are not put together yet.
+pub(super) async fn begin(
+    packages: &NpmPackages,
+    limits: Limits,
+    ground: &Ground,
+    installed: &Installed,
+) -> Result<Waiting, Failure> {
+    let bundled = bundle::three(packages, ground, installed, scan::tailwind_config(&ground.files)).await?;
+    child::start(packages, limits, ground, bundled).await
+}
+
+/// All sheets, finished and minified. `begun` is Tailwind 3, where it was foreseen that sheets need it.
 pub(super) async fn run(
     packages: &NpmPackages,
     limits: Limits,
     ground: &Ground,
     styling: &Styling,
     installed: &Installed,
+    begun: Option<Result<Waiting, Failure>>,
 ) -> Result<BTreeMap<For, String>, Failure> {
-    let config = scan::tailwind_config(&ground.files);
     let (mut three, mut four) = (Vec::new(), Vec::new());
     if !styling.three.is_empty() {
         let job = json!({ "sheets": given(&styling.three) });
-        let bundled = bundle::three(packages, ground, installed, config).await?;
-        three = child::run(packages, limits, ground, &bundled, &job).await?;
+        let waiting = match begun {
+            Some(begun) => begun?,
+            None => begin(packages, limits, ground, installed).await?,
+        };
+        three = child::run(packages, waiting, &job).await?;
     }
     if !styling.four.is_empty() {
         let words = Words::default().list(ground.files.iter().map(|(path, file)| (path, &**file)));
         let own = bundle::own_sheets(installed)?;
         let job = json!({ "sheets": given(&styling.four), "imports": styling.imports, "own": own, "words": words });
         let bundled = bundle::four(packages, ground, installed, &styling.scripts).await?;
-        four = child::run(packages, limits, ground, &bundled, &job).await?;
+        let waiting = child::start(packages, limits, ground, bundled).await?;
+        four = child::run(packages, waiting, &job).await?;
     }
     let mut all: BTreeMap<For, String> = styling.outside.clone();
     for (whose, piece) in &styling.pieces {

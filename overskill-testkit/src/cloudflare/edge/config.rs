@@ -33,6 +33,7 @@ pub(super) fn build(state: &State, around: &Surroundings<'_>) -> Config {
     let mut files: BTreeMap<String, Bytes> = [
         ("emulator.js", include_str!("js/emulator.js")),
         ("assets.js", include_str!("js/assets.js")),
+        ("cache.js", include_str!("js/cache.js")),
         ("routing.js", include_str!("js/routing.js")),
         ("kv.js", include_str!("js/kv.js")),
         ("wrapper.txt", include_str!("js/wrapper.js")),
@@ -89,6 +90,7 @@ const emulator :Workerd.Worker = (
   modules = [
     (name = "emulator.js", esModule = embed "emulator.js"),
     (name = "assets.js", esModule = embed "assets.js"),
+    (name = "cache.js", esModule = embed "cache.js"),
     (name = "routing.js", esModule = embed "routing.js"),
     (name = "kv.js", esModule = embed "kv.js"),
     (name = "wrapper.txt", text = embed "wrapper.txt"),
@@ -167,8 +169,10 @@ fn worker(
     let date = quote(date(script, around.newest_date));
     let flags = script.compatibility_flags.iter().map(|it| quote(it)).collect::<Vec<_>>().join(", ");
     let code = code(script, nth, is_outbound, files);
+    let cache = quote(&json!({ "script": script.name }).to_string());
     format!(
         "const script{nth} :Workerd.Worker = (\n{code}  compatibilityDate = {date},\n  compatibilityFlags = [{flags}],\n  \
+         cacheApiOutbound = (name = \"emulator\", entrypoint = \"Cache\", props = (json = {cache})),\n  \
          durableObjectNamespaces = [\n{classes}  ],\n  durableObjectStorage = (localDisk = \"objects\"),\n  \
          bindings = [\n{bindings}  ],\n);\n"
     )

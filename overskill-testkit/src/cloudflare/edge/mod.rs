@@ -148,6 +148,10 @@ impl Edge {
         self.follow(inner, &mut running).await
     }
 
+    pub(super) async fn memory_bytes(&self) -> Option<u64> {
+        self.hold().await.as_ref()?.workerd.memory_bytes()
+    }
+
     /// Asks the emulator's own Worker.
     pub(super) async fn admin(&self, path: &str) -> Result<Bytes> {
         let admin = self.hold().await.as_ref().map(|it| it.workerd.admin.clone());

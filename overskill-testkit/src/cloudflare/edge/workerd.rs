@@ -166,6 +166,22 @@ impl Workerd {
         }
     }
 
+    /// What it holds in memory, where the system tells (Linux).
+    pub(super) fn memory_bytes(&self) -> Option<u64> {
+        // Its keeper is our child, and it is the keeper's.
+        let keeper = self.child.id()?;
+        let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).ok()?;
+        let status = |id: &str| fs::read_to_string(format!("/proc/{id}/status")).ok();
+        let of =
+            |text: &str, name: &str| text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
+        let workerd = children
+            .split_whitespace()
+            .filter_map(status)
+            .find(|it| of(it, "Name:").is_some_and(|name| name == "workerd"))?;
+        let kilobytes = of(&workerd, "VmRSS:")?.trim_end_matches("kB").trim().parse::<u64>().ok()?;
+        Some(kilobytes * 1024)
+    }
+
     pub(super) fn has_ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
     }

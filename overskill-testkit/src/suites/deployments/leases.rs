@@ -13,7 +13,7 @@ use overskill_core::{
     Around, Commit, DeployLease, DeploymentEvent as E, DeploymentStore, Fence, LeaseChange, Result, Scope, Timestamp,
     WorkerName,
 };
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 /// Commits a change of the lease that has to give one.
 async fn leased(store: &Arc<dyn DeploymentStore>, commit: Commit) -> Result<DeployLease, crate::Stop> {
@@ -23,7 +23,9 @@ async fn leased(store: &Arc<dyn DeploymentStore>, commit: Commit) -> Result<Depl
 
 /// A new deployment, requested in a scope where there may be others.
 async fn another(f: &F, scope: &Scope, now: Timestamp) -> Result<D, crate::Stop> {
-    let d = D::of(f, scope.clone(), now);
+    let newest = f.store().list(scope, None, NonZeroU32::MIN).await?.items.into_iter().next();
+    let after = newest.map_or(now, |newest| newest.id.made_at().plus(Duration::from_millis(1)));
+    let d = D::of(f, scope.clone(), now.max(after));
     f.store().commit(&d.commit(0, [requested()], now)).await?;
     Ok(d)
 }

@@ -226,6 +226,21 @@ pub(super) async fn a_scope_lists_its_deployments_newest_first(f: &F) -> Verdict
     Ok(())
 }
 
+pub(super) async fn ids_of_a_scope_only_grow(f: &F) -> Verdict {
+    let (first, now) = begin(f).await?;
+    let late = D::of(f, first.scope.clone(), now.plus(secs(1)));
+    let newer = D::of(f, first.scope.clone(), now.plus(secs(2)));
+    f.store().commit(&newer.commit(0, [requested()], now)).await?;
+    let refused = f.store().commit(&late.commit(0, [requested()], now.plus(secs(3)))).await;
+    ensure_err!(refused, Conflict, "a new deployment that is older than another of its scope");
+    ensure_eq!(f.store().scope_of(late.id).await?, None, "the scope of a refused deployment");
+    ensure_eq!(events(f.store(), &late).await?, vec![], "the events of a refused deployment");
+    let elsewhere = D { id: late.id, ..D::new(f, now) };
+    f.store().commit(&elsewhere.commit(0, [requested()], now)).await?;
+    f.store().commit(&first.commit(1, [started()], now)).await?;
+    Ok(())
+}
+
 pub(super) async fn standing_says_all_of_it(f: &F) -> Verdict {
     let (d, now) = begin(f).await?;
     let unknown = D::of(f, d.scope.clone(), now);

@@ -2,11 +2,12 @@
 // bound to. What the account holds it asks its owner for, over CONTROL.
 import { DurableObject, WorkerEntrypoint } from 'cloudflare:workers';
 import { serve, serveWith } from './assets.js';
+import { Cache } from './cache.js';
 import { routeOf } from './routing.js';
 import { Kv } from './kv.js';
 import wrapper from './wrapper.txt';
 
-export { Kv };
+export { Cache, Kv };
 
 const control = (env, path) => env.CONTROL.fetch(`http://control${path}`);
 const blobs = (env) => (hash) => control(env, `/blob/${hash}`);

@@ -1,11 +1,15 @@
 //! The Management API's client against the emulator, which knows nothing of it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod install;
+#[path = "../support/mod.rs"]
+mod support;
+
 use overskill_core::{
     AppId, Effect, ErrorKind, KeyId, LocalKeys, LocalTokens, Retry, Secret, SystemGrant, SystemIds, SystemScopes,
     TenantGate, TestClock, memory::MemoryAudit,
 };
-use overskill_http::{Client, Credential, Limiter, Request, Response, cut_off, transport_fn};
+use overskill_http::{Client, Credential, Limiter, Request, Response, Transport, cut_off, transport_fn};
 use overskill_supabase::{
     ApiKeyKind, FunctionBundle, KeyState, Management, ProjectRef, SecretName, SigningKey, TokenKeys,
 };
@@ -29,23 +33,28 @@ fn gate(clock: &TestClock) -> TenantGate {
     TenantGate::new(Arc::new(tokens.validator()), Arc::new(MemoryAudit::new()), Arc::new(clock.clone()))
 }
 
-async fn project(database: Option<String>) -> Project {
-    let clock = TestClock::new();
-    let emulator = SupabaseEmulator::new(Arc::new(clock.clone()), database);
-    let its = emulator.clone();
-    let transport = transport_fn(move |request: Request| {
-        let its = its.clone();
+/// Carries requests to the emulator.
+fn transport(emulator: &SupabaseEmulator) -> impl Transport + use<> {
+    let emulator = emulator.clone();
+    transport_fn(move |request: Request| {
+        let emulator = emulator.clone();
         async move {
             let mut call = Call::new(request.method.as_str(), request.url.path()).body(request.body);
             call.query.extend(request.url.query_pairs());
             for (name, value) in request.headers.iter() {
                 call.headers.insert(name.to_owned(), String::from_utf8_lossy(value).into_owned());
             }
-            let Some(answer) = its.call(call).await else { return Err(cut_off("the connection ended")) };
+            let Some(answer) = emulator.call(call).await else { return Err(cut_off("the connection ended")) };
             let response = Response::new(answer.status, answer.body);
             answer.headers.iter().try_fold(response, |response, (name, value)| response.with_header(name, value))
         }
-    });
+    })
+}
+
+async fn project(database: Option<String>) -> Project {
+    let clock = TestClock::new();
+    let emulator = SupabaseEmulator::new(Arc::new(clock.clone()), database);
+    let transport = transport(&emulator);
     let limiter = Limiter::new("supabase", Management::quota(), Arc::new(clock.clone())).unwrap();
     let client = Client::builder("supabase", Management::URL)
         .credential(Credential::bearer(emulator.token()))

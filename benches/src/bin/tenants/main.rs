@@ -3,16 +3,23 @@
 //! The newest 100 records of an app, in a transaction of its own: through the pool, as tenants' role, against the same
 //! transaction as a role that no policy binds and that names the app itself. What is compared is the processor time that
 //! the server's process took, which other programs on the machine hardly change.
+//!
+//! Beside that: what a look at a token costs, what the explorer adds to a query, and how one table for all apps compares with
+//! a table for each.
+
+mod tables;
+mod validation;
 
 use futures::future::join_all;
-use overskill_benches::{Bench, Figure, Goal, Outcome, Reading, Turns, interleave};
+use overskill_benches::{Bench, Figure, Goal, Outcome, Reading, Turns, interleave, nanos_each};
 use overskill_core::{
     AccessToken, ApiMethod, ApiRequest, ApiUpstream as _, AppId, Claims, Clock as _, Environment, FilePath,
     IdsExt as _, KeyId, LocalKeys, LocalTokens, Right, Rights, Scope, Secret, SeededIds, SubjectId, SystemClock,
     SystemIds, SystemScopes, TenantGate, TenantGrant, TenantId, memory::MemoryAudit,
 };
 use overskill_supabase::{
-    ContextKey, ContextKeys, EntityApi, Plan, PoolOptions, RolePasswords, Schema, Server, TenantPool,
+    ContextKey, ContextKeys, EntityApi, Explorer, ExplorerLimits, Plan, PoolOptions, Query, RolePasswords, Schema,
+    Server, TenantPool,
     tokio_postgres::{Client, NoTls, connect, types::Type},
 };
 use overskill_testkit::postgres::PostgresCluster;
@@ -29,6 +36,8 @@ const UNPREPARED: Figure = Figure::shown(NEWEST, "server's time, unprepared", "u
 const P95: Figure = Figure::shown(NEWEST, "p95 of 16 clients", "ms", "limit").goal(Goal::AtMost(1.0));
 const RATE: Figure = Figure::shown(NEWEST, "transactions of 16 clients", "/s", "");
 const API: Figure = Figure::shown("entity API", "lists of 16 clients", "/s", "");
+const WRITES: Figure = Figure::shown("entity API", "new records of 16 clients", "/s", "");
+const EXPLORED: Figure = Figure::shown("explorer", "a query of 100 rows", "us", "in a transaction");
 
 const SELECT: &str = "SELECT id, data FROM overskill_data.entities WHERE entity_type = 'Todo' AND deleted_at IS NULL \
     ORDER BY placed DESC, id DESC LIMIT 100";
@@ -38,8 +47,12 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL 
     SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; SET LOCAL search_path = ''";
 
 fn main() {
-    let mut bench = Bench::start("tenants", &[PREPARED, UNPREPARED, P95, RATE, API]);
+    let figures =
+        [&[PREPARED, UNPREPARED, P95, RATE, API, WRITES, EXPLORED][..], &validation::ALL, &tables::ALL].concat();
+    let mut bench = Bench::start("tenants", &figures);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
+    let outcome = runtime.block_on(validation::measure(&mut bench));
+    bench.attempt("validation", outcome);
     let outcome = runtime.block_on(measure(&mut bench));
     bench.attempt("tenants", outcome);
     bench.finish();
@@ -82,6 +95,8 @@ async fn measure(bench: &mut Bench) -> Outcome<()> {
     };
     let one = pool(1);
     let apps = apps(bench, &tokens, &gate, &one, &root).await?;
+    tables::measure(bench, &apps.contexts, &url).await?;
+    explorer(bench, &server, &gate, &keys, &tokens, &passwords.explorer).await?;
     let (unprepared, prepared) = (library(bench, &one, &apps, &url).await?, statements(bench, &apps, &url).await?);
     bench.show(&UNPREPARED, micros(&unprepared));
     bench.show(&PREPARED, micros(&prepared));
@@ -229,7 +244,7 @@ async fn statements(bench: &Bench, apps: &Apps, url: &str) -> Outcome<Turns<2>> 
 /// Sixteen clients at a time.
 async fn together(bench: &mut Bench, pool: &TenantPool, apps: Apps) -> Outcome<()> {
     let (apps, times) = (Arc::new(apps), bench.size(1_500, 20));
-    let run = async |api: Option<EntityApi>| -> Outcome<(Vec<f64>, f64)> {
+    let run = async |api: Option<(EntityApi, ApiMethod)>| -> Outcome<(Vec<f64>, f64)> {
         let since = Instant::now();
         let clients = (0..16).map(|_| {
             let (pool, apps, api) = (pool.clone(), apps.clone(), api.clone());
@@ -237,11 +252,16 @@ async fn together(bench: &mut Bench, pool: &TenantPool, apps: Apps) -> Outcome<(
                 let mut took = Vec::new();
                 for _ in 0..times {
                     let (app, since) = (apps.next(), Instant::now());
-                    if let Some(api) = &api {
-                        let (scope, path) = (apps.scopes[app].clone(), FilePath::parse("entities/Todo")?);
-                        let request = ApiRequest::new(scope, apps.tokens[app].clone(), ApiMethod::Get, path);
+                    if let Some((api, method)) = &api {
+                        let kind = if *method == ApiMethod::Get { "entities/Todo" } else { "entities/Note" };
+                        let (scope, path) = (apps.scopes[app].clone(), FilePath::parse(kind)?);
+                        let request = ApiRequest::new(scope, apps.tokens[app].clone(), *method, path);
+                        let request = match method {
+                            ApiMethod::Post => request.body("application/json", r#"{"title":"Item","done":false}"#),
+                            _ => request,
+                        };
                         let answer = api.call(&request).await?;
-                        if answer.status != 200 {
+                        if ![200, 201].contains(&answer.status) {
                             return Err(format!("answered with {}", answer.status).into());
                         }
                     } else {
@@ -266,8 +286,55 @@ async fn together(bench: &mut Bench, pool: &TenantPool, apps: Apps) -> Outcome<(
     let each = Turns::seen(took.into_iter().map(|took| [took]).collect());
     bench.show(&P95, Reading::limited(each.quantile_of(0, 0.95), 100.0));
     bench.show(&RATE, Reading::alone(rate));
-    let (_, rate) = run(Some(EntityApi::new(pool.clone()))).await?;
+    let api = EntityApi::new(pool.clone());
+    let (_, rate) = run(Some((api.clone(), ApiMethod::Get))).await?;
     bench.show(&API, Reading::alone(rate));
+    let (_, rate) = run(Some((api, ApiMethod::Post))).await?;
+    bench.show(&WRITES, Reading::alone(rate));
+    Ok(())
+}
+
+/// A developer's query against the same query in a transaction of the same role: parsing, the allow-list, the cursor, JSON.
+async fn explorer(
+    bench: &mut Bench,
+    server: &Server,
+    gate: &TenantGate,
+    keys: &ContextKeys,
+    tokens: &LocalTokens,
+    password: &Secret,
+) -> Outcome<()> {
+    let server = server.clone().role("overskill_explorer", password);
+    let limits = ExplorerLimits::new();
+    let explorer = Explorer::new(server.clone(), gate.clone(), keys.clone(), Arc::new(MemoryAudit::new()), limits)?;
+    let pool = TenantPool::new(server, gate.clone(), keys.clone(), PoolOptions::new().right(Right::Develop));
+    let (scope, now) = (Scope::new(AppId::parse("app1")?, Environment::Production), SystemClock.now());
+    let tenant = TenantId::of_app(scope.app.clone());
+    let end = now.plus(Duration::from_hours(2));
+    let claims = Claims::new(SubjectId::parse("dev")?, tenant.clone(), Rights::of([Right::Develop]), end);
+    let grant = gate.admit(&tokens.mint(&claims, now)?, &tenant).await?;
+    let query = Query::new("SELECT id, data->>'title' AS title FROM Todo ORDER BY created_at DESC, id DESC LIMIT 100");
+    let plain = "SELECT id, data->>'title' FROM overskill_data.entities WHERE entity_type = 'Todo' AND deleted_at IS NULL \
+        ORDER BY created_at DESC, id DESC LIMIT 100";
+    let times = bench.size(50, 5);
+    let turns = interleave::<2>(bench.size(20, 2), async |who| {
+        let since = Instant::now();
+        for _ in 0..times {
+            let rows = if who == 0 {
+                explorer.table(&grant, &scope, &query).await?.rows.len()
+            } else {
+                let tx = pool.begin_read_only(&grant, &scope).await?;
+                let rows = tx.query(plain, &[]).await?.len();
+                tx.rollback().await?;
+                rows
+            };
+            if rows != 100 {
+                return Err(format!("{rows} rows").into());
+            }
+        }
+        Ok(nanos_each(since.elapsed(), times))
+    })
+    .await?;
+    bench.show(&EXPLORED, micros(&turns));
     Ok(())
 }
 

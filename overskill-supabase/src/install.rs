@@ -1,0 +1,165 @@
+//! What a project needs, and what of it is missing.
+
+use crate::{
+    ApiKey, ApiKeyKind, ContextKeys, Management, PostgresMemberships, RolePasswords, Schema, SecretName, SigningKey,
+    TokenIssuer, gateway_function, validator::Memberships,
+};
+use overskill_core::{Digest, Error, Ids, Result, Secret, SystemGrant};
+use std::fmt::{self, Write as _};
+
+/// Changes of a project, in their order. `Display` has a line for each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes(Vec<String>);
+
+impl Changes {
+    /// Whether everything is as it should be.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The changes, in words.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("nothing to change");
+        }
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+/// What there should be.
+pub(crate) struct Installation<'a> {
+    pub(crate) schema: Schema,
+    pub(crate) passwords: &'a RolePasswords,
+    pub(crate) contexts: &'a ContextKeys,
+    pub(crate) members: Option<&'a PostgresMemberships>,
+    /// The project's own services, where they can be reached.
+    pub(crate) services: Option<(Management, &'a SigningKey, &'a TokenIssuer)>,
+    pub(crate) publishable: Option<&'a str>,
+    pub(crate) ids: &'a dyn Ids,
+}
+
+/// What is missing, by who mends it.
+#[derive(Default)]
+struct Missing {
+    schema: Vec<String>,
+    members: bool,
+    key: bool,
+    exposed: bool,
+    gateway: Option<Gateway>,
+}
+
+/// The gateway's settings, and the name of a secret by which one sees that it was deployed with them.
+struct Gateway {
+    settings: Vec<(SecretName, Secret)>,
+    mark: SecretName,
+    old_marks: Vec<SecretName>,
+}
+
+const SCHEMA: &str = "overskill_data";
+const MARK: &str = "OVERSKILL_GATEWAY_";
+
+impl Installation<'_> {
+    pub(crate) async fn plan(&self, grant: &SystemGrant) -> Result<Changes> {
+        self.missing(grant).await.map(|missing| missing.changes())
+    }
+
+    pub(crate) async fn run(&self, grant: &SystemGrant) -> Result<Changes> {
+        let missing = self.missing(grant).await?;
+        let changes = missing.changes();
+        if !missing.schema.is_empty() {
+            self.schema.install(grant, self.passwords, self.contexts).await?;
+        }
+        if let Some(members) = self.members.filter(|_| missing.members) {
+            members.install().await?;
+        }
+        let Some((management, key, _)) = &self.services else { return Ok(changes) };
+        if missing.key {
+            management.import_signing_key(grant, key).await?;
+        }
+        if missing.exposed {
+            management.expose_schema(grant, SCHEMA).await?;
+        }
+        if let Some(gateway) = &missing.gateway {
+            management.set_secrets(grant, &gateway.settings).await?;
+            management.deploy_function(grant, &gateway_function(), self.ids).await?;
+            // Last: what was interrupted is done again.
+            management.set_secrets(grant, &[(gateway.mark.clone(), Secret::new("deployed"))]).await?;
+            if !gateway.old_marks.is_empty() {
+                management.delete_secrets(grant, &gateway.old_marks).await?;
+            }
+        }
+        Ok(changes)
+    }
+
+    async fn missing(&self, grant: &SystemGrant) -> Result<Missing> {
+        let mut missing = Missing { schema: self.schema.pending(grant, self.contexts).await?, ..Missing::default() };
+        if let Some(members) = self.members {
+            missing.members = !members.check().await?.is_ready();
+        }
+        let Some((management, key, issuer)) = &self.services else { return Ok(missing) };
+        missing.key = management.signing_keys(grant).await?.iter().all(|known| known.id != key.kid());
+        missing.exposed = !management.exposed_schemas(grant).await?.iter().any(|known| known == SCHEMA);
+        missing.gateway = self.gateway(grant, management, issuer).await?;
+        Ok(missing)
+    }
+
+    /// `None` when it is deployed as it should be.
+    async fn gateway(
+        &self,
+        grant: &SystemGrant,
+        management: &Management,
+        issuer: &TokenIssuer,
+    ) -> Result<Option<Gateway>> {
+        let publishable = if let Some(key) = self.publishable {
+            Secret::new(key)
+        } else {
+            let keys = management.api_keys(grant, true).await?;
+            let shown = keys.iter().filter(|key| key.kind == Some(ApiKeyKind::Publishable)).find_map(ApiKey::key);
+            shown.ok_or_else(|| {
+                let message = "the project has no publishable key: make one, or give it with `publishable_key`";
+                Error::invalid(message).at("supabase", "install")
+            })?
+        };
+        let settings = [
+            ("OVERSKILL_PUBLISHABLE_KEY", publishable),
+            ("OVERSKILL_ISSUER", Secret::new(issuer.issuer())),
+            ("OVERSKILL_JWKS", Secret::new(issuer.jwks().to_string())),
+        ];
+        let mut all = gateway_function().digest().to_string();
+        for (name, value) in &settings {
+            write!(all, "\0{name}\0{}", value.expose()).expect("a string takes all");
+        }
+        let digest = Digest::of(all.as_bytes()).to_string();
+        let mark: String = digest.chars().filter(char::is_ascii_hexdigit).take(32).collect();
+        let mark = SecretName::parse(&format!("{MARK}{}", mark.to_uppercase()))?;
+        let known = management.secrets(grant).await?;
+        let deployed = management.functions(grant).await?.iter().any(|it| it.slug == gateway_function().slug());
+        if deployed && known.iter().any(|it| it == mark.as_str()) {
+            return Ok(None);
+        }
+        let old = known.iter().filter(|it| it.starts_with(MARK) && *it != mark.as_str());
+        let old_marks = old.map(|it| SecretName::parse(it)).collect::<Result<_, _>>()?;
+        let settings = settings.into_iter().map(|(name, value)| Ok((SecretName::parse(name)?, value)));
+        Ok(Some(Gateway { settings: settings.collect::<Result<_>>()?, mark, old_marks }))
+    }
+}
+
+impl Missing {
+    fn changes(&self) -> Changes {
+        let mut changes = self.schema.clone();
+        let rest = [
+            (self.members, "make the table of memberships"),
+            (self.key, "import the key that signs apps' tokens, on standby"),
+            (self.exposed, "let the REST API show the schema `overskill_data`"),
+            (self.gateway.is_some(), "deploy the Edge Function `gateway` and its settings"),
+        ];
+        changes.extend(rest.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what.to_owned()));
+        Changes(changes)
+    }
+}

@@ -1,0 +1,558 @@
+//! One project, and everything that is made from it.
+
+use crate::{
+    ContextKeys, EntityApi, Explorer, ExplorerLimits, FunctionBundle, Jwks, Management, MembershipKeys, PoolOptions,
+    PostgresMemberships, ProjectRef, RolePasswords, Schema, Server, SigningKey, SupabaseValidator, TenantPool,
+    TokenIssuer, TrustedIssuer, gateway_function,
+    install::{Changes, Installation},
+};
+use overskill_core::{
+    AuditLog, Clock, Error, Ids, ParseError, Result, Right, Secret, SystemClock, SystemGrant, SystemIds, TenantGate,
+};
+use overskill_http::{Client, Credential, Limiter, NetworkTransport, Transport};
+use overskill_sql::postgres::{PostgresOptions, PostgresStores};
+use std::sync::Arc;
+
+const NAME: &str = "supabase";
+
+/// A project of Supabase. Clones are cheap and share everything: the validator's memory, and the limiter of the control API.
+///
+/// What decides who may do what is a [`TenantGate`]. A platform has one; parts that serve apps by themselves, such as the
+/// [entity API](Self::entities) behind a server that starts before the platform, may have one of their own, by the same
+/// validator.
+///
+/// ```no_run
+/// # async fn example() -> overskill_core::Result<()> {
+/// use overskill_core::{Clock, KeyId, Secret, SystemClock, SystemIds, SystemScopes, memory::MemoryAudit};
+/// use overskill_supabase::{ContextKey, ContextKeys, RolePasswords, SigningKey, Supabase};
+/// use std::sync::Arc;
+///
+/// # let (app, explorer) = (Secret::new("…"), Secret::new("…"));
+/// let contexts = ContextKeys::new(ContextKey::parse(KeyId::parse("2026-11")?, &Secret::new("…64 hex digits…"))?);
+/// let supabase = Supabase::connect("abcdefghijklmnopqrst", "postgres://postgres:…@db.example.com:5432/postgres")
+///     .passwords(RolePasswords { app, explorer })
+///     .contexts(contexts)
+///     .signing_key(SigningKey::from_pkcs8("01890000-0000-7000-8000-000000000000", &Secret::new("…"))?)
+///     .pooler("postgres://postgres.abcdefghijklmnopqrst:…@pooler.example.com:6543/postgres")
+///     .access_token("sbp_…")
+///     .build()?;
+///
+/// let gate = supabase.gate(Arc::new(MemoryAudit::new())); // a platform has one: `platform.gate()`
+/// let grant = gate.system("install", "the first installation", SystemScopes::All).await?;
+/// println!("{}", supabase.plan(&gate, &grant).await?);
+/// supabase.install(&gate, &grant).await?;
+///
+/// let api = supabase.entities(&gate); // an `ApiUpstream`
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Supabase(Arc<Settings>);
+
+#[derive(Debug)]
+struct Settings {
+    project: ProjectRef,
+    database: Server,
+    tenants: Server,
+    records: Option<Secret>,
+    passwords: RolePasswords,
+    contexts: ContextKeys,
+    validator: SupabaseValidator,
+    signing: Option<SigningKey>,
+    issuer: Option<TokenIssuer>,
+    members: Option<PostgresMemberships>,
+    pool: PoolOptions,
+    limits: ExplorerLimits,
+    access: Option<Access>,
+    publishable: Option<String>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+}
+
+/// How to reach the control API.
+#[derive(Debug)]
+struct Access {
+    token: Secret,
+    base: String,
+    transport: Arc<dyn Transport>,
+    limiter: Limiter,
+}
+
+impl Supabase {
+    /// Begins to describe a project, by its ref and the URL of its database as the role `postgres`.
+    ///
+    /// The URL has to lead to the server itself or to sessions of the pooler (port 5432).
+    pub fn connect(project: impl Into<String>, database: impl Into<Secret>) -> SupabaseBuilder {
+        SupabaseBuilder {
+            project: project.into(),
+            database: database.into(),
+            pooler: None,
+            records: None,
+            certificates: None,
+            passwords: None,
+            contexts: None,
+            signing: None,
+            issuer: None,
+            members: None,
+            trusted: Vec::new(),
+            pool: PoolOptions::new(),
+            limits: ExplorerLimits::new(),
+            token: None,
+            publishable: None,
+            api_base: Management::URL.to_owned(),
+            transport: None,
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(SystemIds),
+        }
+    }
+
+    /// What decides whose tokens are good: tokens of the [issuer](Self::issuer), and those of Supabase Auth where there are
+    /// [membership keys](SupabaseBuilder::membership_keys).
+    pub fn validator(&self) -> SupabaseValidator {
+        self.0.validator.clone()
+    }
+
+    /// A gate by this validator. A platform that is built with the validator has one already.
+    pub fn gate(&self, audit: Arc<dyn AuditLog>) -> TenantGate {
+        TenantGate::new(Arc::new(self.validator()), audit, self.0.clock.clone())
+    }
+
+    /// What makes apps' tokens.
+    ///
+    /// # Errors
+    /// `Invalid` without a [signing key](SupabaseBuilder::signing_key).
+    pub fn issuer(&self) -> Result<TokenIssuer> {
+        self.0.issuer.clone().ok_or_else(|| missing("signing_key"))
+    }
+
+    /// Who belongs to which app.
+    ///
+    /// # Errors
+    /// `Invalid` without [membership keys](SupabaseBuilder::membership_keys).
+    pub fn memberships(&self) -> Result<PostgresMemberships> {
+        self.0.members.clone().ok_or_else(|| missing("membership_keys"))
+    }
+
+    /// The tenants' schema, seen by its owner.
+    pub fn schema(&self, gate: &TenantGate) -> Schema {
+        Schema::new(self.0.database.clone(), gate.clone())
+    }
+
+    /// Transactions of tenants.
+    pub fn tenants(&self, gate: &TenantGate) -> TenantPool {
+        let Settings { tenants, passwords, contexts, pool, .. } = &*self.0;
+        let server = tenants.clone().role("overskill_app", &passwords.app);
+        TenantPool::new(server, gate.clone(), contexts.clone(), pool.clone())
+    }
+
+    /// Apps' records: what their `/api/entities` are answered with. Its pool is its own.
+    pub fn entities(&self, gate: &TenantGate) -> EntityApi {
+        let api = EntityApi::new(self.tenants(gate));
+        api.clock(self.0.clock.clone()).ids(self.0.ids.clone())
+    }
+
+    /// Developers' own queries; each is noted in `audit`.
+    ///
+    /// # Errors
+    /// None that a handle which was built could give; the signature is that of [`Explorer::new`].
+    pub fn explorer(&self, gate: &TenantGate, audit: Arc<dyn AuditLog>) -> Result<Explorer> {
+        let Settings { tenants, passwords, contexts, limits, .. } = &*self.0;
+        let server = tenants.clone().role("overskill_explorer", &passwords.explorer);
+        Explorer::new(server, gate.clone(), contexts.clone(), audit, *limits)
+    }
+
+    /// The platform's own stores, out of reach of every tenant: [`Schema::records`]. Install first.
+    ///
+    /// # Errors
+    /// `Invalid` when the certificates are one's own and there is no [URL for the records](SupabaseBuilder::records_url).
+    pub async fn records(
+        &self,
+        gate: &TenantGate,
+        grant: &SystemGrant,
+        options: PostgresOptions,
+    ) -> Result<PostgresStores> {
+        let url = self.0.records.clone().ok_or_else(|| missing("records_url"))?;
+        self.schema(gate).records(grant, url, options).await
+    }
+
+    /// The project's control API. All of a project's share one limiter.
+    ///
+    /// # Errors
+    /// `Invalid` without an [access token](SupabaseBuilder::access_token).
+    pub fn management(&self, gate: &TenantGate) -> Result<Management> {
+        let Access { token, base, transport, limiter } =
+            self.0.access.as_ref().ok_or_else(|| missing("access_token"))?;
+        let client = Client::builder(NAME, base)
+            .credential(Credential::bearer(token.clone()))
+            .transport(transport.clone())
+            .limiter(limiter.clone())
+            .clock(self.0.clock.clone())
+            .ids(self.0.ids.clone());
+        Management::with(self.0.project.clone(), client, gate.clone())
+    }
+
+    /// The Edge Function in front of all apps' data. [`install`](Self::install) deploys it.
+    pub fn gateway(&self) -> FunctionBundle {
+        gateway_function()
+    }
+
+    /// What [`install`](Self::install) would change; changes nothing. Needs a grant for all apps.
+    pub async fn plan(&self, gate: &TenantGate, grant: &SystemGrant) -> Result<Changes> {
+        self.installation(gate)?.plan(grant).await
+    }
+
+    /// Brings the project to where it should be, and says what it changed: the tenants' schema with its roles and keys, the
+    /// memberships and, with an access token and a signing key, the key in the project, the schema in its REST API, and the
+    /// gateway with its settings. Safe to repeat; what was interrupted goes on. Needs a grant for all apps.
+    ///
+    /// Passwords cannot be compared: to change them alone, [install the schema](Schema::install).
+    pub async fn install(&self, gate: &TenantGate, grant: &SystemGrant) -> Result<Changes> {
+        self.installation(gate)?.run(grant).await
+    }
+
+    fn installation(&self, gate: &TenantGate) -> Result<Installation<'_>> {
+        let Settings { passwords, contexts, members, signing, issuer, publishable, access, ids, .. } = &*self.0;
+        let services = match (signing, issuer) {
+            (Some(key), Some(issuer)) if access.is_some() => Some((self.management(gate)?, key, issuer)),
+            _ => None,
+        };
+        let publishable = publishable.as_deref();
+        Ok(Installation {
+            schema: self.schema(gate),
+            passwords,
+            contexts,
+            members: members.as_ref(),
+            services,
+            publishable,
+            ids: &**ids,
+        })
+    }
+}
+
+/// Settings of a [`Supabase`].
+#[must_use = "a builder does nothing before `build`"]
+#[derive(Debug)]
+pub struct SupabaseBuilder {
+    project: String,
+    database: Secret,
+    pooler: Option<Secret>,
+    records: Option<Secret>,
+    certificates: Option<Vec<u8>>,
+    passwords: Option<RolePasswords>,
+    contexts: Option<ContextKeys>,
+    signing: Option<SigningKey>,
+    issuer: Option<String>,
+    members: Option<MembershipKeys>,
+    trusted: Vec<TrustedIssuer>,
+    pool: PoolOptions,
+    limits: ExplorerLimits,
+    token: Option<Secret>,
+    publishable: Option<String>,
+    api_base: String,
+    transport: Option<Arc<dyn Transport>>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+}
+
+impl SupabaseBuilder {
+    /// The passwords of the roles that tenants' connections log in as. Needed.
+    pub fn passwords(mut self, passwords: RolePasswords) -> Self {
+        self.passwords = Some(passwords);
+        self
+    }
+
+    /// The keys that contexts are signed under. Needed.
+    pub fn contexts(mut self, keys: ContextKeys) -> Self {
+        self.contexts = Some(keys);
+        self
+    }
+
+    /// The key that signs apps' tokens.
+    pub fn signing_key(mut self, key: SigningKey) -> Self {
+        self.signing = Some(key);
+        self
+    }
+
+    /// Who issues apps' tokens, as their claim `iss`; the project's URL and `/overskill` unless set.
+    pub fn issuer(mut self, issuer: impl Into<String>) -> Self {
+        self.issuer = Some(issuer.into());
+        self
+    }
+
+    /// The keys that attest who belongs to which app. With them, tokens of the project's own users are good for their apps.
+    pub fn membership_keys(mut self, keys: MembershipKeys) -> Self {
+        self.members = Some(keys);
+        self
+    }
+
+    /// Trusts one more issuer.
+    pub fn trust(mut self, issuer: TrustedIssuer) -> Self {
+        self.trusted.push(issuer);
+        self
+    }
+
+    /// Where tenants' transactions go: the URL of the transaction pooler (port 6543), whatever its role. The database itself
+    /// unless set.
+    pub fn pooler(mut self, url: impl Into<Secret>) -> Self {
+        self.pooler = Some(url.into());
+        self
+    }
+
+    /// Where the platform's own stores are, as [`Schema::records`] wants it; the database with `sslmode=verify-full` unless
+    /// set.
+    pub fn records_url(mut self, url: impl Into<Secret>) -> Self {
+        self.records = Some(url.into());
+        self
+    }
+
+    /// Trusts these certificates alone, given as PEM, instead of the public roots: those that Supabase shows under "SSL
+    /// Configuration".
+    pub fn certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.certificates = Some(pem.into());
+        self
+    }
+
+    /// How tenants' connections are shared. Clock and ids are those of this handle, and the right stays `Data`.
+    pub fn pool(mut self, options: PoolOptions) -> Self {
+        self.pool = options;
+        self
+    }
+
+    /// What one query of a developer may give.
+    pub fn explorer_limits(mut self, limits: ExplorerLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// A personal access token for the control API: one with few scopes, please.
+    pub fn access_token(mut self, token: impl Into<Secret>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// The project's key for browsers, `sb_publishable_…`; the control API is asked for one unless set.
+    pub fn publishable_key(mut self, key: impl Into<String>) -> Self {
+        self.publishable = Some(key.into());
+        self
+    }
+
+    /// Where the control API is, for an emulator or a proxy.
+    pub fn api_base(mut self, url: impl Into<String>) -> Self {
+        self.api_base = url.into();
+        self
+    }
+
+    /// What carries requests to the control API and for published keys; the network unless set.
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Where time comes from; the machine's clocks unless set.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Where randomness comes from; the system's unless set.
+    pub fn ids(mut self, ids: impl Ids) -> Self {
+        self.ids = Arc::new(ids);
+        self
+    }
+
+    /// The handle. Connects to nothing.
+    ///
+    /// # Errors
+    /// `Invalid` when something is malformed or missing; the error names the field.
+    pub fn build(self) -> Result<Supabase> {
+        let project = ProjectRef::parse(&self.project)?;
+        let server = |field: &'static str, url: &Secret| {
+            let server = Server::parse(url).and_then(|server| match &self.certificates {
+                Some(pem) => server.trusting(pem),
+                None => Ok(server),
+            });
+            server.map_err(|e| e.at(NAME, "connect").with("field", field))
+        };
+        let database = server("database", &self.database)?;
+        let tenants = self.pooler.as_ref().map_or(Ok(database.clone()), |url| server("pooler", url))?;
+        let passwords = self.passwords.ok_or_else(|| missing("passwords"))?;
+        for (field, password) in [("passwords.app", &passwords.app), ("passwords.explorer", &passwords.explorer)] {
+            if password.expose().is_empty() {
+                return Err(at(Error::from(ParseError::secret(field, "must not be empty", password.expose()))));
+            }
+        }
+        let contexts = self.contexts.ok_or_else(|| missing("contexts"))?;
+        if self.publishable.as_ref().is_some_and(|key| !key.starts_with("sb_publishable_")) {
+            // It would be every browser's.
+            let message = "publishable_key must begin with sb_publishable_: no other key may be shown to browsers";
+            return Err(at(Error::invalid(message)));
+        }
+        let transport: Arc<dyn Transport> = match self.transport {
+            Some(transport) => transport,
+            None => Arc::new(NetworkTransport::new()?),
+        };
+        let issuer = self.issuer.unwrap_or_else(|| format!("{}/overskill", project.url()));
+        let issuer =
+            self.signing.clone().map(|key| TokenIssuer::new(issuer, key, contexts.clone()).ids(self.ids.clone()));
+        let members = self.members.is_some();
+        let members = members.then(|| PostgresMemberships::new(database.clone()).clock(self.clock.clone()));
+
+        let mut validator = SupabaseValidator::builder();
+        if let Some(issuer) = &issuer {
+            let keys = crate::TokenKeys::from_jwks(issuer.jwks().to_string().as_bytes())?;
+            validator = validator.trust(TrustedIssuer::apps(issuer.issuer(), keys));
+        }
+        if let Some((keys, store)) = self.members.zip(members.clone()) {
+            let client = Client::builder("supabase-auth", &project.url()).transport(transport.clone());
+            let client = client.clock(self.clock.clone()).ids(self.ids.clone()).build()?;
+            let keys_of_project = Jwks::new(client, Jwks::SUPABASE_PATH, self.clock.clone());
+            let users = TrustedIssuer::users(format!("{}/auth/v1", project.url()), keys_of_project);
+            validator = validator.trust(users).memberships(keys, store);
+        }
+        let validator = self.trusted.into_iter().fold(validator, crate::SupabaseValidatorBuilder::trust);
+        let validator = validator.build().map_err(|e| {
+            at(Error::invalid(format!("{}: give `signing_key`, `membership_keys` or `trust`", e.message())))
+        })?;
+
+        let access = match self.token {
+            Some(token) => {
+                let limiter = Limiter::new(NAME, Management::quota(), self.clock.clone())?;
+                Some(Access { token, base: self.api_base, transport, limiter })
+            }
+            None => None,
+        };
+        let own = self.certificates.is_some() && !database.is_plain();
+        let records = self.records.or_else(|| (!own).then(|| verified(&self.database, &database)));
+        let supabase = Supabase(Arc::new(Settings {
+            project,
+            database,
+            tenants,
+            records,
+            passwords,
+            contexts,
+            validator,
+            signing: self.signing,
+            issuer,
+            members,
+            pool: self.pool.right(Right::Data).clock(self.clock.clone()).ids(self.ids.clone()),
+            limits: self.limits,
+            access,
+            publishable: self.publishable,
+            clock: self.clock,
+            ids: self.ids,
+        }));
+        if supabase.0.access.is_some() {
+            // What is wrong with the token or the address shows now.
+            let nobody: Arc<dyn AuditLog> = Arc::new(overskill_core::memory::MemoryAudit::new());
+            supabase.management(&supabase.gate(nobody)).map_err(at)?;
+        }
+        Ok(supabase)
+    }
+}
+
+fn at(e: Error) -> Error {
+    e.at(NAME, "connect")
+}
+
+fn missing(field: &'static str) -> Error {
+    at(Error::invalid(format!("{field} must be given: call `SupabaseBuilder::{field}`")))
+}
+
+/// The URL for a driver that checks certificates only when it is told to.
+fn verified(url: &Secret, server: &Server) -> Secret {
+    let text = url.expose();
+    if server.is_plain() || text.contains("sslmode=verify-full") {
+        return url.clone();
+    }
+    if text.contains("sslmode=") {
+        return Secret::new(text.replace("sslmode=require", "sslmode=verify-full"));
+    }
+    let joint = if text.contains('?') { '&' } else { '?' };
+    Secret::new(format!("{text}{joint}sslmode=verify-full"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ContextKey;
+    use overskill_core::{DataKey, KeyId};
+
+    const URL: &str = "postgres://postgres:hunter2@db.example.com/postgres";
+
+    fn connect() -> SupabaseBuilder {
+        let contexts = ContextKeys::new(ContextKey::generate(KeyId::parse("c1").unwrap(), &SystemIds));
+        let passwords = RolePasswords { app: Secret::new("hunter3"), explorer: Secret::new("hunter4") };
+        Supabase::connect("abcdefghijklmnopqrst", URL)
+            .passwords(passwords)
+            .contexts(contexts)
+            .signing_key(SigningKey::generate(&SystemIds, SystemClock.now()).unwrap())
+            .access_token("hunter5")
+    }
+
+    #[test]
+    fn what_is_malformed_or_missing_is_named_before_any_call() {
+        let says = |builder: SupabaseBuilder| {
+            let e = builder.build().unwrap_err();
+            let said = format!("{e} {e:?}");
+            assert!(!said.contains("hunter"), "{said}");
+            said
+        };
+        let bare = || Supabase::connect("abcdefghijklmnopqrst", URL);
+        assert!(says(Supabase::connect("My Project", URL)).contains("project ref must be 20 of a-z"));
+        assert!(says(Supabase::connect("abcdefghijklmnopqrst", "hunter2")).contains("database URL must be"));
+        assert!(says(bare()).contains("passwords must be given"));
+        let empty = RolePasswords { app: Secret::new("hunter3"), explorer: Secret::new("") };
+        assert!(says(bare().passwords(empty.clone())).contains("passwords.explorer must not be empty"));
+        let full = RolePasswords { explorer: Secret::new("hunter4"), ..empty };
+        assert!(says(bare().passwords(full.clone())).contains("contexts must be given"));
+        let contexts = ContextKeys::new(ContextKey::generate(KeyId::parse("c1").unwrap(), &SystemIds));
+        let nobody = bare().passwords(full).contexts(contexts);
+        assert!(says(nobody).contains("must trust an issuer"));
+        assert!(says(connect().pooler("postgres://host/db")).contains("pooler"));
+        assert!(says(connect().publishable_key("sb_secret_hunter")).contains("publishable_key must begin with"));
+        assert!(says(connect().certificates("hunter")).contains("certificates must be PEM"));
+        assert!(says(connect().api_base("http://api.example.com")).contains("https://"));
+        assert!(says(connect().access_token("hunter5\n")).contains("supabase"));
+    }
+
+    #[test]
+    fn a_part_whose_setting_is_missing_names_it() {
+        let audit: Arc<dyn AuditLog> = Arc::new(overskill_core::memory::MemoryAudit::new());
+        let supabase = SupabaseBuilder { token: None, ..connect() }.build().unwrap();
+        let gate = supabase.gate(audit.clone());
+        assert!(supabase.management(&gate).unwrap_err().message().contains("access_token must be given"));
+        assert!(supabase.memberships().unwrap_err().message().contains("membership_keys must be given"));
+        let users = MembershipKeys::new(KeyId::parse("m1").unwrap(), DataKey::from_bytes([7; 32]));
+        let supabase = SupabaseBuilder { signing: None, ..connect() }.membership_keys(users).build().unwrap();
+        assert!(supabase.issuer().unwrap_err().message().contains("signing_key must be given"));
+        assert!(supabase.memberships().is_ok() && supabase.explorer(&gate, audit).is_ok());
+    }
+
+    #[test]
+    fn nothing_of_a_secret_shows() {
+        let builder = connect().pooler("postgres://postgres.ref:hunter6@pooler.example.com:6543/postgres");
+        assert!(!format!("{builder:?}").contains("hunter"));
+        let supabase = builder.build().unwrap();
+        let gate = supabase.gate(Arc::new(overskill_core::memory::MemoryAudit::new()));
+        let shown = format!(
+            "{supabase:?} {:?} {:?} {:?}",
+            supabase.tenants(&gate),
+            supabase.schema(&gate),
+            supabase.management(&gate)
+        );
+        assert!(!shown.contains("hunter"), "{shown}");
+    }
+
+    #[test]
+    fn records_check_certificates() {
+        let url = |text: &str| {
+            let url = Secret::new(text);
+            verified(&url, &Server::parse(&url).unwrap()).expose().to_owned()
+        };
+        let base = "postgres://a:b@db.example.com/c";
+        let checked = format!("{base}?sslmode=verify-full");
+        assert_eq!([url(base), url(&format!("{base}?sslmode=require"))], [checked.clone(), checked]);
+        assert_eq!(url("postgres://a:b@localhost/c"), "postgres://a:b@localhost/c");
+        assert_eq!(url(&format!("{base}?connect_timeout=5")), format!("{base}?connect_timeout=5&sslmode=verify-full"));
+    }
+}

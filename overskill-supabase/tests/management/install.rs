@@ -1,0 +1,150 @@
+//! A project is brought to where it should be, from one handle: the database is real, the control API emulated.
+
+use crate::{
+    support::{Way, World, key, passwords, scope},
+    transport,
+};
+use overskill_core::{
+    ApiMethod, ApiRequest, ApiUpstream as _, AppTokens as _, Clock as _, DataKey, ErrorKind, FilePath, KeyId, Right,
+    Rights, SubjectId, SystemClock, SystemIds, SystemScopes, TenantId, Timestamp, memory::MemoryAudit,
+};
+use overskill_sql::postgres::PostgresOptions;
+use overskill_supabase::{
+    ContextKeys, MembershipKeys, Memberships as _, Query, SecretName, SigningKey, Supabase, SupabaseBuilder, TokenKeys,
+    TrustedIssuer,
+};
+use overskill_testkit::{TokenWish, supabase::SupabaseEmulator, tokens::TokenMint};
+use std::sync::Arc;
+
+fn members() -> MembershipKeys {
+    MembershipKeys::new(KeyId::parse("m1").unwrap(), DataKey::from_bytes([7; 32]))
+}
+
+/// A database without anything of ours, and a project.
+async fn project() -> (World, SupabaseEmulator, impl Fn() -> SupabaseBuilder) {
+    let world = World::bare("NOBYPASSRLS").await;
+    let emulator = SupabaseEmulator::new(Arc::new(SystemClock), None);
+    let key = SigningKey::generate(&SystemIds, SystemClock.now()).unwrap();
+    let (url, keys, its) = (world.url(Way::Direct, "host"), world.keys.clone(), emulator.clone());
+    let describe = move || {
+        Supabase::connect(its.project_ref(), url.as_str())
+            .passwords(passwords())
+            .contexts(keys.clone())
+            .signing_key(key.clone())
+            .membership_keys(members())
+            .access_token(its.token())
+            .transport(transport(&its))
+    };
+    (world, emulator, describe)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_is_installed_once_and_then_as_it_should_be() {
+    let (world, emulator, describe) = project().await;
+    let supabase = describe().build().unwrap();
+    let gate = supabase.gate(Arc::new(MemoryAudit::new()));
+    let grant = gate.system("test", "the first installation", SystemScopes::All).await.unwrap();
+    let planned = supabase.plan(&gate, &grant).await.unwrap();
+    for word in ["migration 1 (tenants)", "memberships", "import the key", "overskill_data", "Edge Function `gateway`"]
+    {
+        assert_eq!(planned.iter().filter(|change| change.contains(word)).count(), 1, "{word}: {planned}");
+    }
+    // It changed nothing.
+    assert_eq!(supabase.plan(&gate, &grant).await.unwrap(), planned);
+    assert_eq!(supabase.install(&gate, &grant).await.unwrap(), planned);
+    let now = supabase.plan(&gate, &grant).await.unwrap();
+    assert!(now.is_empty() && now.to_string() == "nothing to change", "{now}");
+    assert!(supabase.install(&gate, &grant).await.unwrap().is_empty());
+
+    assert_eq!(emulator.jwks()["keys"][0]["kid"], supabase.issuer().unwrap().jwks()["keys"][0]["kid"]);
+    assert!(emulator.function_files("gateway").contains_key("index.ts"));
+    let shown = emulator.secret("OVERSKILL_PUBLISHABLE_KEY").unwrap();
+    assert!(shown.starts_with("sb_publishable_"), "{shown}");
+    assert_eq!(emulator.secret("OVERSKILL_JWKS").unwrap(), supabase.issuer().unwrap().jwks().to_string());
+
+    // An installation that was interrupted before its end goes on there.
+    let marks = supabase.management(&gate).unwrap().secrets(&grant).await.unwrap();
+    let mark = marks.iter().find(|name| name.starts_with("OVERSKILL_GATEWAY_")).unwrap();
+    let mark = SecretName::parse(mark).unwrap();
+    supabase.management(&gate).unwrap().delete_secrets(&grant, &[mark]).await.unwrap();
+    let left = supabase.install(&gate, &grant).await.unwrap();
+    assert!(left.iter().count() == 1 && left.to_string().contains("Edge Function"), "{left}");
+
+    // What changes is seen: a key of contexts, and a setting of the gateway.
+    let both = ContextKeys::new(key("k2", 9)).accept(key("k1", 7));
+    let changed = describe().contexts(both).issuer("https://tokens.example.com").build().unwrap();
+    let planned = changed.plan(&gate, &grant).await.unwrap().to_string();
+    assert!(planned.contains("keys of contexts: k1, k2") && planned.contains("Edge Function"), "{planned}");
+    changed.install(&gate, &grant).await.unwrap();
+    assert!(changed.plan(&gate, &grant).await.unwrap().is_empty());
+    let marks = changed.management(&gate).unwrap().secrets(&grant).await.unwrap();
+    assert_eq!(marks.iter().filter(|name| name.starts_with("OVERSKILL_GATEWAY_")).count(), 1, "{marks:?}");
+    // So is a wall that fell.
+    world.execute("ALTER TABLE storage.objects DISABLE ROW LEVEL SECURITY");
+    let fallen = supabase.schema(&gate).pending(&grant, &world.keys).await.unwrap();
+    assert!(fallen.iter().any(|it| it.contains("storage.objects does not keep apps apart")), "{fallen:?}");
+    assert!(!supabase.install(&gate, &grant).await.unwrap().is_empty());
+    assert!(supabase.plan(&gate, &grant).await.unwrap().is_empty());
+    // Nothing of it without a grant for all apps, of this gate.
+    let some = gate.system("test", "one app", SystemScopes::app(scope("one").app)).await.unwrap();
+    for grant in [&some, &world.system] {
+        assert_eq!(supabase.plan(&gate, grant).await.unwrap_err().kind(), ErrorKind::Denied);
+        assert_eq!(supabase.install(&gate, grant).await.unwrap_err().kind(), ErrorKind::Denied);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_comes_from_one_handle() {
+    let (_world, _, describe) = project().await;
+    let mint = TokenMint::new("https://developers.example.com", "authenticated");
+    let keys = TokenKeys::from_jwks(mint.jwks().to_string().as_bytes()).unwrap();
+    let supabase = describe().trust(TrustedIssuer::apps("https://developers.example.com", keys)).build().unwrap();
+    let audit = Arc::new(MemoryAudit::new());
+    let gate = supabase.gate(audit.clone());
+    let grant = gate.system("test", "the first installation", SystemScopes::All).await.unwrap();
+    supabase.install(&gate, &grant).await.unwrap();
+
+    // An app's user: a token of the issuer, a record through the API.
+    let (token, _) = supabase
+        .issuer()
+        .unwrap()
+        .issue(&scope("todo"), Some(SubjectId::parse("ada").unwrap()), SystemClock.now())
+        .await
+        .unwrap();
+    let api = supabase.entities(&gate);
+    assert!(api.check().await.unwrap().is_ready());
+    let path = || FilePath::parse("entities/Task").unwrap();
+    let make = ApiRequest::new(scope("todo"), token.clone(), ApiMethod::Post, path())
+        .body("application/json", r#"{"id":"t1"}"#);
+    let made = api.call(&make).await.unwrap();
+    assert_eq!(made.status, 201, "{made:?}");
+    let other = ApiRequest::new(scope("shop"), token.clone(), ApiMethod::Get, path());
+    assert_eq!(api.call(&other).await.unwrap().status, 401);
+
+    // The same in a transaction, and in a developer's query.
+    let tenant = TenantId::of_app(scope("todo").app);
+    let user = gate.admit(&token, &tenant).await.unwrap();
+    let count = "SELECT count(*) FROM overskill_data.entities";
+    let seen = supabase
+        .tenants(&gate)
+        .with_tenant(&user, &scope("todo"), async |tx| Ok(tx.query_opt(count, &[]).await?.map(|row| row.get(0))))
+        .await
+        .unwrap();
+    assert_eq!(seen, Some(1_i64));
+    let dev = SubjectId::parse("dev").unwrap();
+    let token = mint.access_token(&TokenWish::new(tenant.clone(), dev.clone(), SystemClock.now()).rights("develop"));
+    let developer = gate.admit(&token, &tenant).await.unwrap();
+    let (explorer, query) = (supabase.explorer(&gate, audit).unwrap(), Query::new("SELECT id FROM Task"));
+    assert_eq!(explorer.table(&developer, &scope("todo"), &query).await.unwrap().rows, [["t1"]]);
+    let e = explorer.table(&user, &scope("todo"), &query).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Denied, "a user is no developer");
+    let row = members().attest(dev.clone(), tenant, Rights::of([Right::Develop]), Timestamp::EPOCH);
+    supabase.memberships().unwrap().put(&row).await.unwrap();
+    assert_eq!(supabase.memberships().unwrap().find(&dev, &scope("todo").app).await.unwrap(), Some(row));
+
+    // The platform's own.
+    let stores = supabase.records(&gate, &grant, PostgresOptions::new()).await.unwrap();
+    assert!(stores.check().await.unwrap().is_ready());
+    stores.close().await.unwrap();
+    assert_eq!(supabase.management(&gate).unwrap().functions(&grant).await.unwrap()[0].slug, supabase.gateway().slug());
+}
