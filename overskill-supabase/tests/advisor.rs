@@ -3,6 +3,8 @@
 
 mod support;
 
+use overskill_core::Rights;
+use overskill_supabase::{AppTables, Name, SchemaEditor};
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -49,6 +51,7 @@ async fn supabases_advisor_is_content() {
         tx.execute(put, &[]).await
     };
     world.pool(Way::Direct).with_tenant(&grant, &scope("one"), work).await.unwrap();
+    own_tables(&world).await;
     let (content, said) = advisors(&world);
     assert!(content, "{said}");
     // It would not be with what AI-made apps are known for.
@@ -58,4 +61,24 @@ async fn supabases_advisor_is_content() {
         .unwrap();
     let (content, said) = advisors(&world);
     assert!(!content && said.contains("RLS has not been enabled"), "{said}");
+}
+
+/// Tables in a schema of an app's own, as its developer makes them.
+async fn own_tables(world: &World) {
+    let server = support::server(&world.url(Way::Direct, "host"));
+    let place = Name::parse("one_tables").unwrap();
+    let tables = AppTables::own(server, world.gate.clone(), world.keys.clone(), place);
+    tables.prepare(&world.system, &scope("one")).await.unwrap();
+    let developer = world.grant_of("dev", "one", Rights::ALL).await;
+    let editor = SchemaEditor::new(tables);
+    for change in [
+        r#"{ "change": "create_table", "table": "people", "columns": [{ "name": "name", "type": "text" }] }"#,
+        r#"{ "change": "create_table", "table": "todos", "columns": [{ "name": "person", "type": "uuid" }] }"#,
+        r#"{ "change": "create_index", "table": "todos", "columns": ["person"] }"#,
+        r#"{ "change": "add_foreign_key", "table": "todos", "columns": ["person"], "to": "people", "to_columns": ["id"] }"#,
+    ] {
+        let change = serde_json::from_str(change).unwrap();
+        let plan = editor.plan(&developer, &scope("one"), change).await.unwrap();
+        editor.apply(&developer, &scope("one"), &plan).await.unwrap();
+    }
 }

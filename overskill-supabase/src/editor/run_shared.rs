@@ -40,7 +40,7 @@ impl SchemaEditor {
         let tx = pool.begin(grant, scope).await?;
         let rehearsed = async {
             self.hold_kinds(&tx, plan).await?;
-            rehearse(&tx, "overskill_data", &plan.steps, &*self.clock).await
+            rehearse(&tx, tx.home(), &plan.steps, &*self.clock).await
         };
         let rehearsed = rehearsed.await;
         tx.rollback().await?;

@@ -33,11 +33,11 @@ CREATE UNIQUE INDEX one_change_at_a_time ON overskill_guard.schema_changes (app_
 
 -- Where the records of an app are.
 CREATE FUNCTION overskill_guard.tables_of(app bigint) RETURNS text
-LANGUAGE sql STABLE AS $$ SELECT 'overskill_data'::text $$;
+LANGUAGE sql STABLE SET search_path = '' AS $$ SELECT 'overskill_data'::text $$;
 
 -- Whether a value is one of that type.
 CREATE FUNCTION overskill_guard.fits(kind text, given jsonb) RETURNS boolean
-LANGUAGE plpgsql STABLE AS $$
+LANGUAGE plpgsql STABLE SET search_path = '' AS $$
 DECLARE
     is_a text := jsonb_typeof(given);
     said text := given #>> '{}';
@@ -84,7 +84,7 @@ END $$;
 
 -- What a column begins with.
 CREATE FUNCTION overskill_guard.begins_with(said jsonb) RETURNS jsonb
-LANGUAGE sql VOLATILE AS $$
+LANGUAGE sql VOLATILE SET search_path = '' AS $$
     SELECT CASE said WHEN '{"now": "timestamptz"}' THEN to_jsonb(to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
                      WHEN '{"now": "date"}' THEN to_jsonb(to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD'))
                      WHEN '{"uuid": true}' THEN to_jsonb(gen_random_uuid())

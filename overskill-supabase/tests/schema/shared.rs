@@ -7,7 +7,9 @@ use super::{
 use overskill_core::{
     ApiMethod, ApiRequest, ApiUpstream as _, ErrorKind, FilePath, ProgressKind, Result, Right, Rights,
 };
-use overskill_supabase::{EditorLimits, EntityApi, SharedAccess, TenantTx, tokio_postgres::types::Type};
+use overskill_supabase::{
+    EditorLimits, EntityApi, Mover, Placement, SharedAccess, TenantTx, tokio_postgres::types::Type,
+};
 use serde_json::{Value, json};
 
 /// The app has tasks of two people, of which only one is public.
@@ -33,9 +35,11 @@ async fn with_tasks() -> Desk {
 }
 
 async fn put(desk: &Desk, subject: &str, id: &str, data: &Value) -> Result<u64> {
-    const PUT: &str = "INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Task', $1, $2)";
     let grant = desk.world.grant(subject, "todo").await;
-    let put = async |tx: &TenantTx| tx.execute(PUT, &[(&id, Type::TEXT), (data, Type::JSONB)]).await;
+    let put = async |tx: &TenantTx| {
+        let put = format!("INSERT INTO {} (entity_type, id, data) VALUES ('Task', $1, $2)", tx.table("entities"));
+        tx.execute(&put, &[(&id, Type::TEXT), (data, Type::JSONB)]).await
+    };
     desk.world.pool(Way::Direct).with_tenant(&grant, &desk.scope, put).await
 }
 
@@ -383,4 +387,38 @@ async fn of_several_editors_one_wins() {
     let lost: Vec<_> = done.iter().filter_map(|it| it.as_ref().err()).collect();
     assert_eq!(lost.len(), 3);
     assert!(lost.iter().all(|e| e.kind() == ErrorKind::Conflict), "{lost:?}");
+}
+
+/// The same tables in a schema of the app's own: its kinds and records are changed there, and what was left behind is not.
+#[tokio::test]
+async fn an_app_that_moved_is_changed_where_it_is() {
+    let desk = with_tasks().await;
+    let before = desk.schema().await;
+    let mover = Mover::new(desk.world.schema.clone(), desk.world.keys.clone());
+    mover.relocate(&desk.world.system, &desk.scope, &Placement::Schema).await.unwrap();
+    assert_eq!(desk.schema().await.fingerprint(), before.fingerprint());
+    let editor = desk.editor();
+    for change in [
+        json!({ "change": "add_column", "table": "Task", "column": { "name": "done", "type": "boolean", "nullable": false, "default": { "value": true } } }),
+        json!({ "change": "create_index", "table": "Task", "columns": ["title"] }),
+        json!({ "change": "rename_table", "table": "Task", "to": "Chore" }),
+    ] {
+        let plan = desk.plan(&editor, change.clone()).await.unwrap();
+        let rehearsal = editor.rehearse(&desk.developer, &desk.scope, &plan).await.unwrap();
+        assert!(rehearsal.is_as_planned(), "{change}: {rehearsal:#?}");
+        desk.apply(&editor, &plan).await.unwrap();
+        desk.walls_stand().await;
+    }
+    let home = rows(&desk, "SELECT home FROM overskill_guard.apps WHERE app = 'todo'").await.remove(0);
+    let sql =
+        format!("SELECT concat_ws(',', id, entity_type, owner, t1, data ->> 'done') FROM {home}.entities ORDER BY id");
+    assert_eq!(
+        rows(&desk, &sql).await,
+        ["gone,Chore,bob,third", "one,Chore,ada,first,true", "two,Chore,bob,second,true"]
+    );
+    let left = rows(&desk, "SELECT DISTINCT entity_type FROM overskill_data.entities").await;
+    assert!(!left.contains(&"Chore".to_owned()), "{left:?}");
+    desk.change(json!({ "change": "rename_table", "table": "Chore", "to": "Task" })).await;
+    let e = put(&desk, "ada", "bad", &json!({ "title": 5 })).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::Invalid && e.to_string().contains("field title"), "{e}");
 }
