@@ -69,7 +69,7 @@ impl Rig {
         let metadata =
             json!({ "main_module": "main.js", "compatibility_date": "2026-10-01", "bindings": bindings }).to_string();
         let form = Multipart::new(&SystemIds).text("metadata", "application/json", metadata)?;
-        let form = form.file("main.js", "main.js", "application/javascript+module", code.to_owned())?;
+        let form = form.file("main.js", "main.js", "application/javascript+module", code)?;
         let path = format!("/accounts/{}/{path}", self.emulator.account());
         self.call("PUT", &path, &form.content_type(), form.into_body()).await
     }
