@@ -30,10 +30,10 @@ fn round() -> [Placement; 6] {
 async fn an_app_moves_each_way_and_stays_the_same() {
     for way in Way::ALL {
         let stage = Stage::new(way).await;
-        stage.fill("one", 1_300).await;
+        stage.fill("one", 1_010).await; // more than a page
         stage.fill("beside", 3).await;
         let (before, beside) = (stage.dump("one").await, stage.dump("beside").await);
-        assert_eq!(before.len(), 1_300 + 12, "{before:?}");
+        assert_eq!(before.len(), 1_010 + 12);
         for to in round() {
             let moved = stage.mover.relocate(&stage.world.system, &scope("one"), &to).await.unwrap();
             assert_eq!((moved.step, &moved.to), (MoveStep::Kept, &to));
@@ -45,7 +45,8 @@ async fn an_app_moves_each_way_and_stays_the_same() {
             let id = format!("new-{}", moved.id);
             assert_eq!(stage.create("one", &id, 1).await.status, 201);
             assert_eq!(stage.call("one", ApiMethod::Patch, &id, "{\"n\": 2}").await.status, 200);
-            assert_eq!(stage.numbers("one").await[&id], 2);
+            let read = stage.call("one", ApiMethod::Get, &id, "").await;
+            assert!(read.status == 200 && String::from_utf8_lossy(&read.body).contains("\"n\":2"), "{read:?}");
             stage.define("one", &[("n1", "n")]).await;
             let filtered = stage.list("one", &[("n", "2")]).await;
             assert_eq!(filtered.len(), 2, "through a column of its own: {filtered:?}");

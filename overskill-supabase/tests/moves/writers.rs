@@ -25,7 +25,7 @@ const WRITERS: usize = 4;
 async fn concurrent_writers_lose_nothing_while_an_app_moves() {
     for way in Way::ALL {
         let stage = Arc::new(Stage::new(way).await);
-        stage.fill("busy", 300).await;
+        stage.fill("busy", 100).await;
         assert_eq!(stage.create("busy", "counter", 0).await.status, 201);
         let (stop, waited) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (written, reads) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -76,7 +76,7 @@ async fn concurrent_writers_lose_nothing_while_an_app_moves() {
         for to in round() {
             // Each place is written to for a while.
             let so_far = written.load(Ordering::SeqCst);
-            while written.load(Ordering::SeqCst) < so_far + 40 && writers.iter().all(|writer| !writer.is_finished()) {
+            while written.load(Ordering::SeqCst) < so_far + 25 && writers.iter().all(|writer| !writer.is_finished()) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             stage.mover.relocate(&stage.world.system, &scope("busy"), &to).await.unwrap();
@@ -84,7 +84,7 @@ async fn concurrent_writers_lose_nothing_while_an_app_moves() {
         }
         stop.store(true, Ordering::SeqCst);
         reader.await.unwrap();
-        let mut expected: BTreeMap<String, i64> = (1..=300).map(|n| (format!("t{n}"), n)).collect();
+        let mut expected: BTreeMap<String, i64> = (1..=100).map(|n| (format!("t{n}"), n)).collect();
         expected.insert("counter".to_owned(), 0);
         for writer in writers {
             expected.extend(writer.await.unwrap());
@@ -93,7 +93,7 @@ async fn concurrent_writers_lose_nothing_while_an_app_moves() {
         let (written, waited, reads) =
             (written.load(Ordering::SeqCst), waited.load(Ordering::SeqCst), reads.load(Ordering::SeqCst));
         println!("{way:?}: {written} writes confirmed, {waited} told to wait, {reads} reads");
-        assert!(written >= 240 && reads > 0);
+        assert!(written >= 150 && reads > 0);
     }
 }
 
