@@ -10,14 +10,17 @@ use tokio_postgres::types::Type;
 const PAGE_ROWS: u32 = 1_000;
 const PAGE_BYTES: u32 = 4 << 20;
 
+/// Name and type.
+type Column = (String, String);
+
 /// A table of tenants' rows, without the number of the app, which each database gives for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) name: String,
-    /// Name and type, in the order of the names.
-    columns: Vec<(String, String)>,
+    /// In the order of the names.
+    columns: Vec<Column>,
     /// Of the primary key.
-    key: Vec<(String, String)>,
+    key: Vec<Column>,
 }
 
 /// The tables of a side, those that others refer to first.
@@ -33,7 +36,7 @@ pub(super) async fn shapes(side: &Side) -> Result<Vec<Shape>> {
         JOIN pg_catalog.pg_class r ON r.oid = c.confrelid \
         WHERE c.contype = 'f' AND t.oid <> r.oid AND t.relnamespace = to_regnamespace($1)::oid \
           AND r.relnamespace = t.relnamespace";
-    let mut tables: BTreeMap<String, (Shape, BTreeMap<i32, (String, String)>)> = BTreeMap::new();
+    let mut tables: BTreeMap<String, (Shape, BTreeMap<i32, Column>)> = BTreeMap::new();
     for row in side.rows(COLUMNS, &[(&side.home, Type::TEXT)]).await? {
         let text = |at: usize| row.try_get::<_, String>(at).map_err(failed("move"));
         let (name, column) = (text(0)?, (text(1)?, text(2)?));

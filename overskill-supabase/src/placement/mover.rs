@@ -206,7 +206,7 @@ impl Mover {
     pub async fn placement(&self, grant: &SystemGrant, scope: &Scope) -> Result<Placement> {
         self.permit(grant, scope)?;
         let connection = self.connect().await?;
-        Ok(self.place(&connection, scope).await?.map_or(Ok(Placement::Shared), |it| Placement::of_place(&it.place))?)
+        self.place(&connection, scope).await?.map_or(Ok(Placement::Shared), |it| Placement::of_place(&it.at))
     }
 
     /// Moves an app, from the first step to the last.
@@ -294,7 +294,7 @@ impl Mover {
         if aborting {
             return told_end(&progress, run.abort().await, "The app is where it was");
         }
-        told_end(&progress, run.to_the_end().await, &format!("The app is in {to}"))
+        told_end(&progress, run.finish_all().await, &format!("The app is in {to}"))
     }
 
     fn told(&self, of: &Move) -> Progress {
@@ -327,7 +327,7 @@ impl Mover {
             WHERE app = $1 AND environment = $2";
         let rows = connection.client.query_typed(PLACE, &both(&names(scope))).await.map_err(failed("move"))?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let read = || Ok(Place { app_id: row.try_get(0)?, place: row.try_get(1)?, generation: row.try_get(2)? });
+        let read = || Ok(Place { app_id: row.try_get(0)?, at: row.try_get(1)?, generation: row.try_get(2)? });
         read().map(Some).map_err(failed("move"))
     }
 
@@ -345,7 +345,7 @@ impl Mover {
             client.execute_typed(KNOW, &both(&names(scope))).await.map_err(failed("move"))?;
         }
         let place = self.place(&connection, scope).await?.ok_or_else(|| refuse("the app is gone".to_owned()))?;
-        let from = Placement::of_place(&place.place)?;
+        let from = Placement::of_place(&place.at)?;
         if from == *to {
             return Err(Error::invalid(format!("the app is in {to} already")).at(BACKEND, "move").with("scope", scope));
         }
@@ -367,7 +367,7 @@ impl Mover {
         let arguments: [Argument<'_>; 6] = [
             (&id, Type::TEXT),
             number,
-            (&place.place, Type::TEXT),
+            (&place.at, Type::TEXT),
             (&target, Type::TEXT),
             (&generation, Type::INT8),
             (&now.as_unix_millis(), Type::INT8),
@@ -389,7 +389,7 @@ impl Mover {
             step: MoveStep::Planned,
             rows_copied: 0,
             cut_over_at: None,
-            source: place.place,
+            source: place.at,
             target,
             generation,
         })
@@ -398,7 +398,8 @@ impl Mover {
 
 struct Place {
     app_id: i64,
-    place: String,
+    /// A schema, or `project:` and a name.
+    at: String,
     generation: i64,
 }
 

@@ -47,7 +47,7 @@ impl<'a> Run<'a> {
         Self { mover, it, runner, progress }
     }
 
-    pub(super) async fn to_the_end(mut self) -> Result<Move> {
+    pub(super) async fn finish_all(mut self) -> Result<Move> {
         let ledger = Ledger(self.mover.connect().await?);
         let copied = self.claim(&ledger, UNDER_WAY).await?;
         if self.it.step == MoveStep::Aborting {
@@ -137,16 +137,13 @@ impl<'a> Run<'a> {
     async fn site(&self, place: &str) -> Result<Site> {
         let placement = Placement::of_place(place)?;
         let named = placement.to_string();
-        Ok(match placement {
-            Placement::OwnProject(name) => {
-                let project = self.mover.projects.project(&name).await?;
-                Site { server: project.owner, keys: project.keys, home: SHARED.to_owned(), named, is_project: true }
-            }
-            _ => {
-                let (server, keys) = (self.mover.schema.server().clone(), self.mover.keys.clone());
-                Site { server, keys, home: place.to_owned(), named, is_project: false }
-            }
-        })
+        if let Placement::OwnProject(name) = placement {
+            let project = self.mover.projects.project(&name).await?;
+            let home = SHARED.to_owned();
+            return Ok(Site { server: project.owner, keys: project.keys, home, named, is_project: true });
+        }
+        let (server, keys) = (self.mover.schema.server().clone(), self.mover.keys.clone());
+        Ok(Site { server, keys, home: place.to_owned(), named, is_project: false })
     }
 
     /// A place of the move, for this runner alone.

@@ -308,7 +308,7 @@ impl TenantPool {
             let route = routes.known(scope, options.clock.monotonic());
             let (named, project);
             (place, named, project) = match self.begin_at(route.as_deref(), place, plan, preamble).await? {
-                Begun::Here(tx) => return Ok(tx),
+                Begun::Here(tx) => return Ok(*tx),
                 Begun::Elsewhere { place, project: Some((name, generation)) } => (place, Some(name), generation),
                 Begun::Elsewhere { place, project: None } => (place, None, 0),
             };

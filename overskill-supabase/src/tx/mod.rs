@@ -77,7 +77,7 @@ pub(crate) enum At {
 
 /// What came of it.
 pub(crate) enum Begun {
-    Here(TenantTx),
+    Here(Box<TenantTx>),
     /// The app's tables are not here. The platform's database says where they are.
     Elsewhere {
         place: Place,
@@ -129,11 +129,11 @@ impl TenantTx {
                 }
                 (Some(Some(it)), At::Platform) if !it.home.is_empty() => {
                     tx.home = it.home;
-                    return Ok(Begun::Here(tx));
+                    return Ok(Begun::Here(Box::new(tx)));
                 }
                 (Some(Some(it)), At::Project { generation }) if !it.home.is_empty() && it.generation == generation => {
                     tx.home = it.home;
-                    return Ok(Begun::Here(tx));
+                    return Ok(Begun::Here(Box::new(tx)));
                 }
                 (Some(Some(it)), At::Platform) => {
                     return tx.leave((!it.project.is_empty()).then_some((it.project, it.generation))).await;
