@@ -237,7 +237,7 @@ impl Mover {
             return Err(Error::conflict(message).at(BACKEND, "abort").with("scope", scope));
         }
         let progress = self.told(&found);
-        let aborted = Run::new(self, found, progress.clone()).abort().await;
+        let aborted = Box::pin(Run::new(self, found, progress.clone()).abort()).await; // it is large
         told_end(&progress, aborted, "The app is where it was")
     }
 
@@ -292,9 +292,9 @@ impl Mover {
         let (to, aborting) = (found.to.to_string(), found.step == MoveStep::Aborting);
         let run = Run::new(self, found, progress.clone());
         if aborting {
-            return told_end(&progress, run.abort().await, "The app is where it was");
+            return told_end(&progress, Box::pin(run.abort()).await, "The app is where it was");
         }
-        told_end(&progress, run.finish_all().await, &format!("The app is in {to}"))
+        told_end(&progress, Box::pin(run.finish_all()).await, &format!("The app is in {to}"))
     }
 
     fn told(&self, of: &Move) -> Progress {

@@ -79,8 +79,8 @@ async fn an_app_that_nobody_ever_used_or_that_is_suspended_can_be_moved() {
     let before = stage.dump("asleep").await;
     stage.world.schema.suspend(system, &scope("asleep"), true).await.unwrap();
     for to in [Placement::Schema, Placement::OwnProject(acme())] {
-        let moved = mover.relocate(system, &scope("asleep"), &to).await.unwrap();
-        assert_eq!(moved.rows_copied, before.len() as u64, "nothing of it is missed");
+        let done = mover.relocate(system, &scope("asleep"), &to).await.unwrap();
+        assert_eq!(done.rows_copied, before.len() as u64, "nothing of it is missed");
         assert_eq!(stage.dump("asleep").await, before);
         assert_eq!(stage.call("asleep", ApiMethod::Get, "", "").await.status, 403, "{to}");
     }

@@ -182,6 +182,6 @@ async fn a_stale_writer_is_refused_by_the_database() {
     let liar = by_hand("BEGIN; SELECT set_config('overskill.moving', 'on', true)").await;
     assert_eq!(code(&liar.batch_execute(write).await.unwrap_err()), "OS002");
     let left = stage.root(DATABASE).await;
-    let stale = "SELECT count(*) FROM overskill_data.entities WHERE id = 'stale'";
-    assert_eq!(left.query_one(stale, &[]).await.unwrap().get::<_, i64>(0), 0);
+    let written = "SELECT count(*) FROM overskill_data.entities WHERE id = 'stale'";
+    assert_eq!(left.query_one(written, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
