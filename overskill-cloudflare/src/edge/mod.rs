@@ -40,7 +40,9 @@ struct Inner {
     client: Client,
     base: PublicUrl,
     key: IngestKey,
+    #[cfg(feature = "previews")]
     clock: Arc<dyn Clock>,
+    #[cfg(feature = "previews")]
     ids: Arc<dyn Ids>,
 }
 
@@ -215,7 +217,16 @@ impl EdgeBuilder {
             .max_tries(self.max_tries)
             .try_timeout(Duration::from_mins(1))
             .build()?;
-        Ok(Edge(Arc::new(Inner { name: self.name, client, base, key: self.key, clock: self.clock, ids: self.ids })))
+        Ok(Edge(Arc::new(Inner {
+            name: self.name,
+            client,
+            base,
+            key: self.key,
+            #[cfg(feature = "previews")]
+            clock: self.clock,
+            #[cfg(feature = "previews")]
+            ids: self.ids,
+        })))
     }
 }
 
