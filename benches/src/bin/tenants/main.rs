@@ -216,7 +216,7 @@ async fn statements(bench: &Bench, apps: &Apps, url: &str) -> Outcome<Turns<2>> 
         *pid = client.query_one("SELECT pg_backend_pid()", &[]).await?.get(0);
     }
     let set = "SELECT set_config('overskill.context', $1, true)";
-    let begun = "SELECT set_config('overskill.context', $1, true), overskill_data.begun()";
+    let begun = "SELECT set_config('overskill.context', $1, true), overskill_data.whereabouts()";
     let sets = [clients[0].prepare(begun).await?, clients[1].prepare(set).await?];
     let selects = [clients[0].prepare(SELECT).await?, clients[1].prepare(SELECT_OF).await?];
     let times = bench.size(300, 20);

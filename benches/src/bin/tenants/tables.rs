@@ -52,7 +52,7 @@ pub(crate) async fn measure(bench: &mut Bench, contexts: &[String], url: &str) -
     let list = async |who: usize, context: &String, table: usize| -> Outcome<()> {
         let client = &clients[who];
         let arguments = [(context as _, Type::TEXT)];
-        let set = "SELECT set_config('overskill.context', $1, true), overskill_data.begun()";
+        let set = "SELECT set_config('overskill.context', $1, true), overskill_data.whereabouts()";
         let (began, set) = tokio::join!(client.batch_execute(BEGIN), client.query_typed(set, &arguments));
         began.and(set.map(drop))?;
         let sql = match who {
