@@ -86,12 +86,13 @@ async fn run(json: bool, data: &Path) -> Result<(), Failure> {
 
     let packages = NpmPackages::builder(data.join("packages")).build()?;
     let engine = PreviewEngine::new(Compiler::new(CompilerOptions::development()), packages.clone());
-    let previews = cf.edge(key.clone())?.previews(engine);
-    let strategy = DeploymentStrategy::prefer(cf.target());
+    let at_edge = cf.edge(key)?;
+    let previews = at_edge.previews(engine);
+    let strategy = DeploymentStrategy::prefer(cf.target().at(&at_edge));
     let platform = Overskill::builder()
         .previews(previews.clone())
         .builder(ModuleBuilder::new(packages))
-        .routes(cf.edge(key)?.routes())
+        .routes(at_edge.routes())
         .deploy_with(strategy)
         .build()
         .await?;

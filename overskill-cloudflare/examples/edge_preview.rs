@@ -19,7 +19,7 @@ use overskill_build::{
     packages::NpmPackages,
     preview::PreviewEngine,
 };
-use overskill_cloudflare::{Cloudflare, CloudflarePreviews, Edge, IngestKey, Install};
+use overskill_cloudflare::{Cloudflare, CloudflarePreviews, Edge, IngestKey, Install, PreviewMode};
 use overskill_core::{
     AccessToken, ApiMethod, ApiRequest, ApiUpstream as _, Changes, EnvRevision, EnvSnapshot, FilePath, Incarnation,
     KeyId, LocalKeys, LocalTokens, PreviewHost as _, Scope, Snapshot, StreamPosition, SystemClock, SystemIds, Update,
@@ -48,11 +48,13 @@ async fn main() -> Outcome<()> {
     let upstream = apps_data(&data, &keys).await?;
 
     let emulator = CloudflareEmulator::options().zones(["localhost"]).start().await?;
-    let edge = platform(&emulator, &keys, &upstream, &embedders).await?;
-    let previews = match mode.as_str() {
-        "shared" => edge.previews(engine),
-        other => return Err(format!("--mode must be shared, but was {other:?}").into()),
+    let (cf, edge) = platform(&emulator, &keys, &upstream, &embedders).await?;
+    let mode = match mode.as_str() {
+        "shared" => PreviewMode::Shared,
+        "script" => PreviewMode::Script(cf),
+        other => return Err(format!("--mode must be shared or script, but was {other:?}").into()),
     };
+    let previews = edge.previews(engine).mode(mode);
     let (listener, scope) = (previews.clone(), "todo42/preview".parse::<Scope>()?);
     let listening = tokio::spawn(async move { listener.listen(async |_| ()).await });
 
@@ -104,7 +106,7 @@ async fn platform(
     keys: &LocalKeys,
     upstream: &str,
     embedders: &[String],
-) -> Outcome<Edge> {
+) -> Outcome<(Cloudflare, Edge)> {
     let port = emulator.edge_address().ok_or("the emulator has no edge")?.port();
     let cf = Cloudflare::connect(emulator.account(), emulator.token())
         .api_base(emulator.api_url())
@@ -121,7 +123,8 @@ async fn platform(
         install = install.setting("frame_ancestors", format!("'self' {}", embedders.join(" ")));
     }
     cf.install(&install).await?;
-    Ok(cf.edge(key)?)
+    let edge = cf.edge(key)?;
+    Ok((cf, edge))
 }
 
 async fn push(previews: &CloudflarePreviews, scope: &Scope, shown: &mut Snapshot, changes: &Changes) -> Outcome<()> {

@@ -21,7 +21,7 @@ const EDGE_PREVIEW: &str = "edge_preview";
 const CLOUDFLARE_LOCAL: &str = "cloudflare_local";
 
 /// How previews are shown at the edge: each is looked at by suites of the embedded preview.
-const EDGE_MODES: [&str; 1] = ["shared"];
+const EDGE_MODES: [&str; 2] = ["shared", "script"];
 
 /// The steps, in order. The browser step is among them once there is a browser suite.
 pub(crate) fn steps(workspace: &Workspace) -> Result<Vec<Step>, Failure> {
