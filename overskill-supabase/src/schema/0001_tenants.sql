@@ -239,17 +239,6 @@ BEGIN
     RETURN true;
 END $$;
 
--- Whether the context of this transaction holds: 1 if it does, 0 if its app is not known or suspended, -1 if it does not.
--- Whoever begins asks once: without an app, tables are merely empty.
-CREATE FUNCTION overskill_data.begun() RETURNS smallint
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
-BEGIN
-    IF overskill_guard.app() IS NOT NULL THEN
-        RETURN 1;
-    END IF;
-    RETURN CASE WHEN overskill_guard.present() IS NULL THEN -1 ELSE 0 END;
-END $$;
-
 -- Says who may use a kind of records and which fields have columns of their own. For developers of the app.
 CREATE FUNCTION overskill_data.define(kind text, who smallint, fields jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
@@ -326,4 +315,4 @@ BEGIN
     $policies$, tenants);
 END $$;
 GRANT EXECUTE ON FUNCTION overskill_data.define(text, smallint, jsonb) TO overskill_app;
-GRANT EXECUTE ON FUNCTION overskill_data.enter(text), overskill_data.begun() TO overskill_app, overskill_explorer;
+GRANT EXECUTE ON FUNCTION overskill_data.enter(text) TO overskill_app, overskill_explorer;
