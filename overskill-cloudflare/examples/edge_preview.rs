@@ -5,7 +5,7 @@
 //! cargo run -p overskill-cloudflare --example edge_preview -- --serve DIR --data DIR --mode shared
 //! ```
 //!
-//! It takes the arguments of the quickstart that those suites start, and `--mode`: `cargo xtask test browser` runs them.
+//! It takes the arguments of the quickstart that those suites start, and `--mode`: `cargo xtask test --only browser` runs them.
 
 use axum::{
     Router,
