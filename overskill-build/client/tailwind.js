@@ -79,9 +79,24 @@ async function versionThree(id, css, given, v3) {
   const config = given.config?.default ?? given.config ?? {};
   const prepared = v3.prepare(css, config, seen);
   const { features, build } = await compile(prepared, { base: id, ...loaders(given, v3.resources(config)) });
-  const finished = (/** @type {string[]} */ words) => v3.finish(build(words));
+  const finished = changed(build, v3.finish);
   const always = (config.safelist ?? []).filter((/** @type {unknown} */ it) => typeof it === "string");
   return { build: features & UTILITIES ? finished : once(finished), always };
+}
+
+/**
+ * What `finish` makes of what is built. Most words that the document brings are no classes of Tailwind: the compiler gives the
+ * same text again.
+ *
+ * @param {Sheet["build"]} build @param {(css: string) => string} finish @returns {Sheet["build"]}
+ */
+function changed(build, finish) {
+  let [raw, finished] = ["", ""];
+  return (words) => {
+    const css = build(words);
+    if (css !== raw) [raw, finished] = [css, finish(css)];
+    return finished;
+  };
 }
 
 /** For a sheet without utilities: more words do not change it. @param {Sheet["build"]} build @returns {Sheet["build"]} */

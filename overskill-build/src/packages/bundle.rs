@@ -140,6 +140,10 @@ impl Job {
                 "--metafile=meta.json",
                 "--chunk-names=chunk-[hash]",
                 "--asset-names=[name]-[hash]",
+                // A page of a real app takes in megabytes of this; names stay, for whoever reads a stack.
+                "--minify-whitespace",
+                "--line-limit=200",
+                "--legal-comments=eof",
             ]
             .map(str::to_owned),
         );
@@ -315,7 +319,9 @@ fn read(
             let why = format!("the imported packages come to more than {most} bytes when bundled");
             return Err(Problem::new(ProblemKind::Limit, why).help("import less, or smaller packages").into());
         }
-        pack.files.insert(file_name(path), PackageFile::new(content_type(path), contents));
+        let imports = output.imports.iter().filter(|it| it.kind == "import-statement").map(|it| file_name(&it.path));
+        let file = PackageFile::new(content_type(path), contents).importing(imports.collect());
+        pack.files.insert(file_name(path), file);
     }
     Ok(Outcome::Pack(pack))
 }

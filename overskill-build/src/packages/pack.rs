@@ -24,14 +24,14 @@ pub(crate) struct Pack {
 pub(crate) type Round = BTreeSet<(String, String)>;
 
 /// The first line; with it the form can change.
-const MAGIC: &[u8] = b"overskill packages 1\n";
+const MAGIC: &[u8] = b"overskill packages 2\n";
 
 #[derive(Serialize, Deserialize)]
 struct Index {
     entries: BTreeMap<String, EntryForm>,
     failed: BTreeMap<String, ProblemForm>,
-    /// In the order of the contents: name, media type, length in bytes.
-    files: Vec<(String, String, usize)>,
+    /// In the order of the contents: name, media type, length in bytes, imports.
+    files: Vec<(String, String, usize, Vec<String>)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,7 +54,9 @@ impl Pack {
     pub(crate) fn head(&self) -> Vec<u8> {
         let entries = self.entries.iter().map(|(name, entry)| (name.clone(), entry.into())).collect();
         let failed = self.failed.iter().map(|(name, problem)| (name.clone(), problem.into())).collect();
-        let files = self.files.iter().map(|(name, it)| (name.clone(), it.content_type.clone(), it.contents.len()));
+        let files = self.files.iter();
+        let files =
+            files.map(|(name, it)| (name.clone(), it.content_type.clone(), it.contents.len(), it.imports.clone()));
         let index = Index { entries, failed, files: files.collect() };
         let index = serde_json::to_vec(&index).expect("JSON of texts can be written");
         let mut head = MAGIC.to_vec();
@@ -71,9 +73,9 @@ impl Pack {
         let index: Index = serde_json::from_slice(rest.get(..length)?).ok()?;
         let mut at = MAGIC.len() + 8 + length;
         let mut files = BTreeMap::new();
-        for (name, content_type, length) in index.files {
+        for (name, content_type, length, imports) in index.files {
             let end = at.checked_add(length).filter(|end| *end <= whole.len())?;
-            files.insert(name, PackageFile { content_type, contents: whole.slice(at..end) });
+            files.insert(name, PackageFile { content_type, contents: whole.slice(at..end), imports });
             at = end;
         }
         (at == whole.len()).then(|| Self {
@@ -139,7 +141,8 @@ mod tests {
         pack.entries.insert("a".into(), PackageEntry::Module { file: "a.js".into(), common_js: true });
         pack.entries.insert("b".into(), PackageEntry::Style { file: "b.css".into() });
         pack.failed.insert("c".into(), Problem::new(ProblemKind::Unresolved, "no c").help("add it"));
-        pack.files.insert("a.js".into(), PackageFile::new("text/javascript", "one"));
+        let script = PackageFile::new("text/javascript", "one").importing(vec!["b.js".into()]);
+        pack.files.insert("a.js".into(), script);
         pack.files.insert("b.css".into(), PackageFile::new("text/css", "three"));
         let whole = Bytes::from([pack.head().as_slice(), b"one", b"three"].concat());
         let again = Pack::read(&whole).unwrap();
@@ -147,6 +150,7 @@ mod tests {
         assert_eq!(again.failed, pack.failed);
         assert_eq!(again.files["b.css"].contents, "three");
         assert_eq!(again.files["a.js"].content_type, "text/javascript");
+        assert_eq!(again.files["a.js"].imports, ["b.js"]);
         for end in 0..whole.len() {
             assert!(Pack::read(&whole.slice(..end)).is_none(), "{end}");
         }

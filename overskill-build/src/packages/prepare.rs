@@ -28,7 +28,7 @@ use std::{
 };
 
 /// Changes when the same packages would be prepared otherwise.
-const PREPARER: &str = "2";
+const PREPARER: &str = "3";
 /// Most specifiers of one app.
 const MAX_ENTRIES: usize = 5_000;
 

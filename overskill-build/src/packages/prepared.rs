@@ -131,12 +131,19 @@ pub struct PackageFile {
     pub content_type: String,
     /// Its bytes.
     pub contents: Bytes,
+    /// Names of the files that a script imports before it runs: a page is told of them ahead.
+    pub imports: Vec<String>,
 }
 
 impl PackageFile {
-    /// A file.
+    /// A file that imports no other.
     pub fn new(content_type: impl Into<String>, contents: impl Into<Bytes>) -> Self {
-        Self { content_type: content_type.into(), contents: contents.into() }
+        Self { content_type: content_type.into(), contents: contents.into(), imports: Vec::new() }
+    }
+
+    /// Says which files it imports.
+    pub fn importing(self, imports: Vec<String>) -> Self {
+        Self { imports, ..self }
     }
 }
 

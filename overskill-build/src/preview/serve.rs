@@ -21,6 +21,8 @@ const NO_CACHE: &str = "no-cache";
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
+/// Where every page's first script is.
+pub(super) const CLIENT: &str = "/@overskill/client.js";
 const HTML: &str = "text/html; charset=utf-8";
 
 /// Answers, and says whether it had to say that a module is broken.
@@ -181,6 +183,15 @@ fn own(view: &View, name: &str) -> Result<Found, Refusal> {
     }
 }
 
+/// The code of one of our own modules, if it imports others.
+pub(super) fn own_code(view: &View, name: &str) -> Option<String> {
+    if name == CANDIDATES_FILE || name == "env.js" {
+        return None;
+    }
+    let found = own(view, name).ok()?;
+    Some(String::from_utf8_lossy(&found.body).into_owned())
+}
+
 fn package(view: &View, rest: &str, params: Params<'_>) -> Result<Found, Refusal> {
     let not_there =
         || Refusal::Missing(format!("There is no /@npm/{rest}: the packages changed; load the page anew.\n"));
@@ -313,7 +324,7 @@ fn head(view: &View, request: &PageRequest) -> String {
     }
     let mut head = format!(
         "<script id=\"overskill-preview\" type=\"application/json\">{}</script>\
-         <script type=\"module\" src=\"/@overskill/client.js\"></script>",
+         <script type=\"module\" src=\"{CLIENT}\"></script>",
         in_script(&config)
     );
     if view.graph.refreshes() || view.config.dependencies.contains("react") {

@@ -21,5 +21,5 @@ mod walk;
 
 pub use builder::ModuleBuilder;
 #[cfg(unix)]
-pub use npm_script::NpmScriptBuilder;
+pub use npm_script::{BuildJail, NpmScriptBuilder};
 pub use prebuilt::Prebuilt;

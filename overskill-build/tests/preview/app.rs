@@ -14,7 +14,8 @@ use overskill_core::{
 };
 use serde_json::Value;
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -23,13 +24,17 @@ use std::{
 use tokio::sync::oneshot;
 
 /// Knows every package but those whose names begin with `unknown`; `react` and the like are `CommonJS`, names ending in
-/// `css` are style sheets.
+/// `.css` or `/css` are style sheets.
 #[derive(Debug, Default)]
 pub(crate) struct Packages {
     pub(crate) asked: Mutex<Vec<BTreeSet<String>>>,
     pub(crate) down: AtomicBool,
     /// What the next requests wait for, each for one.
     pub(crate) gates: Mutex<VecDeque<oneshot::Receiver<()>>>,
+}
+
+fn is_style(name: &str) -> bool {
+    name.ends_with(".css") || name.ends_with("/css")
 }
 
 #[derive(Clone, Debug, Default)]
@@ -54,15 +59,19 @@ impl DependencyResolver for SharedPackages {
         let digest = Digest::of_parts(names.chain([request.manifest.as_ref()]));
         let mut prepared = Prepared::new(digest);
         for name in &request.entries {
-            let file = format!("{}.{}", name.replace('/', "_"), if name.ends_with("css") { "css" } else { "js" });
+            let file = format!("{}.{}", name.replace('/', "_"), if is_style(name) { "css" } else { "js" });
             if name.starts_with("unknown") {
                 let problem = Problem::new(ProblemKind::Package, format!("there is no package `{name}`"));
                 prepared.failed.insert(name.clone(), problem.help("mend its name"));
-            } else if name.ends_with("css") {
+            } else if is_style(name) {
                 prepared.files.insert(file.clone(), PackageFile::new("text/css", ".p { background: url(./x.png) }"));
                 prepared.entries.insert(name.clone(), PackageEntry::Style { file });
             } else {
-                prepared.files.insert(file.clone(), PackageFile::new("text/javascript", "export default {};"));
+                let script = PackageFile::new("text/javascript", "import\"./chunk-a.js\";export default {};");
+                prepared.files.insert(file.clone(), script.importing(vec!["chunk-a.js".to_owned()]));
+                let chunk = PackageFile::new("text/javascript", "import{b}from\"./chunk-b.js\";");
+                prepared.files.insert("chunk-a.js".to_owned(), chunk.importing(vec!["chunk-b.js".to_owned()]));
+                prepared.files.insert("chunk-b.js".to_owned(), PackageFile::new("text/javascript", "export let b;"));
                 prepared
                     .entries
                     .insert(name.clone(), PackageEntry::Module { file, common_js: name.starts_with("react") });
@@ -197,6 +206,28 @@ impl App {
 
     pub(crate) async fn edit(&self, file: &str, text: &str) -> Vec<String> {
         self.write(&[(file, Some(text))]).await
+    }
+}
+
+/// The files of one of `examples/apps`, as its generator writes them.
+pub(crate) fn example(folder: &Path) -> BTreeMap<FilePath, AppFile> {
+    let mut files = BTreeMap::new();
+    read(folder, folder, &mut files);
+    files
+}
+
+fn read(root: &Path, folder: &Path, files: &mut BTreeMap<FilePath, AppFile>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let name = entry.file_name();
+        if name == "node_modules" || name == "dist" {
+            continue;
+        }
+        if entry.path().is_dir() {
+            read(root, &entry.path(), files);
+        } else {
+            let name = entry.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            files.insert(path(&name), AppFile::new(std::fs::read(entry.path()).unwrap()));
+        }
     }
 }
 

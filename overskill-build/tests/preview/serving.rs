@@ -236,8 +236,7 @@ async fn the_example_apps_preview_unedited() {
     let apps = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/apps");
     let mut met = 0;
     for folder in std::fs::read_dir(&apps).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
-        let mut files = BTreeMap::new();
-        read(&folder, &folder, &mut files);
+        let files = super::app::example(&folder);
         if !files.keys().any(|path| path.as_str() == "index.html") {
             continue;
         }
@@ -279,21 +278,6 @@ async fn the_example_apps_preview_unedited() {
         assert!(twin.retained_bytes() < 64 * 1024, "{}", twin.retained_bytes());
     }
     assert!(met >= 3, "{met} apps in {}", apps.display());
-}
-
-fn read(root: &std::path::Path, folder: &std::path::Path, files: &mut BTreeMap<overskill_core::FilePath, AppFile>) {
-    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        let name = entry.file_name();
-        if name == "node_modules" || name == "dist" {
-            continue;
-        }
-        if entry.path().is_dir() {
-            read(root, &entry.path(), files);
-        } else {
-            let path = entry.path().strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-            files.insert(super::app::path(&path), AppFile::new(std::fs::read(entry.path()).unwrap()));
-        }
-    }
 }
 
 #[tokio::test]

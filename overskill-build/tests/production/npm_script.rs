@@ -1,7 +1,7 @@
 //! Apps' own builds: what they may do, what they may take, and what is left of them.
 
 use super::support::{names, request, sources};
-use overskill_build::production::NpmScriptBuilder;
+use overskill_build::production::{BuildJail, NpmScriptBuilder};
 use overskill_core::{
     Artifact, Builder as _, Error, ErrorKind, Progress, ProgressEvent, ProgressKind, ProgressSink, Secret, StreamName,
 };
@@ -69,7 +69,16 @@ fn programs(mark: &str) -> usize {
 }
 
 #[tokio::test]
-async fn it_sees_its_folder_and_nothing_else() {
+async fn in_bubblewrap_it_sees_its_folder_and_nothing_else() {
+    it_sees_its_folder_and_nothing_else(BuildJail::Bubblewrap).await;
+}
+
+#[tokio::test]
+async fn in_unshare_it_sees_its_folder_and_nothing_else() {
+    it_sees_its_folder_and_nothing_else(BuildJail::Unshare).await;
+}
+
+async fn it_sees_its_folder_and_nothing_else(jail: BuildJail) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -84,7 +93,7 @@ async fn it_sees_its_folder_and_nothing_else() {
             passwd: can('/etc/passwd'), host: can({:?}), write, reached, cwd: process.cwd(), env: Object.keys(process.env) }}));",
         here.path().display().to_string()
     );
-    let (built, _) = run(&code, |it| it).await;
+    let (built, _) = run(&code, |it| it.jail(jail)).await;
     let seen: serde_json::Value = serde_json::from_str(&text(&built.unwrap(), "index.html")).unwrap();
     assert!(seen["own"] == true && seen["node"] == true && seen["cwd"] == "/app", "{seen}");
     assert!(seen["passwd"] == false && seen["host"] == false && seen["write"] == false, "{seen}");
@@ -116,11 +125,18 @@ async fn a_build_that_fails_says_why() {
 
 #[tokio::test]
 async fn a_build_that_never_ends_is_ended() {
-    let mark = "overskill-test-endless";
+    for (jail, mark) in
+        [(BuildJail::Bubblewrap, "overskill-test-endless"), (BuildJail::Unshare, "overskill-test-forever")]
+    {
+        a_build_that_never_ends_is_ended_in(jail, mark).await;
+    }
+}
+
+async fn a_build_that_never_ends_is_ended_in(jail: BuildJail, mark: &str) {
     let begun = Instant::now();
     let code =
         format!("process.title = '{mark}'; setInterval(() => {{}}, 1000); await new Promise(() => {{}}); // {mark}");
-    let (built, _) = run(&code, |it| it.time_limit(Duration::from_secs(6))).await;
+    let (built, _) = run(&code, |it| it.jail(jail).time_limit(Duration::from_secs(6))).await;
     let error = built.unwrap_err();
     assert!(error.public_message().contains("took longer than 6 s"), "{error}");
     assert!(begun.elapsed() >= Duration::from_secs(6), "it did run");

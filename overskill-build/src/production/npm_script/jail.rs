@@ -5,14 +5,21 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What keeps a build from the machine.
+/// What keeps an app's own build from the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Jail {
-    /// bubblewrap.
+#[non_exhaustive]
+pub enum BuildJail {
+    /// bubblewrap (`bwrap`).
     Bubblewrap,
     /// `unshare` of util-linux, with `pivot_root`.
     Unshare,
-    /// Nothing: the host said that it trusts its apps.
+}
+
+/// Where a build runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Jail {
+    In(BuildJail),
+    /// In none: the host said that it trusts its apps.
     Nothing,
 }
 
@@ -67,8 +74,8 @@ impl Jail {
     pub(super) fn around(self, call: Call, folders: &Folders<'_>, network: bool) -> Call {
         match self {
             Self::Nothing => call,
-            Self::Bubblewrap => bubblewrap(call, folders, network),
-            Self::Unshare => unshare(call, folders, network),
+            Self::In(BuildJail::Bubblewrap) => bubblewrap(call, folders, network),
+            Self::In(BuildJail::Unshare) => unshare(call, folders, network),
         }
     }
 
@@ -76,7 +83,7 @@ impl Jail {
     pub(super) fn inside<'a>(self, folders: &Folders<'a>) -> (&'a Path, &'a Path) {
         match self {
             Self::Nothing => (folders.app, folders.tmp),
-            Self::Bubblewrap | Self::Unshare => (Path::new("/app"), Path::new("/tmp")),
+            Self::In(_) => (Path::new("/app"), Path::new("/tmp")),
         }
     }
 }

@@ -7,6 +7,7 @@ mod watch;
 use super::prebuilt::of_files;
 use crate::Result;
 use async_trait::async_trait;
+pub use jail::BuildJail;
 use jail::{Call, Folders, Jail};
 use log::{Log, Mask, lines};
 use overskill_core::{
@@ -54,7 +55,9 @@ pub struct NpmScriptBuilder {
     limits: Limits,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
-    jail: Arc<OnceCell<Option<Jail>>>,
+    jails: &'static [BuildJail],
+    /// The first of them that works.
+    jail: Arc<OnceCell<Option<BuildJail>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +94,7 @@ impl NpmScriptBuilder {
             },
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
+            jails: &[BuildJail::Bubblewrap, BuildJail::Unshare],
             jail: Arc::default(),
         }
     }
@@ -117,6 +121,16 @@ impl NpmScriptBuilder {
     /// than six characters are words, and stay.
     pub fn mask(mut self, secrets: impl IntoIterator<Item = Secret>) -> Self {
         self.masked.extend(secrets);
+        self
+    }
+
+    /// Builds in this jail and in no other; the first that works of bubblewrap and `unshare` unless set.
+    pub fn jail(mut self, jail: BuildJail) -> Self {
+        self.jails = match jail {
+            BuildJail::Bubblewrap => &[BuildJail::Bubblewrap],
+            BuildJail::Unshare => &[BuildJail::Unshare],
+        };
+        self.jail = Arc::default();
         self
     }
 
@@ -153,16 +167,16 @@ impl NpmScriptBuilder {
     }
 
     /// The jail that works on this machine; `None` when there is none and apps are not trusted.
-    async fn jail(&self) -> Option<Jail> {
+    async fn found_jail(&self) -> Option<Jail> {
         let found = self.jail.get_or_init(|| async {
-            for jail in [Jail::Bubblewrap, Jail::Unshare] {
-                if self.works(jail).await {
-                    return Some(jail);
+            for jail in self.jails {
+                if self.works(Jail::In(*jail)).await {
+                    return Some(*jail);
                 }
             }
             None
         });
-        found.await.or(self.trusted.then_some(Jail::Nothing))
+        found.await.map(Jail::In).or(self.trusted.then_some(Jail::Nothing))
     }
 
     /// Whether a program runs in a jail, and sees nothing of ours there.
@@ -180,7 +194,7 @@ impl NpmScriptBuilder {
     }
 
     async fn run(&self, request: &BuildRequest) -> Result<Artifact> {
-        let Some(jail) = self.jail().await else {
+        let Some(jail) = self.found_jail().await else {
             let why = "this machine has no jail for an app's own build: install bubblewrap, or allow user namespaces \
                        for `unshare`; where all apps are one's own, call `trust_all_apps`";
             return Err(Error::new(ErrorKind::Unsupported, why));
@@ -316,7 +330,7 @@ impl NpmScriptBuilder {
 impl Builder for NpmScriptBuilder {
     async fn check(&self) -> Result<Readiness> {
         let mut readiness = Readiness::ready("npm-script");
-        if self.jail().await.is_none() {
+        if self.found_jail().await.is_none() {
             readiness = readiness.lacks(
                 "there is no jail for apps' own builds",
                 "install bubblewrap, or allow user namespaces for `unshare`, or call `trust_all_apps`",
