@@ -17,8 +17,22 @@ const args = [
 /** Names other than the loopback ones resolve to nothing, so that no test can reach an outside host. */
 const NOWHERE = "MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1, EXCLUDE [::1]";
 
+/** The Chromium that `cargo xtask setup` found. */
+export const executable = () => process.env.OVERSKILL_CHROMIUM ?? "/usr/bin/chromium";
+
+/** @param {Record<string, string>} detours */
+function ours(detours) {
+  const rules = Object.entries(detours).map(([host, to]) => `MAP ${host} ${to}`);
+  // An exclusion would come before any detour.
+  const rest = rules.length > 0 ? [NOWHERE] : [NOWHERE, "EXCLUDE *.localhost"];
+  return [...args, `--host-resolver-rules=${[...rules, ...rest].join(", ")}`];
+}
+
+/** What it is started with, where nobody else adds to it. Its own sandbox is off only for root, as below. */
+export const switches = () => [...ours({}), ...(process.getuid?.() === 0 ? ["--no-sandbox"] : [])];
+
 /**
- * Starts the Chromium that `cargo xtask setup` found; the caller closes it.
+ * Starts it; the caller closes it.
  *
  * Its own sandbox is off only for root, for whom Chromium refuses to start with it.
  *
@@ -26,12 +40,9 @@ const NOWHERE = "MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1, EXCLUDE 
  * @returns {Promise<Browser>}
  */
 export function launch(detours = {}) {
-  const rules = Object.entries(detours).map(([host, to]) => `MAP ${host} ${to}`);
-  // An exclusion would come before any detour.
-  const rest = rules.length > 0 ? [NOWHERE] : [NOWHERE, "EXCLUDE *.localhost"];
   return chromium.launch({
-    executablePath: process.env.OVERSKILL_CHROMIUM ?? "/usr/bin/chromium",
+    executablePath: executable(),
     chromiumSandbox: process.getuid?.() !== 0,
-    args: [...args, `--host-resolver-rules=${[...rules, ...rest].join(", ")}`],
+    args: ours(detours),
   });
 }

@@ -4,10 +4,11 @@
 // turn. It judges nothing.
 
 import { spawn } from "node:child_process";
-import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { launchBare } from "./bare-browser.mjs";
 import { launch } from "./browser.mjs";
 
 /** @typedef {import("playwright-core").Page} Page */
@@ -22,7 +23,6 @@ import { launch } from "./browser.mjs";
  * @property {string} host how the page is called
  * @property {string} [ready] how a page is called that is there once it may begin; its own otherwise
  * @property {string[]} [remove] what has to be gone before it starts
- * @property {{ from: string, to: string }[]} [restore] what has to be there before it starts
  */
 
 /**
@@ -116,14 +116,15 @@ function observe() {
   };
 }
 
-/** How far a page's clock is ahead of ours. @param {Page} page */
+/** How far a page's clock is ahead of ours. @param {Pick<Page, "evaluate">} page */
 async function ahead(page) {
   let best = { width: Infinity, ahead: 0 };
   for (let n = 0; n < 60; n++) {
     const before = now();
-    const there = await page.evaluate(() => performance.timeOrigin + performance.now());
+    const there = await page.evaluate("performance.timeOrigin + performance.now()");
     const after = now();
-    if (after - before < best.width) best = { width: after - before, ahead: there - (before + after) / 2 };
+    const width = after - before;
+    if (width < best.width) best = { width, ahead: Number(there) - (before + after) / 2 };
   }
   return best;
 }
@@ -185,26 +186,32 @@ async function edits({ contestants, turns, edits }) {
 
 /** @param {Task} task */
 async function starts({ contestants, turns }) {
-  const browser = await launch();
+  const browser = await launchBare();
   const rows = [];
-  for (let turn = -1; turn < turns; turn++) {
+  // The browser itself has to be warm, too.
+  for (let turn = -2; turn < turns; turn++) {
     const row = contestants.map(() => [0, 0]);
-    const order = contestants.map((_, n) => (n + turn + contestants.length) % contestants.length);
+    const order = contestants.map((_, n) => (n + turn + 2 * contestants.length) % contestants.length);
     if (turn % 2) order.reverse();
     for (const at of order) {
       const it = contestants[at];
       for (const path of it.remove ?? []) rmSync(path, { recursive: true, force: true });
-      for (const { from, to } of it.restore ?? []) cpSync(from, to, { recursive: true });
-      const context = await browser.newContext();
-      const page = await context.newPage();
-      await page.addInitScript(observe);
+      const page = await browser.newPage(observe);
+      // What the other leaves to be cleared away is not this one's to pay for.
+      await sleep(500);
       const begun = now();
       const server = start(it);
       const first = (await firstAnswer(it, server)) - begun;
-      await show(page, it);
-      const ready = Number(await page.evaluate("window.__ready"));
+      await page.open(`http://${it.host}:${it.port}/`);
+      const until = now() + DEADLINE;
+      let ready;
+      while (!(ready = await page.evaluate("window.__ready ?? 0"))) {
+        server.check();
+        if (now() > until) throw new Error(`${it.name} showed nothing within ${DEADLINE} ms`);
+        await sleep(20);
+      }
       row[at] = [first, ready - (await ahead(page)).ahead - begun];
-      await context.close();
+      await page.close();
       await server.stop();
     }
     if (turn >= 0) rows.push(row);

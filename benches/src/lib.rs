@@ -8,6 +8,7 @@
 //! the ratios of neighbours; of calls so short that a busy core makes them many times as long, it is the ratio of what a
 //! tenth of the turns stayed below.
 
+mod apps;
 mod commits;
 mod core_of_its_own;
 pub mod deploys;
@@ -15,6 +16,7 @@ mod report;
 pub mod statements;
 mod turns;
 
+pub use apps::copy_app;
 pub use commits::{PreparedCommit, commit_on_sqlite};
 pub use core_of_its_own::OneCore;
 pub use report::{Bench, Figure, Goal, Reading, Row};

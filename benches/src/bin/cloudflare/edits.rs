@@ -15,7 +15,7 @@ use overskill::{
     },
     local::FolderWatcher,
 };
-use overskill_benches::{Bench, Figure, Outcome, Reading, Turns};
+use overskill_benches::{Bench, Figure, Outcome, Reading, Turns, copy_app};
 use overskill_testkit::cloudflare::CloudflareEmulator;
 use serde::Deserialize;
 use serde_json::json;
@@ -69,7 +69,7 @@ pub(crate) fn measure(bench: &mut Bench) -> Outcome<()> {
     let ground = workspace.join("target/bench-cloudflare");
     let folder = ground.join("edited");
     let _ = fs::remove_dir_all(&folder); // of the run before
-    copy(&workspace.join("examples/apps/todo-studio"), &folder)?;
+    copy_app(&workspace.join("examples/apps/todo-studio"), &folder)?;
     let turns = bench.size(60, 6);
     let mut alone = None;
     for (sockets, median, tail) in SIZES {
@@ -164,18 +164,4 @@ fn raise_limit() {
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }); // else there are fewer sockets
     }
-}
-
-fn copy(from: &Path, to: &Path) -> Outcome<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (name, kind) = (entry.file_name(), entry.file_type()?);
-        if kind.is_dir() && name != "node_modules" && name != "dist" {
-            copy(&entry.path(), &to.join(name))?;
-        } else if kind.is_file() {
-            fs::copy(entry.path(), to.join(name))?;
-        }
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The same app twice, once with Vite and its dependencies installed, and what both keep between two starts.
 
-use overskill_benches::Outcome;
+use overskill_benches::{Outcome, copy_app};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -32,7 +32,7 @@ impl Ground {
             for old in ["src", "public"] {
                 let _ = fs::remove_dir_all(folder.join(old)); // from the run before
             }
-            copy(&app, &folder)?;
+            copy_app(&app, &folder)?;
         }
         let vite = ground.folder(Side::Vite);
         let (lock, stamp) = (fs::read(app.join("package-lock.json"))?, vite.join("node_modules/.installed-from.json"));
@@ -109,20 +109,6 @@ pub(crate) fn run(command: &mut Command) -> Outcome<String> {
     let last: Vec<_> = last.into_iter().rev().collect();
     let program = command.get_program().to_string_lossy();
     Err(format!("{program}: {}: {}", output.status, last.join(" | ")).into())
-}
-
-fn copy(from: &Path, to: &Path) -> Outcome<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (name, kind) = (entry.file_name(), entry.file_type()?);
-        if kind.is_dir() && name != "node_modules" && name != "dist" {
-            copy(&entry.path(), &to.join(name))?;
-        } else if kind.is_file() {
-            fs::copy(entry.path(), to.join(name))?;
-        }
-    }
-    Ok(())
 }
 
 fn free_port() -> Outcome<u16> {
