@@ -25,6 +25,9 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     if pgbouncer().is_none() {
         missing.push("pgbouncer");
     }
+    if cfg!(target_os = "linux") && process::on_path("bwrap").is_none() {
+        missing.push("bubblewrap");
+    }
     install_packages(workspace, &missing)
 }
 

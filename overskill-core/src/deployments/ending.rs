@@ -58,8 +58,10 @@ impl Deployments {
             }
             _ => None,
         };
+        // Under the first fence of a scope nothing came before.
+        let is_first = journal.fence() == Fence::ZERO.next();
         let release = journal.release(sweep.into_iter().chain(failback).min());
-        let (released, surplus) = if matches!(end, DeploymentEnd::Active { .. }) {
+        let (released, surplus) = if matches!(end, DeploymentEnd::Active { .. }) && !is_first {
             futures::join!(release, self.surplus(scope, id))
         } else {
             (release.await, Ok(None))

@@ -565,9 +565,9 @@ fn unknown(id: DeploymentId) -> Error {
     Error::not_found("no such deployment").with("deployment", id)
 }
 
-/// Least and longest time between two looks at a deployment that somebody else drives.
 /// How often a request looks again which id comes next, when others were quicker.
 const REQUEST_TRIES: u32 = 8;
+/// Least and longest time between two looks at a deployment that somebody else drives.
 const LEAST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Longest time between two looks of somebody who waits in the line.
