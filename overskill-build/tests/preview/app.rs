@@ -34,7 +34,7 @@ pub(crate) struct Packages {
 }
 
 fn is_style(name: &str) -> bool {
-    name.ends_with(".css") || name.ends_with("/css")
+    name.rsplit(['.', '/']).next() == Some("css")
 }
 
 #[derive(Clone, Debug, Default)]
