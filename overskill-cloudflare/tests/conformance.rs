@@ -1,17 +1,29 @@
-//! The preview host and the route table pass the suites, on real workerd, and looked at through the dispatch Worker.
+//! The preview host and the route table pass the suites, on real workerd, and looked at through the dispatch Worker; in good
+//! weather, and where requests and answers get lost on the way.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 
-use overskill_core::{Error, FilePath, RouteTable};
+use async_trait::async_trait;
+use overskill_core::{Effect, Error, Fence, FilePath, Readiness, Result, Route, RouteTable, Scope};
+use overskill_http::{Method, Request, Response, Transport as _, Url, transport_fn};
 use overskill_testkit::{PreviewHostFixture, PreviewOutside, RouteTableFixture};
-use std::sync::Arc;
-use support::Workers;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use support::{
+    Workers, engine,
+    weather::{FAILING, LOSSY, THROTTLED, Through, WELL, Weather},
+};
 use tokio::sync::Mutex;
 
-async fn previews() -> PreviewHostFixture {
+async fn previews(weather: Weather) -> PreviewHostFixture {
     let workers = Arc::new(Workers::start().await);
-    let (host, viewer) = (workers.previews(), workers.clone());
+    let (host, viewer) = (workers.edge_in(weather).previews(engine()), workers.clone());
     let outside = PreviewOutside::new().serving(move |scope, path: FilePath| {
         // Files of `public/` are served at the root.
         let path = path.as_str().strip_prefix("public/").unwrap_or(path.as_str()).to_owned();
@@ -28,11 +40,53 @@ async fn previews() -> PreviewHostFixture {
     PreviewHostFixture::with(Arc::new(host), outside).keep(workers)
 }
 
-overskill_testkit::preview_host_conformance!(v1, previews());
+/// A table as a platform uses it: when it stays unknown whether a route was cleared, it looks before it clears again.
+#[derive(Debug)]
+struct Careful<T>(T);
 
-async fn routes() -> RouteTableFixture {
+#[async_trait]
+impl<T: RouteTable> RouteTable for Careful<T> {
+    fn staleness(&self) -> Duration {
+        self.0.staleness()
+    }
+
+    async fn check(&self) -> Result<Readiness> {
+        self.0.check().await
+    }
+
+    async fn get(&self, scope: &Scope) -> Result<Option<Route>> {
+        self.0.get(scope).await
+    }
+
+    async fn set(&self, scope: &Scope, route: &Route) -> Result<()> {
+        self.0.set(scope, route).await
+    }
+
+    async fn clear(&self, scope: &Scope, fence: Fence) -> Result<()> {
+        loop {
+            match self.0.clear(scope, fence).await {
+                Err(e) if e.effect() == Effect::Unknown => match self.0.standing(scope).await? {
+                    (None, highest) if highest == fence => return Ok(()),
+                    (_, highest) if highest > fence => return Err(e),
+                    _ => {}
+                },
+                other => return other,
+            }
+        }
+    }
+
+    async fn fence(&self, scope: &Scope) -> Result<Fence> {
+        self.0.fence(scope).await
+    }
+
+    async fn standing(&self, scope: &Scope) -> Result<(Option<Route>, Fence)> {
+        self.0.standing(scope).await
+    }
+}
+
+async fn routes(weather: Weather) -> RouteTableFixture {
     let workers = Workers::start().await;
-    let table: Arc<dyn RouteTable> = Arc::new(workers.edge().routes());
+    let table: Arc<dyn RouteTable> = Arc::new(Careful(workers.edge_in(weather).routes()));
     let workers = Arc::new(Mutex::new(Some(workers)));
     let again = workers.clone();
     let reopen = move || {
@@ -40,7 +94,7 @@ async fn routes() -> RouteTableFixture {
         async move {
             let mut workers = workers.lock().await;
             let running = workers.take().unwrap().restarted().await;
-            let table: Arc<dyn RouteTable> = Arc::new(running.edge().routes());
+            let table: Arc<dyn RouteTable> = Arc::new(Careful(running.edge_in(weather).routes()));
             *workers = Some(running);
             table
         }
@@ -48,4 +102,52 @@ async fn routes() -> RouteTableFixture {
     RouteTableFixture::new(table).reopen(reopen).keep(workers)
 }
 
-overskill_testkit::route_table_conformance!(v1, routes());
+/// The same in each weather.
+macro_rules! suites {
+    ($($name:ident: $weather:expr;)*) => {$(
+        mod $name {
+            mod previews {
+                use super::super::*;
+                overskill_testkit::preview_host_conformance!(v1, previews($weather));
+            }
+            mod routes {
+                use super::super::*;
+                overskill_testkit::route_table_conformance!(v1, routes($weather));
+            }
+        }
+    )*};
+}
+
+suites! {
+    well: WELL;
+    throttled: THROTTLED;
+    failing: FAILING;
+    lossy: LOSSY;
+}
+
+#[tokio::test]
+async fn what_a_weather_names_goes_wrong_as_often_as_it_says() {
+    for weather in [THROTTLED, FAILING, LOSSY] {
+        let (mut seen, arrived) = (0, Arc::new(AtomicU32::new(0)));
+        let counter = arrived.clone();
+        let way = Through::new(
+            transport_fn(move |_: Request| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                async { Ok(Response::new(200, "well")) }
+            }),
+            weather,
+        );
+        for _ in 0..2_000 {
+            let request = Request::new(Method::Get, Url::parse("http://localhost/").unwrap());
+            let well = match way.send(request).await {
+                Ok(answer) => answer.collect(10).await.is_ok_and(|answer| answer.text() == "well"),
+                Err(_) => false,
+            };
+            seen += u32::from(well);
+        }
+        let arrived = arrived.load(Ordering::Relaxed);
+        assert!((1_640..1_760).contains(&seen), "{weather:?}: {seen} of 2,000 were well");
+        let lost_before = weather.iter().filter(|(_, wrong)| !wrong.lands()).map(|(chance, _)| 2 * chance).sum::<u64>();
+        assert!(u64::from(2_000 - arrived).abs_diff(lost_before) < 60, "{weather:?}: {arrived} arrived");
+    }
+}

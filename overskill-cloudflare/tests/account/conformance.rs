@@ -14,7 +14,7 @@ use overskill_testkit::{
 use std::{sync::Arc, time::Duration};
 
 /// The API asks to slow down, in all its ways.
-fn throttling() -> FaultPlan {
+pub(crate) fn throttling() -> FaultPlan {
     FaultPlan::seeded(11)
         .latency(Duration::ZERO, Duration::from_millis(3))
         .chance(40, Calls::any(), Fault::Throttled)
@@ -32,7 +32,7 @@ fn throttling_s3() -> FaultPlan {
 }
 
 /// It fails before and after it did what was asked.
-fn failing() -> FaultPlan {
+pub(crate) fn failing() -> FaultPlan {
     FaultPlan::seeded(12)
         .chance(30, Calls::any(), Fault::ServerError { status: 500, moment: Moment::Before })
         .chance(30, Calls::any(), Fault::ServerError { status: 522, moment: Moment::After })
@@ -41,7 +41,7 @@ fn failing() -> FaultPlan {
 }
 
 /// Answers come in part, some keys are not written, and reads are late.
-fn lossy() -> FaultPlan {
+pub(crate) fn lossy() -> FaultPlan {
     FaultPlan::seeded(13).kv_staleness(Duration::from_millis(200)).chance(50, Calls::any(), Fault::CutBody).chance(
         150,
         Calls::of("PUT", "/bulk"),

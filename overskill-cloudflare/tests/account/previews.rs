@@ -1,21 +1,23 @@
 //! Previews with a script per app: files in KV, on an emulated account.
 
 use crate::{
+    conformance::{failing, lossy, throttling},
     support::{at, engine, env, path, scope, snapshot},
     world::World,
 };
 use overskill_cloudflare::{CloudflarePreviews, PreviewMode};
 use overskill_core::{Changes, DeploymentTarget as _, Error, FilePath, PreviewHost as _, Update};
 use overskill_http::Method;
-use overskill_testkit::{PreviewHostFixture, PreviewOutside};
-use std::sync::Arc;
+use overskill_testkit::{PreviewHostFixture, PreviewOutside, cloudflare::FaultPlan};
+use std::{sync::Arc, time::Duration};
 
 fn host(world: &World) -> CloudflarePreviews {
     world.edge.previews(engine()).mode(PreviewMode::Script(world.cf.clone()))
 }
 
-async fn previews() -> PreviewHostFixture {
+async fn previews(plan: FaultPlan) -> PreviewHostFixture {
     let world = Arc::new(World::start().await);
+    world.emulator.set_faults(plan);
     let (host, viewer) = (host(&world), world.clone());
     let outside = PreviewOutside::new().serving(move |scope, path: FilePath| {
         // Files of `public/` are served at the root.
@@ -34,7 +36,22 @@ async fn previews() -> PreviewHostFixture {
     PreviewHostFixture::with(Arc::new(host), outside).keep(world)
 }
 
-overskill_testkit::preview_host_conformance!(v1, previews());
+/// The same for an account in each state of health. What KV gives late is late for a viewer, too: that is no fault here.
+macro_rules! suites {
+    ($($health:ident: $plan:expr;)*) => {$(
+        mod $health {
+            use super::*;
+            overskill_testkit::preview_host_conformance!(v1, previews($plan));
+        }
+    )*};
+}
+
+suites! {
+    well: FaultPlan::none();
+    throttled: throttling();
+    failing: failing();
+    lossy: lossy().kv_staleness(Duration::ZERO);
+}
 
 const PAGE: &str =
     "<!doctype html><html><head></head><body><script type=\"module\" src=\"/src/main.ts\"></script></body></html>";
