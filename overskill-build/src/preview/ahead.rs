@@ -85,17 +85,14 @@ impl Ahead<'_> {
         let (Linked::Url(address) | Linked::CommonJs(address)) = import_of(self.view, path, import) else {
             return None;
         };
-        // Not what lies elsewhere.
-        if address.starts_with('/') && !address.starts_with("//") {
-            self.tell(&address);
-        }
+        self.tell(&address);
         match target {
             Target::File(to, ask) => importer(to, ask),
             _ => None,
         }
     }
 
-    /// Tells an address, and what is imported there if it is a package's file or one of our own.
+    /// Tells an address of this server, and what is imported there if it is a package's file or one of our own.
     fn tell(&mut self, address: &str) {
         self.tell_all(vec![address.to_owned()]);
     }
@@ -103,7 +100,8 @@ impl Ahead<'_> {
     fn tell_all(&mut self, mut open: Vec<String>) {
         open.reverse();
         while let Some(address) = open.pop() {
-            if self.told.len() >= MOST || self.told.contains(&address) {
+            let elsewhere = !address.starts_with('/') || address.starts_with("//");
+            if elsewhere || self.told.len() >= MOST || self.told.contains(&address) {
                 continue;
             }
             write!(self.links, "<link rel=\"modulepreload\" href=\"{}\">", escaped(&address))
@@ -131,11 +129,7 @@ fn imports_of_own(folder: &str, code: &str) -> Vec<String> {
         let (_, rest) = line.split_once('"')?;
         Some(rest.split_once('"')?.0)
     });
-    let addresses = specifiers.filter_map(|it| match it.strip_prefix("./") {
-        Some(name) => Some(format!("{folder}{name}")),
-        None => it.starts_with('/').then(|| it.to_owned()),
-    });
-    addresses.collect()
+    specifiers.map(|it| it.strip_prefix("./").map_or_else(|| it.to_owned(), |name| format!("{folder}{name}"))).collect()
 }
 
 /// What may import others itself.

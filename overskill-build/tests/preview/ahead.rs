@@ -60,6 +60,16 @@ async fn a_page_is_told_all_that_it_imports_and_nothing_else() {
     assert_eq!(told, imported);
 }
 
+#[tokio::test]
+async fn what_lies_elsewhere_is_not_told() {
+    let main = "import 'https://cdn.example/a.js';\nimport '//cdn.example/b.js';\nimport './near';\n";
+    let index =
+        "<!doctype html><html><head></head><body><script type=\"module\" src=\"/src/main.ts\"></script></body></html>";
+    let app = App::open(&[("index.html", index), ("src/main.ts", main), ("src/near.ts", "export {};")]).await;
+    let told = told(&app.text("/"));
+    assert!(told.contains("/src/near.ts") && !told.iter().any(|it| it.contains("cdn.example")), "{told:?}");
+}
+
 /// With Tailwind 3, its configuration and its plugins, and eager globs.
 #[tokio::test]
 async fn so_is_that_of_a_real_app() {
