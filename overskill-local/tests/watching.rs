@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use overskill_build::compiler::{Compiler, CompilerOptions};
-use overskill_core::{Change, Changes, ErrorKind};
+use overskill_core::{Change, Changes, ErrorKind, TestClock};
 use overskill_local::{FolderWatcher, read_folder};
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, pin::pin, sync::Arc, time::Duration};
 
 fn write(folder: &Path, path: &str, text: &str) {
     let path = folder.join(path);
@@ -80,6 +80,50 @@ async fn what_is_no_folder_is_refused_by_name() {
         assert_eq!(e.kind(), ErrorKind::Invalid);
         assert!(e.public_message().contains(missing), "{e}");
     }
+}
+
+/// The file is there with its whole text at once, as many editors save it.
+fn save(folder: &Path, path: &str, text: &str) {
+    let whole = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&whole, text).unwrap();
+    whole.persist(folder.join(path)).unwrap();
+}
+
+#[tokio::test]
+async fn what_fits_is_told_at_once_and_what_does_not_within_20_ms() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    write(root, "src/a.ts", "export {};");
+    let (clock, compiler) = (TestClock::new(), Compiler::new(CompilerOptions::development()));
+    let (mut watcher, _) = FolderWatcher::start_with(root, compiler, Arc::new(clock.clone())).await.unwrap();
+
+    // Time stands still: who waits waits for ever.
+    save(root, "src/a.ts", "export const a = 1;");
+    assert_eq!(next(&mut watcher).await, ["+src/a.ts"]);
+
+    save(root, "src/a.ts", "import './b';");
+    {
+        let mut next = pin!(next(&mut watcher));
+        tokio::select! {
+            told = &mut next => panic!("{told:?} was told at once"),
+            () = clock.next_sleeper() => {}
+        }
+        clock.advance(Duration::from_millis(19));
+        let early = tokio::time::timeout(Duration::from_millis(200), &mut next).await;
+        assert!(early.is_err(), "{early:?} after 19 ms");
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(next.await, ["+src/a.ts"]);
+    }
+
+    // The rest comes meanwhile: nobody waits for the end of the 20 ms.
+    save(root, "src/a.ts", "import './c';");
+    let mut next = pin!(next(&mut watcher));
+    tokio::select! {
+        told = &mut next => panic!("{told:?} was told at once"),
+        () = clock.next_sleeper() => {}
+    }
+    save(root, "src/c.ts", "export {};");
+    assert_eq!(next.await, ["+src/a.ts", "+src/c.ts"]);
 }
 
 #[tokio::test]
