@@ -2,8 +2,8 @@
 
 use crate::{
     AppTables, ContextKeys, EntityApi, Explorer, ExplorerLimits, FunctionBundle, Jwks, Management, MembershipKeys,
-    Mover, PoolOptions, PostgresMemberships, ProjectRef, RolePasswords, Schema, SchemaEditor, SchemaInspector, Server,
-    SigningKey, SupabaseValidator, TenantPool, TokenIssuer, TrustedIssuer, gateway_function,
+    Mover, PoolOptions, PostgresMemberships, ProjectRef, RefusalLimit, RolePasswords, Schema, SchemaEditor,
+    SchemaInspector, Server, SigningKey, SupabaseValidator, TenantPool, TokenIssuer, TrustedIssuer, gateway_function,
     install::{Changes, Installation},
 };
 use overskill_core::{
@@ -112,9 +112,11 @@ impl Supabase {
         self.0.validator.clone()
     }
 
-    /// A gate by this validator. A platform that is built with the validator has one already.
+    /// A gate by this validator, which writes no more refusals into `audit` than a [`RefusalLimit`] allows. A platform that
+    /// is built with the validator has a gate already: give it such a log.
     pub fn gate(&self, audit: Arc<dyn AuditLog>) -> TenantGate {
-        TenantGate::new(Arc::new(self.validator()), audit, self.0.clock.clone())
+        let audit = RefusalLimit::new(audit, self.0.clock.clone());
+        TenantGate::new(Arc::new(self.validator()), Arc::new(audit), self.0.clock.clone())
     }
 
     /// What makes apps' tokens.
@@ -492,7 +494,8 @@ fn verified(url: &Secret, server: &Server) -> Secret {
 mod tests {
     use super::*;
     use crate::ContextKey;
-    use overskill_core::{DataKey, KeyId};
+    use overskill_core::{AccessToken, DataKey, KeyId, TestClock};
+    use std::num::NonZeroU32;
 
     const URL: &str = "postgres://postgres:hunter2@db.example.com/postgres";
 
@@ -543,6 +546,20 @@ mod tests {
         let supabase = SupabaseBuilder { signing: None, ..connect() }.membership_keys(users).build().unwrap();
         assert!(supabase.issuer().unwrap_err().message().contains("signing_key must be given"));
         assert!(supabase.memberships().is_ok() && supabase.explorer(&gate, audit).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_bad_tokens_is_refused_and_does_not_fill_the_log() {
+        let audit = Arc::new(overskill_core::memory::MemoryAudit::new());
+        let supabase = SupabaseBuilder { clock: Arc::new(TestClock::new()), ..connect() }.build().unwrap();
+        let gate = supabase.gate(audit.clone());
+        let (bad, tenant) = (AccessToken::parse("no-token").unwrap(), "app_todo42_tenant".parse().unwrap());
+        for _ in 0..50 {
+            let e = gate.admit(&bad, &tenant).await.unwrap_err();
+            assert_eq!(e.kind(), overskill_core::ErrorKind::Unauthenticated);
+        }
+        let written = audit.read(None, None, NonZeroU32::new(1_000).unwrap()).await.unwrap().items;
+        assert_eq!(written.len(), 10, "{written:?}");
     }
 
     #[test]
