@@ -17,24 +17,30 @@ pub(crate) struct Requests {
 /// Longest name of an answer that is kept, in bytes.
 const MAX_TRACE_BYTES: usize = 128;
 
-/// Counts a request that a backend made to its provider for the call that it serves; `trace` is what the provider calls its
-/// answer, where it says so (`cf-ray`, `x-request-id`). The story of a deployment tells both.
+/// Counts a request that a backend is about to make to its provider, for the call that it serves. The story of a deployment
+/// tells how many there were.
 ///
 /// What `overskill-http` sends is counted there. A backend that talks to its provider otherwise calls this once for each
 /// request, in the task that it was called in; elsewhere it does nothing.
 ///
 /// ```
-/// overskill_core::count_request(Some("8f2a1c0d9e7b6a54-FRA"));
+/// overskill_core::count_request();
+/// overskill_core::name_answer("8f2a1c0d9e7b6a54-FRA");
 /// ```
-pub fn count_request(trace: Option<&str>) {
+pub fn count_request() {
     let _ = COUNTED.try_with(|counted| {
         let mut counted = counted.borrow_mut();
         counted.count = counted.count.saturating_add(1);
-        let legible = |trace: &&str| trace.len() <= MAX_TRACE_BYTES && trace.bytes().all(|b| b.is_ascii_graphic());
-        if let Some(trace) = trace.filter(legible) {
-            counted.trace = Some(trace.to_owned());
-        }
     });
+}
+
+/// Says what the provider calls its answer (`cf-ray`, `x-request-id`); the last of a call is kept, if it has at most 128
+/// bytes that can be read.
+pub fn name_answer(trace: &str) {
+    let legible = trace.len() <= MAX_TRACE_BYTES && trace.bytes().all(|b| b.is_ascii_graphic());
+    if legible {
+        let _ = COUNTED.try_with(|counted| counted.borrow_mut().trace = Some(trace.to_owned()));
+    }
 }
 
 /// Counts the requests of a call, whatever becomes of it.
@@ -52,10 +58,11 @@ mod tests {
 
     #[tokio::test]
     async fn requests_are_counted_for_the_call_they_are_made_for() {
-        count_request(Some("nobody counts this"));
+        count_request(); // nobody counts this
         let (result, requests) = counted(async {
-            count_request(Some("one"));
-            count_request(None);
+            count_request();
+            name_answer("one");
+            count_request();
             7
         })
         .await;
@@ -67,8 +74,8 @@ mod tests {
     #[tokio::test]
     async fn what_no_header_should_hold_is_not_kept() {
         for trace in ["with\nline", "with space", &"long".repeat(99)] {
-            let ((), requests) = counted(async { count_request(Some(trace)) }).await;
-            assert_eq!(requests, Requests { count: 1, trace: None }, "{trace}");
+            let ((), requests) = counted(async { name_answer(trace) }).await;
+            assert_eq!(requests.trace, None, "{trace}");
         }
     }
 }

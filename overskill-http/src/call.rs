@@ -324,9 +324,9 @@ impl Call {
             }
             Ok((response.collect(self.max_body_bytes).await?, None))
         };
+        overskill_core::count_request();
         let outcome = overskill_core::timeout(&*settings.clock, limit, exchange).await;
-        let trace = outcome.as_ref().ok().and_then(|(response, _)| trace_id(response));
-        overskill_core::count_request(trace);
+        outcome.iter().filter_map(|(response, _)| trace_id(response)).for_each(overskill_core::name_answer);
         let status = match &outcome {
             Ok((response, _)) => {
                 tracing::Span::current().record("status", response.status);

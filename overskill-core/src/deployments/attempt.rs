@@ -238,8 +238,8 @@ impl Attempts<'_> {
                 "Looking at it before it has traffic".into(),
                 json!({ "target": name, "gate": "staged" }),
             );
-            self.journal.keep().await?;
-            let looked = gate.look(&**self.clock, self.strategy.attempt_timeout, &self.request, &staged.handle).await;
+            let (limit, journal) = (self.strategy.attempt_timeout, &mut *self.journal);
+            let looked = gate.look(&**self.clock, limit, &self.request, &staged.handle, journal).await?;
             let gate = String::from("staged");
             self.journal.note(DeploymentEvent::Gated { target: name.clone(), gate, failure: looked.clone().err() });
             if let Err(why) = looked {
@@ -302,8 +302,8 @@ impl Attempts<'_> {
     async fn go_live(&mut self, target: BackendName, handle: Handle) -> Result<Drove> {
         if let Some(gate) = &self.strategy.live_gate {
             self.tell(80, "gate", "Looking at it with its traffic".into(), json!({ "target": target, "gate": "live" }));
-            self.journal.keep().await?;
-            let looked = gate.look(&**self.clock, self.strategy.attempt_timeout, &self.request, &handle).await;
+            let (limit, journal) = (self.strategy.attempt_timeout, &mut *self.journal);
+            let looked = gate.look(&**self.clock, limit, &self.request, &handle, journal).await?;
             let gate = String::from("live");
             self.journal.note(DeploymentEvent::Gated { target: target.clone(), gate, failure: looked.clone().err() });
             if let Err(why) = looked {

@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{
     Actor, BackendName, Consequence, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, Fencing,
-    NewDeployment, ObservedState, Removal, Result, Timestamp, timeout,
+    NewDeployment, Observed, ObservedState, Removal, Result, Route, Scope, Timestamp, timeout,
 };
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
 
 /// After this long a target that cannot be asked is left to an operator: the record names it.
 const GIVE_UP_SWEEPING: Duration = Duration::from_hours(24 * 7);
@@ -18,9 +18,20 @@ const GIVE_UP_SWEEPING: Duration = Duration::from_hours(24 * 7);
 impl Deployments {
     /// Does what is due for a deployment that has ended, and says when there is more.
     pub(super) async fn chores(&self, record: &DeploymentRecord) -> Result<()> {
-        let mut journal = self.journal(record).after_the_end();
+        let mut journal = self.journal(record).silent();
         let highest = self.highest_fence(record.scope(), &mut journal).await?;
         journal.take_silently(highest).await?;
+        match self.due_chores(record, &mut journal).await {
+            Ok(due) => journal.release(due).await,
+            Err(e) => {
+                // Nobody else of the scope has to wait until the lease runs out.
+                journal.break_off().await?;
+                Err(e)
+            }
+        }
+    }
+
+    async fn due_chores(&self, record: &DeploymentRecord, journal: &mut Journal) -> Result<Option<Timestamp>> {
         let failback = match self.fail_back(record).await {
             // It will not be otherwise the next time.
             Err(e) if matches!(e.consequence(), Consequence::StopDeployment | Consequence::NextTarget) => {
@@ -29,8 +40,8 @@ impl Deployments {
             }
             failback => failback?,
         };
-        let sweep = self.sweep(record, &mut journal).await?;
-        journal.release(failback.into_iter().chain(sweep).min()).await
+        let sweep = self.sweep(record, journal).await?;
+        Ok(failback.into_iter().chain(sweep).min())
     }
 
     /// Removes what the deployment left on targets that do not serve it; when to come again, if one could not be asked.
@@ -39,7 +50,8 @@ impl Deployments {
         let ended = record.events().iter().rev().find(|e| matches!(e.event, DeploymentEvent::Ended { .. }));
         let Some(ended) = ended.map(|e| e.at) else { return Ok(None) };
         let late = ended.plus(strategy.late_arrivals);
-        let mut targets = self.to_sweep(record.events().iter().map(|e| &e.event));
+        let known = self.to_sweep(record.events().iter().map(|e| &e.event));
+        let mut targets = known.clone();
         if targets.is_empty()
             && let Some(DeploymentEnd::Active { target, .. }) = record.end()
             && self.takes_old_fences(target)
@@ -54,7 +66,9 @@ impl Deployments {
         for name in targets {
             let wait = match self.sweep_target(record, &name, journal).await {
                 Ok(Answers::All) => {
-                    journal.note(DeploymentEvent::Swept { target: name });
+                    if known.contains(&name) {
+                        journal.note(DeploymentEvent::Swept { target: name });
+                    }
                     continue;
                 }
                 Ok(Answers::NotAll) => strategy.late_arrivals,
@@ -95,32 +109,70 @@ impl Deployments {
         journal.keep().await?;
         let observed = timeout(clock, limit, target.observe(scope)).await?;
         let routed = parts.routes.get(scope).await?.filter(|route| route.target == *name);
-        let is_live = |one: DeploymentId| routed.as_ref().is_some_and(|route| route.deployment == one);
+        let answers = match &routed {
+            Some(route) => self.undo_late(scope, route, &observed, journal).await?,
+            None => Answers::All,
+        };
         // What was live here is kept as long as others that were.
         let was_live = matches!(record.end(), Some(DeploymentEnd::Active { target, .. }) if target == name);
         let goes = |one: DeploymentId, state| {
-            let (this, previous) = (one == id, state == ObservedState::Previous);
-            one <= id && !is_live(one) && if this { !(was_live && previous) } else { !previous }
+            let is_live = routed.as_ref().is_some_and(|route| route.deployment == one);
+            let kept =
+                if one == id { was_live && state != ObservedState::Staged } else { state == ObservedState::Previous };
+            one <= id && !is_live && !kept
         };
-        let mut answers = Answers::All;
         // What is newer is swept by its own record; what this or an older one left here, if it is not live, by this one.
         let left = observed.iter().filter_map(|o| Some((o.id?, o.state))).filter(|(one, state)| goes(*one, *state));
-        for (one, state) in left {
-            if let Some(route) = routed.as_ref().filter(|_| state == ObservedState::Active) {
-                // It came late and took the traffic of what is live.
-                let fence = journal.fence();
-                journal.due_if_broken_off(clock.now().plus(parts.strategy.late_arrivals));
-                let remade = self.make_live_again(scope, route, fence, journal).await?;
-                answers = answers.and(remade.answers());
-                remade.ok()?;
-                if one == id && was_live {
-                    continue;
-                }
-            }
+        for (one, _) in left {
             journal.keep().await?;
             timeout(clock, limit, target.remove(scope, Removal::Only(one))).await?;
         }
         Ok(answers)
+    }
+
+    /// Makes live again what the route names, if something else of ours has its traffic, whenever that came: nobody but the
+    /// holder of the scope's lease, which is the caller, may change that.
+    async fn undo_late(
+        &self,
+        scope: &Scope,
+        route: &Route,
+        observed: &[Observed],
+        journal: &mut Journal,
+    ) -> Result<Answers> {
+        let serves = |o: &Observed| o.state == ObservedState::Active && o.id.is_some_and(|id| id != route.deployment);
+        if !observed.iter().any(serves) {
+            return Ok(Answers::All);
+        }
+        journal.due_if_broken_off(self.parts.clock.now().plus(self.parts.strategy.late_arrivals));
+        let remade = self.make_live_again(scope, route, journal.fence(), journal).await?;
+        let answers = remade.answers();
+        remade.ok()?;
+        Ok(answers)
+    }
+
+    /// While a person is asked what is to become of a version that may run somewhere, it may turn up there: what the route
+    /// names gets its traffic back.
+    pub(super) async fn watch_doubt(&self, record: &DeploymentRecord, deadline: Timestamp) -> Result<()> {
+        let (parts, scope) = (&*self.parts, record.scope());
+        let mut journal = self.journal(record).silent();
+        let highest = self.highest_fence(scope, &mut journal).await?;
+        journal.take_silently(highest).await?;
+        let watch = async {
+            let Some(route) = parts.routes.get(scope).await? else { return Ok(Answers::All) };
+            let target = self.target(&route.target)?;
+            let observed = timeout(&*parts.clock, parts.strategy.attempt_timeout, target.observe(scope)).await?;
+            self.undo_late(scope, &route, &observed, &mut journal).await
+        };
+        match watch.await {
+            Ok(answers) => {
+                let late = parts.clock.now().plus(parts.strategy.late_arrivals);
+                journal.release(Some(if answers == Answers::All { deadline } else { deadline.min(late) })).await
+            }
+            Err(e) => {
+                journal.break_off().await?;
+                Err(e)
+            }
+        }
     }
 
     /// Asks for the same artifact on the preferred target, once it is time; when to come again, if it is not.
@@ -131,9 +183,9 @@ impl Deployments {
         else {
             return Ok(None);
         };
-        let preferred = parts.strategy.targets().first().expect("a strategy has a target").info().name;
+        let Some(preferred) = self.preferred(record.scope(), record.digest()).await? else { return Ok(None) };
         let live = parts.routes.get(record.scope()).await?;
-        if *target == preferred || live.is_none_or(|route| route.deployment != record.id()) {
+        if *target == preferred.info().name || live.is_none_or(|route| route.deployment != record.id()) {
             return Ok(None); // somebody deployed since
         }
         let now = parts.clock.now();
@@ -142,7 +194,12 @@ impl Deployments {
         if due > now {
             return Ok(Some(due));
         }
-        if let Some(busy) = self.admission.all_busy(&parts.strategy.targets()[..1], now) {
+        // What somebody asked for since goes before.
+        let newest = parts.store.list(record.scope(), None, NonZeroU32::MIN).await?.items.into_iter().next();
+        if newest.is_some_and(|newest| newest.id != record.id() && newest.end.is_none()) {
+            return Ok(Some(now.plus(wait)));
+        }
+        if let Some(busy) = self.admission.all_busy(&[preferred], now) {
             return Ok(Some(busy.until));
         }
         let Some(digest) = record.digest() else { return Ok(None) };

@@ -8,10 +8,11 @@ use super::{
     service::{PAGE, owner, unreadable, word},
 };
 use crate::{
-    BackendName, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentTarget, Doubt,
-    Effect, Error, ErrorKind, Fence, Handle, Notice, OperatorChoice, Progress, Removal, Result, Route, Scope,
-    TargetStatus, Timestamp, instruments, timeout,
+    AppFacts, BackendName, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentTarget,
+    Digest, Doubt, Effect, Error, ErrorKind, Fence, Handle, Notice, OperatorChoice, Progress, ProgressKind, Removal,
+    Result, Route, Scope, TargetStatus, Timestamp, instruments, timeout,
 };
+use serde_json::json;
 use std::sync::Arc;
 
 /// What came of making a version live again.
@@ -28,12 +29,6 @@ pub(super) enum Remade {
 pub(super) enum Answers {
     All,
     NotAll,
-}
-
-impl Answers {
-    pub(super) fn and(self, other: Self) -> Self {
-        if self == Self::All { other } else { self }
-    }
 }
 
 impl Remade {
@@ -67,12 +62,18 @@ impl Deployments {
         }
         journal.note(DeploymentEvent::Ended { end: end.clone() });
         let history: Vec<_> = record.events().iter().map(|e| &e.event).chain(journal.history()).collect();
+        let built = history.iter().find_map(|event| match event {
+            DeploymentEvent::Built { digest, .. } => Some(*digest),
+            _ => None,
+        });
         let now = parts.clock.now();
         let sweep = (!self.to_sweep(history.into_iter()).is_empty()).then(|| now.plus(parts.strategy.late_arrivals));
-        let failback = match (&end, parts.strategy.failback) {
-            (DeploymentEnd::Active { target, .. }, Failback::After(wait)) if self.fell_back(target) => {
-                Some(now.plus(wait))
-            }
+        let fell_back = match &end {
+            DeploymentEnd::Active { target, .. } => self.fell_back(scope, built, target).await,
+            _ => false,
+        };
+        let failback = match parts.strategy.failback {
+            Failback::After(wait) if fell_back => Some(now.plus(wait)),
             _ => None,
         };
         // Under the first fence of a scope nothing came before.
@@ -99,7 +100,7 @@ impl Deployments {
         }
         let (deployment, scope) = (id, scope.clone());
         self.tell(match &end {
-            DeploymentEnd::Active { target, .. } if self.fell_back(target) => {
+            DeploymentEnd::Active { target, .. } if fell_back => {
                 Some(Notice::FellBack { deployment, scope, target: target.clone() })
             }
             DeploymentEnd::Failed { reason } | DeploymentEnd::RolledBack { reason, .. } => {
@@ -126,16 +127,21 @@ impl Deployments {
             Doubt::Unsettled(_) => vec![OperatorChoice::Approve, OperatorChoice::Retry, OperatorChoice::Abort],
             Doubt::NobodyTook | Doubt::NotRolledBack => vec![OperatorChoice::Retry, OperatorChoice::Abort],
         };
-        let deadline = self.parts.clock.now().plus(strategy.answer_within());
+        let now = self.parts.clock.now();
+        let deadline = now.plus(strategy.answer_within());
+        // What it is not known to run may turn up before there is an answer.
+        let late = matches!(about, Doubt::Unsettled(_)).then(|| now.plus(strategy.late_arrivals));
+        let due = late.map_or(deadline, |late| late.min(deadline));
         journal.note(DeploymentEvent::AwaitingOperator {
             about,
             question: question.clone(),
             choices: choices.clone(),
             deadline,
         });
-        journal.release(Some(deadline)).await?;
+        journal.release(Some(due)).await?;
         self.admission.leave(&owner(record), id);
-        progress.log("Waiting for an answer");
+        let details = json!({ "choices": choices, "deadline": deadline });
+        progress.event(ProgressKind::ApprovalRequired, "awaiting_operator", "Waiting for an answer", details);
         let (deployment, scope) = (id, record.scope().clone());
         self.tell(Some(Notice::AwaitingOperator {
             deployment,
@@ -317,9 +323,25 @@ impl Deployments {
         }
     }
 
-    /// Whether that is not the target that is asked first.
-    fn fell_back(&self, target: &BackendName) -> bool {
-        self.parts.strategy.names().first() != Some(target)
+    /// The target that an app with this artifact goes to first, if one suits it.
+    pub(super) async fn preferred(
+        &self,
+        scope: &Scope,
+        digest: Option<Digest>,
+    ) -> Result<Option<Arc<dyn DeploymentTarget>>> {
+        let strategy = &self.parts.strategy;
+        if !strategy.places_by_app() {
+            return Ok(strategy.targets().first().cloned());
+        }
+        let Some(digest) = digest else { return Ok(None) };
+        let artifact = self.parts.bundles.get(scope, digest).await?;
+        Ok(artifact.and_then(|artifact| strategy.targets_for(&AppFacts::of(&artifact)).into_iter().next()))
+    }
+
+    /// Whether that is not the target that the app goes to first.
+    async fn fell_back(&self, scope: &Scope, digest: Option<Digest>, target: &BackendName) -> bool {
+        let preferred = self.preferred(scope, digest).await;
+        preferred.is_ok_and(|preferred| preferred.is_some_and(|preferred| preferred.info().name != *target))
     }
 
     pub(super) fn target(&self, name: &BackendName) -> Result<Arc<dyn DeploymentTarget>> {

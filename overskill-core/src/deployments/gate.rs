@@ -1,3 +1,4 @@
+use super::journal::Journal;
 use crate::{Clock, DeployRequest, Handle, Health, HealthProbe, ProbeRequest, timeout};
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -44,15 +45,23 @@ impl HealthGate {
         &self.probe
     }
 
-    /// Looks until it is decided; the error says why it did not pass. What has no address cannot be looked at, and passes.
+    /// The time between looks.
+    pub(super) fn pause(&self) -> Duration {
+        self.every
+    }
+
+    /// Looks until it is decided, under the lease of `journal`; the inner error says why it did not pass. What has no
+    /// address cannot be looked at, and passes.
     pub(super) async fn look(
         &self,
         clock: &dyn Clock,
         limit: Duration,
         request: &DeployRequest,
         handle: &Handle,
-    ) -> Result<(), String> {
-        let Some(url) = handle.url.clone() else { return Ok(()) };
+        journal: &mut Journal,
+    ) -> crate::Result<Result<(), String>> {
+        journal.keep().await?;
+        let Some(url) = handle.url.clone() else { return Ok(Ok(())) };
         let ask = ProbeRequest::new(request.scope().clone(), url).expect(request.digest());
         let (mut good, mut why) = (0, String::from("it was never looked at"));
         for look in 1..=self.of.get() {
@@ -63,13 +72,14 @@ impl HealthGate {
                 Err(e) => why = format!("it could not be looked at: {e}"),
             }
             if good == self.passes.get() {
-                return Ok(());
+                return Ok(Ok(()));
             }
             if good + (self.of.get() - look) < self.passes.get() {
                 break;
             }
             clock.sleep(self.every).await;
+            journal.keep_unless_fresh().await?;
         }
-        Err(why)
+        Ok(Err(why))
     }
 }

@@ -19,12 +19,17 @@ pub(super) struct Journal {
     ttl: Duration,
     /// When somebody has to look at it if this drive breaks off. What has not ended is looked at anyway.
     due: Option<Timestamp>,
-    /// It has ended: nothing but sweeps may follow.
-    ended: bool,
+    /// The record gets no word of what targets are asked: it has ended, or waits for an answer.
+    silent: bool,
     noted: Vec<DeploymentEvent>,
     /// What was written, in this drive.
     written: Vec<DeploymentEvent>,
 }
+
+/// How much longer a lease lasts than the longest call and wait: for the commits before and after them.
+pub(super) const LEASE_MARGIN: Duration = Duration::from_secs(30);
+/// How long after a drive that broke off somebody looks again.
+const SOON: Duration = Duration::from_secs(30);
 
 impl Journal {
     pub(super) fn new(
@@ -46,7 +51,7 @@ impl Journal {
             lease: None,
             ttl,
             due: None,
-            ended: false,
+            silent: false,
             noted: Vec::new(),
             written: Vec::new(),
         }
@@ -73,15 +78,15 @@ impl Journal {
 
     /// Notes what asking a target took.
     pub(super) fn note_took(&mut self, target: &BackendName, operation: &str, took: Took) {
-        if !self.ended {
+        if !self.silent {
             self.noted.extend(took.event(target, operation));
         }
     }
 
-    /// For one that has ended: nothing but sweeps may follow in its record, and it stays due until the lease that is taken
-    /// now is given back.
-    pub(super) fn after_the_end(mut self) -> Self {
-        (self.ended, self.due) = (true, Some(self.clock.now()));
+    /// For one that has ended, or waits for an answer: its record gets no word of what targets are asked, and it stays due
+    /// until the lease is given back.
+    pub(super) fn silent(mut self) -> Self {
+        (self.silent, self.due) = (true, Some(self.clock.now()));
         self
     }
 
@@ -123,10 +128,11 @@ impl Journal {
         self.commit(LeaseChange::Keep { fence: self.fence(), ttl: self.ttl }, self.due).await
     }
 
-    /// The same before a side effect that is safe to repeat and that the record need not know of beforehand, if less than
-    /// half of the lease's time is left; otherwise what was noted is written with the next commit.
+    /// The same before a side effect that is safe to repeat and that the record need not know of beforehand, if the lease
+    /// may run out in the longest time that a call and a wait take; otherwise what was noted is written with the next commit.
     pub(super) async fn keep_unless_fresh(&mut self) -> Result<()> {
-        let fresh = |lease: &DeployLease| lease.expires_at.since(self.clock.now()) >= self.ttl / 2;
+        let fresh =
+            |lease: &DeployLease| lease.expires_at.since(self.clock.now()) >= self.ttl.saturating_sub(LEASE_MARGIN);
         if self.lease.as_ref().is_some_and(fresh) { Ok(()) } else { self.keep().await }
     }
 
@@ -134,6 +140,13 @@ impl Journal {
     pub(super) async fn release(&mut self, due: Option<Timestamp>) -> Result<()> {
         let change = if self.is_leased() { LeaseChange::Release { fence: self.fence() } } else { LeaseChange::None };
         self.commit(change, due).await
+    }
+
+    /// Gives the lease back in the middle: somebody looks at it soon, or when nothing can come late any more.
+    pub(super) async fn break_off(&mut self) -> Result<()> {
+        let soon = self.clock.now().plus(SOON);
+        self.noted.clear();
+        self.release(Some(self.due.map_or(soon, |due| due.max(soon)))).await
     }
 
     /// The fence of the lease, or zero without one.

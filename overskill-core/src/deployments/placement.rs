@@ -95,6 +95,11 @@ impl Placed {
         self.policy = policy;
     }
 
+    /// Whether two apps may have different targets.
+    pub(super) fn by_app(&self) -> bool {
+        !self.conditions.is_empty() || self.policy != PlacementPolicy::AsListed
+    }
+
     pub(super) fn order(
         &self,
         targets: &[Arc<dyn DeploymentTarget>],

@@ -107,7 +107,7 @@ impl Deployments {
         let route = self.parts.routes.get(scope).await?;
         let route = route.ok_or_else(|| Error::not_found("nothing is live here").with("scope", scope))?;
         let record = self.read(route.deployment).await?;
-        let mut journal = self.journal(&record).after_the_end();
+        let mut journal = self.journal(&record).silent();
         let highest = self.highest_fence(scope, &mut journal).await?;
         let fence = journal.take_silently(highest).await?;
         // An activation that is not answered may happen when something newer is live: somebody looks again then.
@@ -115,7 +115,8 @@ impl Deployments {
         journal.due_if_broken_off(late);
         let restored = self.make_live_again(scope, &route, fence, &mut journal).await;
         let answered = restored.as_ref().is_ok_and(|restored| restored.answers() == Answers::All);
-        journal.release((!answered).then_some(late)).await?;
+        // What else was due for it is still.
+        journal.release(Some(if answered { self.parts.clock.now() } else { late })).await?;
         if restored?.ok()? {
             Ok(())
         } else {

@@ -421,7 +421,8 @@ pub(super) fn unanswered<'a>(events: impl Iterator<Item = &'a DeploymentEvent>) 
     for event in events {
         match event {
             DeploymentEvent::Activating { target, .. } => unanswered.extend(open.replace(target.clone())),
-            DeploymentEvent::AttemptFailed { outcome: crate::AttemptOutcome::Unknown, .. } => {}
+            DeploymentEvent::AttemptFailed { outcome, operation, .. }
+                if *outcome == crate::AttemptOutcome::Unknown || operation != "activate" => {}
             DeploymentEvent::Observed { adopted: false, .. } | DeploymentEvent::Unsettled { .. } => {
                 unanswered.extend(open.take());
             }

@@ -2,7 +2,7 @@ use super::{
     AppFacts, DeploymentRecord, DeploymentStrategy, Outcome, StrategyConfig,
     admission::{Admission, Busy},
     attempt::{Attempts, Before, Drove},
-    journal::Journal,
+    journal::{Journal, LEASE_MARGIN},
 };
 use crate::{
     Actor, Artifact, BuildMode, BuildRequest, Builder, BundleStore, Clock, Consequence, DeployLease, DeployRequest,
@@ -236,14 +236,26 @@ impl Deployments {
             if lease.is_some() {
                 return Ok(false);
             }
-            if record.end().is_some() {
+            let settled = self.settled(&record).is_some();
+            if settled {
+                // Others in the line do not wait for what has ended or waits for an answer, wherever that came to be known.
                 self.admission.leave(&owner(&record), id);
+            }
+            if record.end().is_some() {
                 return this.chores(&record).await.map(|()| false);
             }
-            if self.settled(&record).is_some() {
+            if let Some((Doubt::Unsettled(_), _, deadline)) = record.question().filter(|_| settled) {
+                return this.watch_doubt(&record, deadline).await.map(|()| false);
+            }
+            if settled {
                 return Ok(false);
             }
-            Ok(matches!(self.drive(record, newest).await?, Driven::Known(outcome) if outcome.is_final()))
+            let waiting = owner(&record);
+            let driven = self.drive(record, newest).await;
+            if driven.as_ref().is_err_and(|e| e.kind() != ErrorKind::Conflict) {
+                self.put_off(id, &waiting).await;
+            }
+            Ok(matches!(driven?, Driven::Known(outcome) if outcome.is_final()))
         };
         match drive.await {
             Ok(ended) => ended,
@@ -252,6 +264,23 @@ impl Deployments {
                 tracing::warn!(deployment = %id, error = %e, "a deployment could not be driven");
                 false
             }
+        }
+    }
+
+    /// Lets others go first: what fails by itself, for its builder or a store is away, must not fill every round.
+    async fn put_off(&self, id: DeploymentId, owner: &str) {
+        self.admission.leave(owner, id);
+        let later = async {
+            let Looked { record, lease, .. } = self.look(id).await?;
+            if record.end().is_none() && lease.is_none() {
+                let now = self.parts.clock.now();
+                let commit = crate::Commit::new(id, record.scope().clone(), record.seq(), [], now);
+                self.parts.store.commit(&commit.due(Some(now.plus(PUT_OFF)))).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(e) = later.await {
+            tracing::debug!(deployment = %id, error = %e, "it could not be put off");
         }
     }
 
@@ -285,7 +314,10 @@ impl Deployments {
         let timer = instruments::Timer::start(&parts.clock, instruments::DEPLOY_SECONDS);
         let (id, scope) = (record.id(), record.scope().clone());
         let progress = Progress::of_deployment(parts.progress.clone(), parts.clock.clone(), &scope, id);
-        progress.start("Deploying");
+        match how_far(&record) {
+            None => progress.start("Deploying"),
+            Some(percent) => progress.go_on(percent),
+        }
         let mut journal = self.journal(&record);
         let mut drove = match known {
             Some(drove) => drove,
@@ -316,8 +348,7 @@ impl Deployments {
     /// What writes the events of `record` in this drive.
     pub(super) fn journal(&self, record: &DeploymentRecord) -> Journal {
         let parts = &*self.parts;
-        // Between two renewals lie at most one call and one wait.
-        let ttl = parts.strategy.attempt_timeout + parts.strategy.longest_wait + LEASE_MARGIN;
+        let ttl = parts.strategy.longest_silence() + LEASE_MARGIN;
         // A name for this drive alone: nobody takes the lease of another, not even of this process.
         let holder = format!("drive-{:016x}", parts.ids.random_u64());
         let holder = WorkerName::parse(&holder).expect("hex digits are legal");
@@ -395,8 +426,7 @@ impl Deployments {
         let mut targets = parts.strategy.targets_for(&AppFacts::of(&artifact));
         targets.retain(|target| !given_up(target));
         let open = record.open_activation();
-        let asked = record.asked_at().unwrap_or(Timestamp::EPOCH);
-        let patient = parts.clock.now().since(asked) < parts.strategy.patience;
+        let patient = self.is_patient(record);
         if open.is_none() {
             // What a crash left open is settled at once; everything else keeps its place in the line.
             let now = parts.clock.now();
@@ -436,6 +466,12 @@ impl Deployments {
             patient,
         };
         attempts.run().await
+    }
+
+    /// Whether it waits on for what may be back.
+    fn is_patient(&self, record: &DeploymentRecord) -> bool {
+        let asked = record.asked_at().unwrap_or(Timestamp::EPOCH);
+        self.parts.clock.now().since(asked) < self.parts.strategy.patience
     }
 
     /// The end of one that the route names.
@@ -531,7 +567,11 @@ impl Deployments {
         let artifact = match artifact {
             Ok(artifact) => Arc::new(artifact),
             // The builder is not there: the sources are not at fault, and it may be back.
-            Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::RateLimited) => return Err(e),
+            Err(e)
+                if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::RateLimited) && self.is_patient(record) =>
+            {
+                return Err(e);
+            }
             Err(e) => return Ok(Err(format!("build: {}", e.message()))),
         };
         let digest = parts.bundles.put(&artifact, parts.clock.now()).await?;
@@ -578,13 +618,28 @@ const LEAST_WAIT: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Longest time between two looks of somebody who waits in the line.
 const LONGEST_IN_LINE: Duration = Duration::from_secs(10);
-/// How much longer a lease lasts than a call of a target: for the commits before and after it.
-const LEASE_MARGIN: Duration = Duration::from_secs(30);
+/// How long what could not be driven lets others go first.
+const PUT_OFF: Duration = Duration::from_secs(30);
 pub(super) const PAGE: NonZeroU32 = NonZeroU32::new(16).expect("not zero");
 
 /// Under which name it stands in the line.
 pub(super) fn owner(record: &DeploymentRecord) -> String {
     record.owner().map_or_else(|| record.scope().app.to_string(), ToString::to_string)
+}
+
+/// How far a drive before this one told that it came, in percent; `None` for the first.
+fn how_far(record: &DeploymentRecord) -> Option<u8> {
+    let reached = record.events().iter().filter_map(|e| match e.event {
+        DeploymentEvent::Routing { .. } => Some(90),
+        DeploymentEvent::Activating { .. } => Some(60),
+        DeploymentEvent::Staging { .. } => Some(40),
+        DeploymentEvent::BuildStarted { .. } => Some(10),
+        DeploymentEvent::Waiting { .. } | DeploymentEvent::AwaitingOperator { .. } | DeploymentEvent::Leased { .. } => {
+            Some(0)
+        }
+        _ => None,
+    });
+    reached.max()
 }
 
 fn short(artifact: &Artifact) -> String {

@@ -229,6 +229,16 @@ impl DeploymentStrategy {
         self.placed.order(&self.targets, app)
     }
 
+    pub(super) fn places_by_app(&self) -> bool {
+        self.placed.by_app()
+    }
+
+    /// The longest time between two signs of life of a drive: one call of a target or a probe, and one wait.
+    pub(super) fn longest_silence(&self) -> Duration {
+        let gates = self.staged_gate.iter().chain(&self.live_gate).map(HealthGate::pause);
+        self.attempt_timeout + gates.chain([self.longest_wait]).max().unwrap_or_default()
+    }
+
     /// A question, if there is somebody to ask; else the end.
     pub(super) fn doubt(&self, about: Doubt, reason: String) -> Drove {
         if self.ask_within.is_some() {

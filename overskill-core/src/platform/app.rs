@@ -314,6 +314,7 @@ impl AppHandle {
             DeploymentSource::Sources(position) => format!("sources at {position}"),
             DeploymentSource::Artifact { digest, of } => format!("artifact {digest} of {of}"),
         };
+        let what = env.map_or_else(|| what.clone(), |env| format!("{what} with the variables at {env}"));
         self.audited(&scope, "deploy.requested", what).await?;
         // As the directory has it now: this handle may be older.
         let record = self.parts.apps.get(self.id()).await?.unwrap_or_else(|| (*self.record).clone());

@@ -252,6 +252,7 @@ struct Teller {
     stream: StreamName,
     run: String,
     call: Option<ProgressCall>,
+    outlives: bool,
     told: Mutex<Told>,
 }
 
@@ -265,7 +266,7 @@ struct Told {
 impl Progress {
     /// Tells `sink` of a run; the machine's clock gives the times.
     pub fn to(sink: Arc<dyn ProgressSink>, stream: StreamName, run: impl Into<String>) -> ProgressBuilder {
-        ProgressBuilder { sink, clock: Arc::new(SystemClock), stream, run: run.into(), call: None }
+        ProgressBuilder { sink, clock: Arc::new(SystemClock), stream, run: run.into(), call: None, outlives: false }
     }
 
     /// Tells nobody.
@@ -276,7 +277,15 @@ impl Progress {
     /// Tells of a deployment in the stream of its scope. Nothing is told yet.
     pub fn of_deployment(sink: Arc<dyn ProgressSink>, clock: Arc<dyn Clock>, scope: &Scope, id: DeploymentId) -> Self {
         let builder = Self::to(sink, StreamName::deployments(scope), id.to_string()).clock(clock);
-        builder.call(id.to_string(), "deploy", 0).build()
+        builder.call(id.to_string(), "deploy", 0).outlives().build()
+    }
+
+    /// Goes on where another handle of the call stopped, at so many percent.
+    pub(crate) fn go_on(&self, percent: u8) {
+        if let Some(teller) = &self.0 {
+            let mut told = teller.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            (told.started, told.percent) = (true, percent);
+        }
     }
 
     /// The call has come this far, in percent; a lower number than before counts as that.
@@ -344,9 +353,16 @@ pub struct ProgressBuilder {
     stream: StreamName,
     run: String,
     call: Option<ProgressCall>,
+    outlives: bool,
 }
 
 impl ProgressBuilder {
+    /// The call goes on when its last handle is dropped: somebody else takes it up.
+    fn outlives(mut self) -> Self {
+        self.outlives = true;
+        self
+    }
+
     /// Takes time from another clock.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -369,8 +385,8 @@ impl ProgressBuilder {
 
     /// The handle; nothing is told yet.
     pub fn build(self) -> Progress {
-        let Self { sink, clock, stream, run, call } = self;
-        Progress(Some(Arc::new(Teller { sink, clock, stream, run, call, told: Mutex::default() })))
+        let Self { sink, clock, stream, run, call, outlives } = self;
+        Progress(Some(Arc::new(Teller { sink, clock, stream, run, call, outlives, told: Mutex::default() })))
     }
 
     /// The handle, after it told that the call began.
@@ -426,7 +442,7 @@ fn bounded(details: Value) -> Value {
 impl Drop for Teller {
     fn drop(&mut self) {
         let told = *self.told.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if told.started && !told.ended {
+        if told.started && !told.ended && !self.outlives {
             self.tell(ProgressKind::Cancelled, None, None, "It was stopped.".into(), None, None);
         }
     }

@@ -6,9 +6,10 @@ use crate::common::{
 use async_trait::async_trait;
 use overskill_core::{
     AppHandle, Around, Clock as _, DeploymentEvent, DeploymentId, DeploymentStrategy, DeploymentTarget as _, Drift,
-    Effect, ErrorKind, Fallback, Fence, Fencing, IdsExt as _, ObservedState, Operation, Outcome, Policy, Readiness,
-    Result, Route, RouteTable, Scope, SeededIds, TargetInfo, TestClock, Timestamp,
-    memory::{MemoryBackends, MemoryRoutes, MemoryTarget, StaticBuilder},
+    Effect, ErrorKind, Failback, Fallback, Fence, Fencing, Health, HealthGate, IdsExt as _, ObservedState, Operation,
+    OperatorChoice, Outcome, Policy, Readiness, Result, Route, RouteTable, Scope, SeededIds, TargetInfo, TestClock,
+    Timestamp,
+    memory::{MemoryBackends, MemoryProbe, MemoryRoutes, MemoryTarget, StaticBuilder},
 };
 use overskill_testkit::{
     TestPlatform,
@@ -139,6 +140,134 @@ async fn a_restoration_that_comes_late_is_undone_too() {
     assert_eq!(late.inner.serving(&scope()).unwrap().0, new, "what was restored has the traffic");
     later(&test, Duration::from_mins(11)).await;
     assert_live(&test, newest.id, &late.inner).await;
+}
+
+/// What a sweep itself made live again may come late, over something newer than the deployment that is swept.
+#[tokio::test]
+async fn what_a_sweep_makes_live_late_is_undone_whoever_is_newer() {
+    let (late, test, app, _, new) = drifted().await;
+    late.hold_next();
+    later(&test, Duration::from_mins(11)).await; // restored at the second try; the first is on its way
+    assert_live(&test, new, &late.inner).await;
+    let newest = deploy(&test, &app, "three").await;
+    late.arrive().await.unwrap();
+    assert_eq!(late.inner.serving(&scope()).unwrap().0, new);
+    later(&test, Duration::from_mins(11)).await;
+    assert_live(&test, newest.id, &late.inner).await;
+}
+
+/// It fell back, and the first target may hold something of it: that it is made live once more changes nothing of what is
+/// due.
+#[tokio::test]
+async fn a_restoration_forgets_nothing_that_is_due() {
+    let (late, second) = (Late::new(target("first"), false), target("second"));
+    let strategy = DeploymentStrategy::prefer(late.clone()).then(second.clone());
+    let test = platform(strategy.failback(Failback::After(Duration::from_mins(30)))).await;
+    let app = written(&test).await;
+    let d = deploy(&test, &app, "one").await;
+    assert_eq!(live_on(&d.outcome), "second");
+    late.arrive().await.unwrap();
+    test.clock.advance(Duration::from_mins(2));
+    app.restore(PRODUCTION).await.unwrap();
+    later(&test, Duration::from_secs(1)).await;
+    later(&test, Duration::from_mins(11)).await;
+    assert_eq!(late.inner.observe(&scope()).await.unwrap(), [], "swept");
+    for _ in 0..3 {
+        later(&test, Duration::from_mins(10)).await;
+    }
+    assert_eq!(test.memory.routes.get(&scope()).await.unwrap().unwrap().target.as_str(), "first", "it went back");
+}
+
+/// A person is asked whether it runs; meanwhile it turns up, on a target that refuses old fences, for its own is the newest.
+#[tokio::test]
+async fn what_turns_up_while_a_person_is_asked_has_no_traffic_for_long() {
+    let late = Late::new(target("first"), false);
+    let strategy =
+        DeploymentStrategy::prefer(late.clone()).fall_back(Fallback::Cautious).ask_operator(Duration::from_hours(24));
+    let test = platform(strategy).await;
+    let app = written(&test).await;
+    late.let_through();
+    let good = deploy(&test, &app, "one").await;
+    late.hold_next();
+    let asks = deploy(&test, &app, "two").await;
+    assert!(!asks.outcome.is_final(), "{}", asks.story);
+    late.arrive().await.unwrap();
+    assert_eq!(late.inner.serving(&scope()).unwrap().0, asks.id);
+    later(&test, Duration::from_mins(11)).await;
+    assert_live(&test, good.id, &late.inner).await;
+    // The question stands, and an answer is taken.
+    app.answer(asks.id, OperatorChoice::Retry).await.unwrap();
+    let resumed = app.resume(asks.id).await.unwrap();
+    assert_eq!(live_on(&test.clock.drive(resumed.outcome()).await.unwrap()), "first");
+    assert_live(&test, asks.id, &late.inner).await;
+}
+
+#[tokio::test]
+async fn a_gate_may_take_longer_than_a_lease() {
+    let count = |n| std::num::NonZeroU32::new(n).unwrap();
+    let gate = || HealthGate::new(MemoryProbe::new()).passes(count(9), count(10)).every(Duration::from_mins(2));
+    let edge = target("edge");
+    let test = platform(DeploymentStrategy::prefer(edge.clone()).gate_staged(gate()).gate_live(gate())).await;
+    let app = written(&test).await;
+    let d = deploy(&test, &app, "one").await;
+    assert_eq!(live_on(&d.outcome), "edge", "{}", d.story);
+    let drives = d.events.iter().filter(|e| matches!(e, DeploymentEvent::Leased { .. })).count();
+    assert_eq!(drives, 1, "{}", d.story);
+}
+
+/// A registry is down: what waits for it does not keep anybody else waiting, and does not wait for ever.
+#[tokio::test]
+async fn builds_that_cannot_be_made_now_do_not_fill_the_rounds() {
+    let plan = FaultPlan::new().always(Calls::of("builder", "build"), Fault::before());
+    let edge = target("edge");
+    let test = TestPlatform::seeded(7, |builder, _| {
+        builder.deploy_with(DeploymentStrategy::prefer(edge.clone())).builder(plan.around(StaticBuilder))
+    });
+    let test = test.await.unwrap();
+    plan.pause();
+    let app = written(&test).await;
+    let good = deploy(&test, &app, "one").await;
+    plan.resume();
+    let mut stuck = Vec::new();
+    for n in 0..20 {
+        let app = test.app(&format!("app{n}")).await;
+        app.write([("index.html", "hi")]).await.unwrap();
+        stuck.push((app.clone(), app.deploy(PRODUCTION).await.unwrap().id()));
+    }
+    later(&test, Duration::from_secs(1)).await;
+    // It needs no build, and comes after twenty that do.
+    let promoted = app.promote(PRODUCTION, PRODUCTION).await.unwrap();
+    later(&test, Duration::from_secs(1)).await;
+    let record = app.deployment(promoted.id()).await.unwrap();
+    assert!(matches!(record.outcome(), Some(Outcome::Active { .. })), "{}", record.timeline());
+    assert!(promoted.id() > good.id);
+    // After an hour they are given up.
+    for _ in 0..4 {
+        later(&test, Duration::from_mins(31)).await;
+        later(&test, Duration::from_secs(1)).await;
+    }
+    for (app, id) in stuck {
+        let record = app.deployment(id).await.unwrap();
+        assert!(matches!(record.outcome(), Some(Outcome::Failed { .. })), "{}", record.timeline());
+    }
+}
+
+#[tokio::test]
+async fn what_passes_before_it_has_traffic_may_fail_with_it() {
+    let (well, sick) = (MemoryProbe::new(), MemoryProbe::new());
+    let edge = target("edge");
+    let strategy = DeploymentStrategy::prefer(edge.clone())
+        .then(target("second"))
+        .gate_staged(HealthGate::new(well))
+        .gate_live(HealthGate::new(sick.clone()));
+    let test = platform(strategy).await;
+    let app = written(&test).await;
+    let good = deploy(&test, &app, "one").await;
+    sick.otherwise(Health::Unhealthy { reason: "500 under load".into() });
+    let d = deploy(&test, &app, "two").await;
+    assert!(matches!(&d.outcome, Outcome::RolledBack { reason } if reason.contains("500 under load")), "{}", d.story);
+    assert!(d.story.contains("staged gate passed") && d.story.contains("live gate failed"), "{}", d.story);
+    assert_live(&test, good.id, &edge).await;
 }
 
 /// A process dies while it sweeps: what it swept is swept by another.

@@ -96,6 +96,11 @@ impl Late {
         Self { inner, held: Arc::default(), hold: Arc::new(Mutex::new(true)), answers_status }
     }
 
+    /// Holds nothing.
+    pub(crate) fn let_through(&self) {
+        *self.hold.lock().unwrap() = false;
+    }
+
     /// Holds the next activation, too.
     pub(crate) fn hold_next(&self) {
         *self.hold.lock().unwrap() = true;

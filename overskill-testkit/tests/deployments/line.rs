@@ -134,6 +134,46 @@ async fn a_target_that_asks_to_slow_down_is_left_alone_for_that_long_by_all() {
     }
 }
 
+/// Whoever goes to see and fails leaves it alone for another while; no second one goes at the same time.
+#[tokio::test]
+async fn who_goes_to_see_whether_it_is_well_and_fails_goes_alone() {
+    let plan = FaultPlan::new().always(Calls::of("target", "stage"), Fault::before());
+    let strategy = DeploymentStrategy::prefer(plan.around(target("first")))
+        .then(target("second"))
+        .tries_per_target(NonZeroU32::MIN)
+        .breaker(NonZeroU32::new(3).unwrap(), Duration::from_mins(5));
+    let test = platform(strategy).await;
+    for (round, asked) in [(0, 3), (1, 4), (2, 5)] {
+        for n in 0..6 {
+            let app = app_of(&test, &format!("app{round}x{n}")).await;
+            let deployment = app.deploy(PRODUCTION).await.unwrap();
+            assert_eq!(live_on(&test.clock.drive(deployment.outcome()).await.unwrap()), "second");
+        }
+        assert_eq!(plan.calls(&Calls::of("target", "stage")), asked, "round {round}");
+        test.clock.advance(Duration::from_mins(6));
+    }
+}
+
+/// A target that says "slow down" and not for how long is left alone as long as a broken one, and is none.
+#[tokio::test]
+async fn a_target_that_does_not_say_how_long_is_left_alone_for_the_breakers_pause() {
+    let slow = Fault::BeforeEffect { kind: ErrorKind::RateLimited, effect: Effect::None };
+    let plan = FaultPlan::new().nth(Calls::of("target", "stage"), 1, slow);
+    let strategy = DeploymentStrategy::prefer(plan.around(target("first")))
+        .then(target("second"))
+        .tries_per_target(NonZeroU32::MIN)
+        .breaker(NonZeroU32::MIN, Duration::from_mins(5));
+    let test = platform(strategy).await;
+    let mut went = Vec::new();
+    for (n, minutes) in [0, 4, 2].into_iter().enumerate() {
+        test.clock.advance(Duration::from_mins(minutes));
+        let deployment = app_of(&test, &format!("app{n}")).await.deploy(PRODUCTION).await.unwrap();
+        went.push(live_on(&test.clock.drive(deployment.outcome()).await.unwrap()).to_owned());
+    }
+    assert_eq!(went, ["second", "second", "first"]);
+    assert_eq!(plan.calls(&Calls::of("target", "stage")), 2);
+}
+
 #[tokio::test]
 async fn one_owner_with_many_apps_delays_another_by_one() {
     let edge = limited("edge", 1);

@@ -8,8 +8,8 @@ use crate::{
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use overskill_core::{
     AppHandle, BackendName, Clock as _, DeploymentId, DeploymentState, DeploymentStrategy, DeploymentTarget as _,
-    Digest, Effect, ErrorKind, Fallback, Fencing, HealthGate, IdsExt as _, ObservedState, OperatorChoice, Outcome,
-    Route, RouteTable as _, Scope, SeededIds, TargetInfo, TestClock, To,
+    Digest, Effect, ErrorKind, Failback, Fallback, Fencing, HealthGate, IdsExt as _, ObservedState, OperatorChoice,
+    Outcome, Route, RouteTable as _, Scope, SeededIds, TargetInfo, TestClock, To,
     memory::{MemoryBackends, MemoryProbe, MemoryTarget},
 };
 use overskill_testkit::{
@@ -123,13 +123,18 @@ impl Simulation {
         let fallback = if self.roll(2) == 0 { Fallback::Eager } else { Fallback::Cautious };
         let one = NonZeroU32::MIN;
         let gate = HealthGate::new(plan.around(self.probe.clone())).passes(one, one);
+        let staged = HealthGate::new(plan.around(self.probe.clone())).passes(one, one.saturating_add(1));
         let mut strategy = strategy
             .fall_back(fallback)
+            .gate_staged(staged)
             .gate_live(gate)
             .breaker(NonZeroU32::new(6).unwrap(), Duration::from_secs(20))
             .attempt_timeout(Duration::from_secs(10));
         if self.roll(2) == 0 {
             strategy = strategy.ask_operator(Duration::from_mins(30));
+        }
+        if self.roll(3) == 0 {
+            strategy = strategy.failback(Failback::After(Duration::from_mins(7)));
         }
         let process = TestPlatform::over(self.clock.clone(), self.memory.clone(), move |builder, memory| {
             builder
@@ -179,7 +184,11 @@ impl Simulation {
                         app.write([("index.html", format!("version {version}"))]).await?;
                         app.deploy(PRODUCTION).await?
                     }
-                    70..90 => app.rollback(PRODUCTION, To::LastGood).await?,
+                    70..85 => app.rollback(PRODUCTION, To::LastGood).await?,
+                    85..90 => {
+                        app.restore(PRODUCTION).await?;
+                        return Ok(());
+                    }
                     _ => app.promote(PRODUCTION, PRODUCTION).await?,
                 };
                 let outcome = deployment.outcome().await?;
@@ -234,11 +243,16 @@ impl Simulation {
         self.touched.iter().map(scope).collect()
     }
 
-    /// The faults stop, time passes, and everything that is left to do is done.
+    /// Time passes, and what is left to do is done: at first in bad weather, then in calm.
     async fn calm(&mut self) {
-        self.calm_down();
         let (process, scopes) = (self.process(), self.scopes());
-        for minutes in [5, 1, 1, 1, 31, 1, 11, 1, 15, 1] {
+        for minutes in [5, 6, 6, 6] {
+            self.clock.advance(Duration::from_mins(minutes));
+            self.watch.look(&scopes).await;
+            let _ = self.clock.drive(process.platform.work()).await; // a store may fail it
+        }
+        self.calm_down();
+        for minutes in [5, 1, 31, 1, 11, 1, 15, 1, 15, 1] {
             self.clock.advance(Duration::from_mins(minutes));
             self.watch.look(&scopes).await;
             self.clock.drive(process.platform.work()).await.unwrap();

@@ -7,6 +7,7 @@ use overskill_core::{
     ErrorKind, Fence, Handle, HealthGate, Observed, ProgressEvent, ProgressKind, Readiness, Removal, Result, Scope,
     Staged, StreamName, StreamPosition, TargetInfo, TargetStatus, To, Variables, count_request,
     memory::{MemoryProbe, MemoryTarget},
+    name_answer,
 };
 use overskill_testkit::{
     TestPlatform,
@@ -16,6 +17,11 @@ use overskill_testkit::{
 /// A target whose provider is asked over the network: twice to stage, once for the rest.
 #[derive(Debug)]
 struct Provided(MemoryTarget);
+
+fn asked(answer: &str) {
+    count_request();
+    name_answer(answer);
+}
 
 #[async_trait]
 impl DeploymentTarget for Provided {
@@ -28,13 +34,13 @@ impl DeploymentTarget for Provided {
     }
 
     async fn stage(&self, request: &DeployRequest) -> Result<Staged> {
-        count_request(Some("ray-session"));
-        count_request(Some("ray-upload"));
+        asked("ray-session");
+        asked("ray-upload");
         self.0.stage(request).await
     }
 
     async fn activate(&self, request: &DeployRequest, staged: &Staged, fence: Fence) -> Result<Handle> {
-        count_request(Some("ray-activate"));
+        asked("ray-activate");
         if request.artifact().size_bytes() > 10 {
             return Err(Error::new(ErrorKind::Unavailable, "no room"));
         }
@@ -42,12 +48,12 @@ impl DeploymentTarget for Provided {
     }
 
     async fn status(&self, scope: &Scope, id: overskill_core::DeploymentId, fence: Fence) -> Result<TargetStatus> {
-        count_request(None);
+        count_request();
         self.0.status(scope, id, fence).await
     }
 
     async fn observe(&self, scope: &Scope) -> Result<Vec<Observed>> {
-        count_request(Some("ray-observe"));
+        asked("ray-observe");
         self.0.observe(scope).await
     }
 
@@ -111,6 +117,26 @@ async fn progress_tells_every_phase_with_what_is_brought_where() {
     assert_eq!(details("failed_try", "operation"), "stage");
     assert_eq!(details("routing", "target"), "edge");
     assert!(told.iter().all(|event| event.run == d.id.to_string()));
+}
+
+/// A deployment that waits for an answer has not been stopped, and goes on where it was.
+#[tokio::test]
+async fn one_call_of_progress_lasts_from_the_request_to_the_end_whoever_drives_it() {
+    let strategy = DeploymentStrategy::prefer(target("edge")).permission_for(PRODUCTION);
+    let test = platform(strategy).await;
+    let app = written(&test).await;
+    let asks = deploy(&test, &app, "one").await;
+    let seen = told(&test, &crate::common::scope());
+    assert_eq!(seen.last().map(|event| event.kind), Some(ProgressKind::ApprovalRequired));
+    app.answer(asks.id, overskill_core::OperatorChoice::Approve).await.unwrap();
+    let resumed = app.resume(asks.id).await.unwrap();
+    assert_eq!(live_on(&test.clock.drive(resumed.outcome()).await.unwrap()), "edge");
+    let seen = told(&test, &crate::common::scope());
+    let count = |kind| seen.iter().filter(|event| event.kind == kind).count();
+    assert_eq!((count(ProgressKind::Started), count(ProgressKind::Cancelled)), (1, 0));
+    assert_eq!(seen.iter().filter(|event| event.kind.is_terminal()).count(), 1);
+    let percent: Vec<_> = seen.iter().filter_map(|event| event.progress).collect();
+    assert!(percent.is_sorted(), "{percent:?}");
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! What remains to be done after the end.
 
 use crate::common::{PRODUCTION, assert_live, deploy, later, live_on, platform, scope, target, written};
-use overskill_core::{DeploymentStrategy, DeploymentTarget as _, Environment, Failback, RouteTable as _};
+use overskill_core::{
+    DeploymentStrategy, DeploymentTarget as _, Environment, Failback, RouteTable as _, memory::MemoryNotifier,
+};
 use overskill_testkit::faulty::{Calls, Fault, FaultPlan};
 use std::time::Duration;
 
@@ -28,6 +30,63 @@ async fn an_app_goes_back_to_the_preferred_target_when_the_strategy_says_so() {
     let record = app.deployment(route.deployment).await.unwrap();
     assert_eq!(record.actor().unwrap().to_string(), "system:failback");
     assert_eq!(record.digest(), app.deployment(d.id).await.unwrap().digest());
+}
+
+/// What somebody asked for since goes before: the old artifact must not come back over it.
+#[tokio::test]
+async fn going_back_waits_for_what_was_asked_for_since() {
+    let plan = FaultPlan::new();
+    let (first, second) = (target("first"), target("second"));
+    let strategy = DeploymentStrategy::prefer(plan.around(first.clone()))
+        .then(second.clone())
+        .permission_for(PRODUCTION)
+        .failback(Failback::After(Duration::from_mins(30)));
+    let test = platform(strategy).await;
+    let app = written(&test).await;
+    let plan = plan.always(Calls::of("target", "stage"), Fault::before());
+    let approved = async |contents: &str| {
+        let asks = deploy(&test, &app, contents).await;
+        app.answer(asks.id, overskill_core::OperatorChoice::Approve).await.unwrap();
+        let resumed = app.resume(asks.id).await.unwrap();
+        (asks.id, test.clock.drive(resumed.outcome()).await.unwrap())
+    };
+    let (_, outcome) = approved("one").await;
+    assert_eq!(live_on(&outcome), "second");
+    plan.pause();
+    let asks = deploy(&test, &app, "two").await; // waits for permission
+    for _ in 0..6 {
+        later(&test, Duration::from_mins(20)).await;
+    }
+    app.answer(asks.id, overskill_core::OperatorChoice::Approve).await.unwrap();
+    let resumed = app.resume(asks.id).await.unwrap();
+    assert_eq!(live_on(&test.clock.drive(resumed.outcome()).await.unwrap()), "first");
+    for _ in 0..4 {
+        later(&test, Duration::from_mins(31)).await;
+    }
+    assert_live(&test, asks.id, &first).await;
+    let all = app.deployments(PRODUCTION, None, std::num::NonZeroU32::new(9).unwrap()).await.unwrap();
+    assert_eq!(all.items.len(), 2, "nothing went back over it");
+}
+
+/// An app that belongs on the second target has not fallen back.
+#[tokio::test]
+async fn an_app_that_is_where_it_belongs_goes_nowhere_and_nobody_is_told() {
+    let told = MemoryNotifier::new();
+    let (edge, servers) = (target("edge"), target("servers"));
+    let strategy = DeploymentStrategy::prefer(edge.clone())
+        .when(|app| app.bytes < 10)
+        .then(servers.clone())
+        .notify(told.clone())
+        .failback(Failback::After(Duration::from_mins(30)));
+    let test = platform(strategy).await;
+    let app = written(&test).await;
+    let d = deploy(&test, &app, "more than ten bytes").await;
+    assert_eq!(live_on(&d.outcome), "servers");
+    for _ in 0..4 {
+        later(&test, Duration::from_mins(31)).await;
+    }
+    assert_live(&test, d.id, &servers).await;
+    assert_eq!(told.notices(), [], "{}", d.story);
 }
 
 #[tokio::test]

@@ -84,7 +84,8 @@ impl Watch {
             assert!(fence >= before, "{scope}: the fence went from {before} to {fence}");
             if let Some((id, told)) = seen.acknowledged.get(scope) {
                 let route = route.as_ref().unwrap_or_else(|| panic!("{scope}: {id} was live, and nothing is"));
-                assert!(route.fence >= *told, "{scope}: what was acknowledged is lost");
+                let kept = route.deployment >= *id && route.fence >= *told;
+                assert!(kept, "{scope}: {id} was live under {told}, and now {route:?} is");
             }
         }
         let Some(route) = route else { return };
