@@ -11,7 +11,7 @@ use overskill_core::{
     memory::{MemoryBackends, MemoryProbe, MemoryTarget, StaticBuilder},
 };
 use overskill_testkit::{
-    TestKeys,
+    TestKeys, assert_story,
     faulty::{Calls, Fault, FaultPlan},
 };
 use std::{
@@ -153,7 +153,7 @@ impl World {
             let asks = record.question().is_some(); // nobody has answered yet
             assert!(record.end().is_some() || asks, "{when}: it never ended:\n{}", record.timeline());
             assert!(record.leftovers().is_empty() || asks, "{when}: it was not swept:\n{}", record.timeline());
-            assert!(record.actor().is_some(), "{when}: its story has no beginning");
+            assert_story(&record);
         }
     }
 }

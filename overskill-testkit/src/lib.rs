@@ -72,6 +72,7 @@ pub mod postgres;
 mod raw_answer;
 pub mod recording;
 pub mod report;
+mod story;
 pub mod suite;
 pub mod suites;
 #[cfg(feature = "supabase")]
@@ -85,6 +86,7 @@ pub use keys::TestKeys;
 pub use overskill_core::TestClock;
 pub use platform::{TestPlatform, platform};
 pub use raw_answer::RawAnswer;
+pub use story::assert_story;
 pub use suite::{Broken, Exception, Stop, Suite, Verdict};
 pub use suites::apps::AppDirectoryFixture;
 pub use suites::audit::AuditLogFixture;

@@ -13,7 +13,7 @@ use overskill_core::{
     memory::{MemoryBackends, MemoryProbe, MemoryTarget},
 };
 use overskill_testkit::{
-    TestPlatform,
+    TestPlatform, assert_story,
     faulty::{Calls, Fault, FaultPlan},
 };
 use std::{
@@ -285,6 +285,7 @@ impl Simulation {
                 if !record.answers().is_empty() || record.question().is_some() {
                     self.asked.insert(summary.id);
                 }
+                assert_story(&record);
                 self.steps.extend(record.path().windows(2).map(|step| (step[0], step[1])));
                 self.story.extend(record.timeline().bytes());
             }
