@@ -42,8 +42,9 @@ pub(crate) enum Shelf {
 }
 
 impl Store {
+    /// In that folder. Where it is, is settled here: programs of it are started in other folders.
     pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root: std::path::absolute(&root).unwrap_or(root) }
     }
 
     pub(crate) fn root(&self) -> &Path {
