@@ -158,7 +158,8 @@ async fn a_build_that_prints_without_end_is_ended() {
     let mark = "overskill-test-chatter";
     for (jail, end) in [(BuildJail::Bubblewrap, "\\n"), (BuildJail::Unshare, "")] {
         let code = format!(
-            "process.title = '{mark}'; for (;;) process.stdout.write('-'.repeat(500) + '{end}'); // {mark}, in lines or in one"
+            "process.title = '{mark}'; for (;;) if (!process.stdout.write('-'.repeat(500) + '{end}'))
+                await new Promise((go) => process.stdout.once('drain', go)); // {mark}, in lines or in one"
         );
         let (built, told) = run(&code, |it| it.jail(jail).max_output(4 << 20, 20)).await;
         let error = built.unwrap_err();
