@@ -150,3 +150,15 @@ fn make_executable(path: &Path) -> io::Result<()> {
 fn make_executable(_: &Path) -> io::Result<()> {
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_is_where_it_was_said_to_be_whichever_folder_a_program_starts_in() {
+        let store = Store::new("data/packages".into());
+        assert_eq!(store.root(), std::env::current_dir().unwrap().join("data/packages"));
+        assert_eq!(Store::new("/data/packages".into()).root(), Path::new("/data/packages"));
+    }
+}
