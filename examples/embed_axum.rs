@@ -2,6 +2,7 @@
 //!
 //! ```sh
 //! cargo run --example embed_axum    # then open http://localhost:3000 and sign in as ada or bob, password `open sesame`
+//! cargo run --example embed_axum -- 8080 /tmp/embedding    # at another port (0: any), with another folder
 //! ```
 //!
 //! The service decides who somebody is; overskill decides what they may do: each request turns the session into a short
@@ -36,9 +37,13 @@ struct Service {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/target/embed_axum");
+    let mut arguments = std::env::args().skip(1);
+    let port = arguments.next().map_or(Ok(PORT), |port| port.parse())?;
+    let data = arguments.next().unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/target/embed_axum").into());
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+    let url = format!("http://localhost:{}", listener.local_addr()?.port());
     // Only pages of this service may show the previews in a frame.
-    let server = LocalOptions::new().embeddable_by(&format!("http://localhost:{PORT}"))?;
+    let server = LocalOptions::new().embeddable_by(&url)?;
     let platform = Overskill::local(data).server(server).await?;
 
     // Each customer owns an app. A real service does this when somebody signs up.
@@ -54,8 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/apps/{app}", get(editor))
         .route("/apps/{app}/page", post(write))
         .with_state(service);
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", PORT)).await?;
-    println!("open http://localhost:{PORT} and sign in as ada or bob, password `{PASSWORD}`");
+    println!("open {url} and sign in as ada or bob, password `{PASSWORD}`");
 
     // One shutdown for both: the service's own server, and overskill's with its background work.
     let (stop, stopped) = tokio::sync::watch::channel(());

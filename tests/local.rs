@@ -2,6 +2,9 @@
 #![cfg(feature = "local")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "local/examples.rs"]
+mod examples;
+
 use overskill::{
     AppHandle, AppId, AppRecord, EnvChanges, EnvKey, EnvValue, Environment, Error, ErrorKind, LocalPlatform, Outcome,
     Overskill, Readiness, Result, Sources, SystemScopes, Timestamp, To,

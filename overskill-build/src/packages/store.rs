@@ -42,8 +42,9 @@ pub(crate) enum Shelf {
 }
 
 impl Store {
+    /// In that folder. Where it is, is settled here: programs of it are started in other folders.
     pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root: std::path::absolute(&root).unwrap_or(root) }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -148,4 +149,16 @@ fn make_executable(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn make_executable(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_is_where_it_was_said_to_be_whichever_folder_a_program_starts_in() {
+        let store = Store::new("data/packages".into());
+        assert_eq!(store.root(), std::env::current_dir().unwrap().join("data/packages"));
+        assert_eq!(Store::new("/data/packages".into()).root(), Path::new("/data/packages"));
+    }
 }

@@ -50,13 +50,20 @@ pub(super) struct Build<'a> {
 
 /// What the sources hold.
 struct Taken {
-    ground: Ground,
+    ground: Arc<Ground>,
     app: App,
     pages: Vec<PageRoot>,
     /// The server side with the unit that it begins with.
     server: Option<(App, usize)>,
     /// What Tailwind's configuration names.
-    tool: App,
+    tool: Arc<App>,
+}
+
+impl Taken {
+    /// How many modules the app has.
+    fn units(&self) -> usize {
+        self.app.units.len() + self.server.as_ref().map_or(0, |(app, _)| app.units.len())
+    }
 }
 
 /// What is made of them, before it is bundled.
@@ -81,8 +88,30 @@ impl<'a> Build<'a> {
     pub(super) async fn run(&self) -> Result<Artifact, Failure> {
         let snapshot = self.snapshot()?;
         let compiler = self.compiler.clone();
-        let taken = off_thread(move || take(&snapshot, &compiler)).await?;
-        let units = taken.app.units.len() + taken.server.as_ref().map_or(0, |(app, _)| app.units.len());
+        let (ground, tool) = off_thread(move || Ok(look(&snapshot, &compiler))).await?;
+        let (ground, tool) = (Arc::new(ground), Arc::new(tool));
+        // What takes longest begins first.
+        let begun = async { Ok(self.begin_tailwind(&ground, &tool).await) };
+        let (begun, (taken, installed, prepared)) = futures::try_join!(begun, self.prepare(&ground, &tool))?;
+        let units = taken.units();
+        let styles = tailwind::run(self.packages, self.limits, &ground, &prepared.styling, &installed, begun);
+        let bundled = self.bundle(&taken, &prepared, (*installed).clone());
+        let (styles, bundled) = futures::try_join!(styles, bundled)?;
+        self.tell(85, "Bundled", json!({ "modules": units }));
+
+        let progress = self.request.progress.clone();
+        off_thread(move || finish(&taken, &prepared, &styles, bundled, &progress)).await
+    }
+
+    /// Everything up to what the bundler and Tailwind are given.
+    async fn prepare(
+        &self,
+        ground: &Arc<Ground>,
+        tool: &Arc<App>,
+    ) -> Result<(Arc<Taken>, Arc<Installed>, Arc<Prepared>), Failure> {
+        let (ground, tool) = (ground.clone(), tool.clone());
+        let taken = off_thread(move || take(ground, tool)).await?;
+        let units = taken.units();
         self.tell(20, &format!("Compiled {units} modules"), json!({ "modules": units }));
 
         let installed = self.install(&taken).await?;
@@ -91,17 +120,8 @@ impl<'a> Build<'a> {
 
         let (taken, installed) = (Arc::new(taken), Arc::new(installed));
         let (of_sources, of_packages) = (taken.clone(), installed.clone());
-        let prepared = off_thread(move || prepare(&of_sources, &of_packages));
-        let (begun, prepared) = futures::join!(self.begin_tailwind(&taken, &installed), prepared);
-        let prepared = Arc::new(prepared?);
-        let ground = &taken.ground;
-        let styles = tailwind::run(self.packages, self.limits, ground, &prepared.styling, &installed, begun);
-        let bundled = self.bundle(&taken, &prepared, (*installed).clone());
-        let (styles, bundled) = futures::try_join!(styles, bundled)?;
-        self.tell(85, "Bundled", json!({ "modules": units }));
-
-        let progress = self.request.progress.clone();
-        off_thread(move || finish(&taken, &prepared, &styles, bundled, &progress)).await
+        let prepared = off_thread(move || prepare(&of_sources, &of_packages)).await?;
+        Ok((taken, installed, Arc::new(prepared)))
     }
 
     /// The sources, with the lock to build with.
@@ -118,7 +138,7 @@ impl<'a> Build<'a> {
     }
 
     async fn install(&self, taken: &Taken) -> Result<Installed, Failure> {
-        let apps = [Some(&taken.app), taken.server.as_ref().map(|(app, _)| app), Some(&taken.tool)];
+        let apps = [Some(&taken.app), taken.server.as_ref().map(|(app, _)| app), Some(&*taken.tool)];
         let entries: BTreeSet<String> = apps.into_iter().flatten().flat_map(|app| app.packages.clone()).collect();
         let mut entries = entries;
         if uses_tailwind(&taken.app) {
@@ -127,9 +147,7 @@ impl<'a> Build<'a> {
         if entries.is_empty() {
             return Ok(Installed::default());
         }
-        let contents = |name| taken.ground.files.get(name).map(|(_, file)| file.contents().clone());
-        let manifest = contents("package.json").unwrap_or_else(|| "{}".into());
-        let request = PackageRequest::new(manifest, contents("package-lock.json"), entries);
+        let request = requested(&taken.ground, entries);
         let installed = self.packages.install(&request.progress_to(self.request.progress.clone())).await?;
         let mut problems = Vec::new();
         for (name, problem) in &installed.failed {
@@ -143,14 +161,23 @@ impl<'a> Build<'a> {
         Ok(installed)
     }
 
-    /// Starts Tailwind where it is known before the sheets are read which one they need.
-    async fn begin_tailwind(&self, taken: &Taken, installed: &Installed) -> Option<Result<tailwind::Waiting, Failure>> {
-        let ground = &taken.ground;
-        let foreseen = uses_tailwind(&taken.app) && tailwind_major(&ground.files) == Some(3);
-        if !foreseen {
+    /// Starts Tailwind 3 where sheets seem to need it, before they are looked into: coming up takes it longer than that.
+    async fn begin_tailwind(&self, ground: &Ground, tool: &App) -> Option<Result<tailwind::Waiting, Failure>> {
+        let says = |file: &AppFile| {
+            let text = std::str::from_utf8(file.contents()).unwrap_or_default();
+            text.contains("@tailwind") || text.contains("tailwindcss/")
+        };
+        let mut sheets = ground.files.iter().filter(|(path, _)| path.extension() == Some("css"));
+        if tailwind_major(&ground.files) != Some(3) || !sheets.any(|(_, file)| says(file)) {
             return None;
         }
-        Some(tailwind::begin(self.packages, self.limits, ground, installed).await)
+        let mut entries = tool.packages.clone();
+        entries.insert("tailwindcss".to_owned());
+        let begin = async {
+            let installed = self.packages.install(&requested(ground, entries)).await?;
+            tailwind::begin(self.packages, self.limits, ground, &installed).await
+        };
+        Some(begin.await)
     }
 
     async fn bundle(&self, taken: &Taken, prepared: &Arc<Prepared>, mut installed: Installed) -> Result<Outs, Failure> {
@@ -217,8 +244,24 @@ async fn off_thread<T: Send + 'static>(
     done
 }
 
-fn take(snapshot: &Snapshot, compiler: &Compiler) -> Result<Taken, Failure> {
+/// What packages to ask for.
+fn requested(ground: &Ground, entries: BTreeSet<String>) -> PackageRequest {
+    let contents = |name| ground.files.get(name).map(|(_, file)| file.contents().clone());
+    let manifest = contents("package.json").unwrap_or_else(|| "{}".into());
+    PackageRequest::new(manifest, contents("package-lock.json"), entries)
+}
+
+/// The files, and what Tailwind's configuration names.
+fn look(snapshot: &Snapshot, compiler: &Compiler) -> (Ground, App) {
     let ground = Ground::of(snapshot, compiler);
+    let mut tool = App::new(Side::Tool);
+    if let Some(config) = scan::tailwind_config(&ground.files).cloned() {
+        tool.take(&ground, &config, Ask::Plain);
+    }
+    (ground, tool)
+}
+
+fn take(ground: Arc<Ground>, tool: Arc<App>) -> Result<Taken, Failure> {
     let mut app = App::new(Side::Page);
     app.problems.extend(ground.config.problems.iter().cloned());
     let entry = SERVERS.iter().find_map(|name| ground.files.get(name)).map(|(path, _)| path.clone());
@@ -230,10 +273,6 @@ fn take(snapshot: &Snapshot, compiler: &Compiler) -> Result<Taken, Failure> {
         let unit = app.take(&ground, &path, Ask::Plain);
         (app, unit)
     });
-    let mut tool = App::new(Side::Tool);
-    if let Some(config) = scan::tailwind_config(&ground.files).cloned() {
-        tool.take(&ground, &config, Ask::Plain);
-    }
     let server_problems = server.iter().flat_map(|(app, _)| app.problems.iter().cloned());
     let mut problems: Vec<Problem> = Vec::new();
     for problem in app.problems.iter().cloned().chain(server_problems) {

@@ -1,6 +1,6 @@
 //! Runs of the bundler, in a folder that holds nothing but what we put there.
 
-use super::tokens::CHOSEN;
+use super::{tailwind::Form, tokens::CHOSEN};
 use crate::{
     Problem, ProblemKind,
     packages::{
@@ -55,7 +55,7 @@ pub(super) enum For {
     Page,
     Server,
     /// The child that runs Tailwind.
-    Tool,
+    Tool(Form),
 }
 
 /// How a run ended.
@@ -139,7 +139,6 @@ impl Job<'_> {
     fn arguments(&self, order: &Order) -> Vec<String> {
         let mut all: Vec<String> = [
             "--bundle",
-            "--format=esm",
             // Packages are linked into the folder: they find each other by where they are linked, not by where they lie.
             "--preserve-symlinks",
             "--define:process.env.NODE_ENV=\"production\"",
@@ -170,8 +169,15 @@ impl Job<'_> {
             all.push("--splitting".to_owned());
         }
         let more: &[&str] = match order.whose {
-            For::Page => &["--platform=browser", "--conditions=module,production", TARGET, "--define:process.env={}"],
+            For::Page => &[
+                "--format=esm",
+                "--platform=browser",
+                "--conditions=module,production",
+                TARGET,
+                "--define:process.env={}",
+            ],
             For::Server => &[
+                "--format=esm",
                 "--platform=neutral",
                 "--main-fields=module,main",
                 "--target=es2022",
@@ -180,14 +186,15 @@ impl Job<'_> {
                 "--external:cloudflare:*",
                 "--external:*.wasm",
             ],
-            For::Tool => &["--platform=node", "--target=es2022", BANNER, FOLDER],
+            For::Tool(Form::Script) => &["--format=cjs", "--platform=node", "--target=es2022", URL, DIRECTORY, FOLDER],
+            For::Tool(Form::Module) => &["--format=esm", "--platform=node", "--target=es2022", BANNER, FOLDER],
         };
         all.extend(more.iter().map(|it| (*it).to_owned()));
         if order.whose == For::Page {
             all.push(format!("--external:/{}", super::emit::ENV_MODULE));
             all.extend(NODE_BUILTINS.iter().map(|it| format!("--alias:node:{it}={it}")));
         }
-        if order.whose != For::Tool {
+        if !matches!(order.whose, For::Tool(_)) {
             all.extend(ENV.map(str::to_owned));
         }
         all.extend(order.entries.iter().map(|(name, file)| format!("{name}=./{file}")));
@@ -207,6 +214,9 @@ const ENV: [&str; 6] = [
 /// What `CommonJS` modules ask for that is Node's own.
 const BANNER: &str = "--banner:js=import { createRequire as __overskillRequire } from \"node:module\"; \
                       const require = __overskillRequire(import.meta.url);";
+/// What a script is told that a module knows.
+const URL: &str = "--define:import.meta.url=__overskill_url";
+const DIRECTORY: &str = "--define:import.meta.dirname=\"__overskill_folder__\"";
 /// Where Tailwind looks for its files: beside the bundle.
 const FOLDER: &str = "--define:__dirname=\"__overskill_folder__\"";
 

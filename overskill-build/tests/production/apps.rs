@@ -37,7 +37,8 @@ async fn the_same_sources_have_the_same_digest() {
     let fresh = elsewhere.path().join("a longer path/to another cache");
     // Tarballs are what takes long, and decides nothing.
     std::fs::create_dir_all(&fresh).unwrap();
-    for app in ["tailwind4", "vanilla-ts"] {
+    // Of both Tailwinds, each in its child, and of none.
+    for app in ["todo-studio", "tailwind4", "vanilla-ts"] {
         let sources = example(app);
         let here = built(sources.clone()).await.unwrap_or_else(|e| panic!("{e}"));
         let there = ModuleBuilder::new(packages_in(&fresh)).build(&request(sources.clone())).await.unwrap();

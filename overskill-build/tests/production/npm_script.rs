@@ -152,6 +152,48 @@ async fn a_build_that_fills_the_disk_is_ended() {
     assert!(error.public_message().contains("67108864 bytes of the disk"), "{error}");
 }
 
+/// It says so much that there is always more to read: it is looked at all the same.
+#[tokio::test]
+async fn a_build_that_prints_without_end_is_ended() {
+    let mark = "overskill-test-chatter";
+    for (jail, end) in [(BuildJail::Bubblewrap, "\\n"), (BuildJail::Unshare, "")] {
+        let code = format!(
+            "process.title = '{mark}'; for (;;) if (!process.stdout.write('-'.repeat(500) + '{end}'))
+                await new Promise((go) => process.stdout.once('drain', go)); // {mark}, in lines or in one"
+        );
+        let (built, told) = run(&code, |it| it.jail(jail).max_output(4 << 20, 20)).await;
+        let error = built.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.public_message().contains("printed more than 4194304 bytes"), "{error}");
+        assert!(error.public_message().len() < 1_000, "nothing of it is repeated: {error}");
+        assert!(told.log().lines().count() <= 21, "{}", told.log());
+        assert!(end.is_empty() || told.log().ends_with("(more than 20 lines: the rest is left out)"), "{}", told.log());
+        assert_eq!(programs(mark), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_build_that_never_ends_and_keeps_saying_so_is_ended() {
+    let mark = "overskill-test-ticking";
+    let code = format!("process.title = '{mark}'; setInterval(() => console.log('still here'), 20); // {mark}");
+    let (built, told) = run(&code, |it| it.time_limit(Duration::from_secs(6))).await;
+    let error = built.unwrap_err();
+    assert!(error.public_message().contains("took longer than 6 s"), "{error}");
+    assert!(told.log().contains("still here"), "{}", told.log());
+    assert_eq!(programs(mark), 0);
+}
+
+#[tokio::test]
+async fn a_build_that_leaves_too_much_is_refused() {
+    let code = format!("{WELL} fs.writeFileSync('dist/assets/large.bin', new Uint8Array(5 << 20));");
+    let (built, _) = run(&code, |it| it.max_output(4 << 20, 20)).await;
+    let error = built.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.public_message().contains("the built app has more than 4194304 bytes"), "{error}");
+    let (built, _) = run(&code, |it| it.max_output(8 << 20, 20)).await;
+    assert_eq!(names(&built.unwrap()), ["assets/a.js", "assets/large.bin", "index.html"]);
+}
+
 #[tokio::test]
 async fn a_build_that_takes_all_memory_is_ended() {
     let code = "const all = []; for (;;) { all.push(Buffer.alloc(16 << 20, 1)); await new Promise((go) => setTimeout(go, 20)); }";

@@ -2,7 +2,14 @@
 
 use super::support::{asset, builder, built, request, sources};
 use overskill_core::{Artifact, Builder as _, Error};
-use std::{io::Read as _, net::TcpListener, time::Duration};
+use std::{
+    fs,
+    io::Read as _,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 const PAGE: &str = "<!doctype html><html><head></head><body class=\"p-4 text-brand\">\
                     <link rel=\"stylesheet\" href=\"/src/main.css\"></body></html>";
@@ -169,4 +176,74 @@ async fn it_is_stopped_when_it_takes_too_much() {
     }
     let left = std::fs::read_dir(super::support::cache().join("work")).unwrap().count();
     eprintln!("{left} folders of builds that run now");
+}
+
+/// Set for a copy of this program that builds, and is killed while it does.
+const OWNER: &str = "OVERSKILL_TEST_OWNER";
+
+/// It sees that nobody waits for it any more. Where it does not come to look, what it may work is bounded by the system.
+#[tokio::test]
+async fn it_ends_with_its_owner() {
+    if std::env::var_os(OWNER).is_some() {
+        let endless = sources(&[
+            ("index.html", PAGE),
+            ("package.json", MANIFEST),
+            ("src/main.css", "@tailwind utilities;"),
+            ("tailwind.config.ts", "await new Promise(() => setInterval(() => {}, 1000));\nexport default {};"),
+        ]);
+        let limited = builder().tailwind_limits(Duration::from_mins(5), 256 << 20);
+        panic!("it was built: {:?}", limited.build(&request(endless)).await.map(drop));
+    }
+    let mut owner = Command::new(std::env::current_exe().unwrap());
+    owner.args(["--exact", "tailwind::it_ends_with_its_owner"]).env(OWNER, "1").stdout(Stdio::null());
+    let mut owner = owner.spawn().unwrap();
+    let mut child = None;
+    while child.is_none() {
+        assert!(owner.try_wait().unwrap().is_none(), "it builds");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        child = tailwind_of(owner.id());
+    }
+    let (child, folder) = child.unwrap();
+    // What a build of 5 minutes may work on eight processors, as soon as it was told to the system.
+    let bounded = || fs::read_to_string(child.join("limits")).is_ok_and(|it| cpu_seconds(&it) == Some("2408"));
+    let found = patiently(bounded).await;
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    assert!(patiently(|| driver(&child).is_none()).await, "Tailwind still runs a minute after its owner ended");
+    fs::remove_dir_all(folder).unwrap(); // its owner could not
+    assert!(found, "its work is bounded");
+}
+
+async fn patiently(mut until: impl FnMut() -> bool) -> bool {
+    for _ in 0..600 {
+        if until() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    false
+}
+
+/// How long a process may work, by `/proc/…/limits`.
+fn cpu_seconds(limits: &str) -> Option<&str> {
+    limits.lines().find_map(|line| line.strip_prefix("Max cpu time"))?.split_whitespace().next()
+}
+
+/// The child of a process that runs Tailwind, and the folder that it works in.
+fn tailwind_of(owner: u32) -> Option<(PathBuf, PathBuf)> {
+    let of_owner = |process: &PathBuf| {
+        let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+        parent == Some(owner)
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|it| it.path()).filter(of_owner);
+    processes.into_iter().find_map(|process| driver(&process).map(|folder| (process, folder)))
+}
+
+/// The folder that a process runs Tailwind in, if it does.
+fn driver(process: &Path) -> Option<PathBuf> {
+    let line = fs::read(process.join("cmdline")).ok()?;
+    let line = String::from_utf8_lossy(&line).into_owned();
+    let script = line.split('\0').find(|it| it.ends_with("/app/.overskill/driver.mjs"))?;
+    Some(Path::new(script).ancestors().nth(3)?.to_owned())
 }

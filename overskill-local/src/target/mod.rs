@@ -12,7 +12,7 @@ use crate::{
 use async_trait::async_trait;
 use overskill_core::{
     BackendName, DeployRequest, DeploymentId, DeploymentTarget, Digest, Error, Fence, FilePath, Handle, Observed,
-    Readiness, Removal, Result, Scope, Staged, TargetInfo, TargetStatus,
+    PlatformFacts, Readiness, Removal, Result, Scope, Staged, TargetInfo, TargetStatus,
 };
 use record::{Asset, Site, Version};
 use std::{
@@ -30,6 +30,14 @@ use std::{
 /// here: another target of the strategy takes it.
 ///
 /// A live version can have a part of the visitors only; a cookie (`overskill_visitor`) keeps each where they are.
+///
+/// What it is good at and costs is [`FACTS`](Self::FACTS), by which a
+/// [`PlacementPolicy`](overskill_core::PlacementPolicy) chooses:
+///
+/// | an app | here |
+/// |---|---|
+/// | of files alone | served, at no cost: an idle app is files on the disk |
+/// | with a server module, of which alone sockets, Node's modules or a schedule could be | not run |
 #[derive(Clone, Debug)]
 pub struct LocalTarget(Arc<Inner>);
 
@@ -66,6 +74,13 @@ impl LocalTarget {
     pub const MAX_ARTIFACT_BYTES: u64 = 256 * 1024 * 1024;
     /// Most files in an artifact.
     pub const MAX_ARTIFACT_FILES: u32 = 20_000;
+    /// What is known of this platform. Nothing of an app runs here, so nothing sleeps, needs Node or can be called on a
+    /// schedule; nobody sends a bill for it, and the machine is there for the service itself.
+    pub const FACTS: PlatformFacts = {
+        let mut facts = PlatformFacts::read("overskill-local/README.md, \"For placement\"", "2026-11-22");
+        facts.idle_fleet_dollars = Some(0);
+        facts
+    };
 
     pub(crate) fn new(name: BackendName, folder: PathBuf, addresses: Addresses) -> Self {
         Self(Arc::new(Inner { name, folder, addresses, sites: Mutex::default() }))
@@ -259,6 +274,7 @@ impl DeploymentTarget for LocalTarget {
         info.runs_servers = false;
         info.honours_env = false;
         info.honours_limits = false;
+        info.facts = Self::FACTS;
         info
     }
 

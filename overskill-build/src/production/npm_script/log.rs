@@ -1,7 +1,13 @@
 //! What a build says: line by line, with secrets left out.
 
 use overskill_core::{AppFile, FilePath, Progress, Secret, Snapshot};
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 
 /// Longest line in characters; what follows is left out.
@@ -53,9 +59,10 @@ fn values_of(file: &AppFile) -> Vec<String> {
 pub(super) struct Log {
     mask: Mask,
     progress: Progress,
+    printed: Arc<AtomicU64>,
     told: usize,
     most_lines: usize,
-    last: std::collections::VecDeque<String>,
+    last: VecDeque<String>,
 }
 
 impl Log {
@@ -63,7 +70,12 @@ impl Log {
     const KEPT: usize = 12;
 
     pub(super) fn new(mask: Mask, progress: Progress, most_lines: usize) -> Self {
-        Self { mask, progress, told: 0, most_lines, last: std::collections::VecDeque::new() }
+        Self { mask, progress, printed: Arc::default(), told: 0, most_lines, last: VecDeque::new() }
+    }
+
+    /// How much was printed, in bytes: what [`lines`] counts.
+    pub(super) fn printed(&self) -> &Arc<AtomicU64> {
+        &self.printed
     }
 
     pub(super) fn line(&mut self, line: &str) {
@@ -89,8 +101,12 @@ impl Log {
     }
 }
 
-/// Reads lines and gives them on until the end; what is too long is cut, and never kept whole.
-pub(super) async fn lines(from: Option<impl AsyncRead + Unpin>, to: tokio::sync::mpsc::Sender<String>) {
+/// Reads lines and gives them on until the end, and counts all bytes; what is too long is cut, and never kept whole.
+pub(super) async fn lines(
+    from: Option<impl AsyncRead + Unpin>,
+    printed: Arc<AtomicU64>,
+    to: tokio::sync::mpsc::Sender<String>,
+) {
     let Some(from) = from else { return };
     let mut from = BufReader::new(from);
     let mut line: Vec<u8> = Vec::new();
@@ -105,6 +121,7 @@ pub(super) async fn lines(from: Option<impl AsyncRead + Unpin>, to: tokio::sync:
         line.extend_from_slice(&part[..part.len().min(room)]);
         let used = end.map_or(chunk.len(), |end| end + 1);
         from.consume(used);
+        printed.fetch_add(used as u64, Ordering::Relaxed);
         if end.is_some() && to.send(String::from_utf8_lossy(&std::mem::take(&mut line)).into_owned()).await.is_err() {
             return;
         }
@@ -154,11 +171,14 @@ mod tests {
     async fn lines_are_cut_and_never_kept_whole() {
         let text = format!("one\n{}\nthree", "x".repeat(5_000_000));
         let (to, mut lines_of) = tokio::sync::mpsc::channel(8);
-        let reading = lines(Some(std::io::Cursor::new(text.into_bytes())), to);
+        let printed = Arc::new(AtomicU64::new(0));
+        let whole = text.len() as u64;
+        let reading = lines(Some(std::io::Cursor::new(text.into_bytes())), printed.clone(), to);
         let (mut got, ()) = (Vec::new(), reading.await);
         while let Some(line) = lines_of.recv().await {
             got.push(line.len());
         }
         assert_eq!(got, [3, LOOKED_AT_BYTES, 5]);
+        assert_eq!(printed.load(Ordering::Relaxed), whole);
     }
 }

@@ -20,7 +20,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 use tokio::{
@@ -154,7 +154,8 @@ impl NpmScriptBuilder {
         self
     }
 
-    /// How large an artifact may be, in bytes, and how many lines of the log are told; 256 MiB and 2,000 unless set.
+    /// How large an artifact may be, and how much a build may print, in bytes each; and how many lines of what it prints are
+    /// told. 256 MiB and 2,000 unless set. A build that prints more lines goes on; one that prints more bytes is ended.
     pub fn max_output(mut self, bytes: u64, log_lines: usize) -> Self {
         (self.limits.output_bytes, self.limits.log_lines) = (bytes, log_lines);
         self
@@ -269,21 +270,25 @@ impl NpmScriptBuilder {
         let mut running = Running { child, mark: work.mark.clone() };
         let (to, mut said) = tokio::sync::mpsc::channel(64);
         let readers = [
-            tokio::spawn(lines(running.child.stdout.take(), to.clone())),
-            tokio::spawn(lines(running.child.stderr.take(), to)),
+            tokio::spawn(lines(running.child.stdout.take(), log.printed().clone(), to.clone())),
+            tokio::spawn(lines(running.child.stderr.take(), log.printed().clone(), to)),
         ];
         let readers = Readers(readers.map(|it| it.abort_handle()));
+        let look_again = self.clock.sleep(LOOK_EVERY);
+        tokio::pin!(look_again);
         let status = loop {
             tokio::select! {
                 biased;
-                Some(line) = said.recv() => log.line(&line),
-                status = running.child.wait() => break status.map_err(disk("wait for npm"))?,
-                () = self.clock.sleep(LOOK_EVERY) => {
-                    if let Err(e) = self.look(&running, work, shown, deadline).await {
+                // First: a build that always has something to say is looked at, too.
+                () = &mut look_again => {
+                    if let Err(e) = self.look(&running, work, shown, deadline, log).await {
                         running.end().await;
                         return Err(e);
                     }
+                    look_again.set(self.clock.sleep(LOOK_EVERY));
                 }
+                Some(line) = said.recv() => log.line(&line),
+                status = running.child.wait() => break status.map_err(disk("wait for npm"))?,
             }
         };
         // What it left running holds the pipes open.
@@ -292,7 +297,7 @@ impl NpmScriptBuilder {
             log.line(&line);
         }
         drop(readers);
-        self.look(&running, work, shown, deadline).await?;
+        self.look(&running, work, shown, deadline, log).await?;
         if status.success() {
             return Ok(());
         }
@@ -301,7 +306,7 @@ impl NpmScriptBuilder {
     }
 
     /// Whether a build takes more than it may.
-    async fn look(&self, running: &Running, work: &Work, shown: &str, deadline: Duration) -> Result<()> {
+    async fn look(&self, running: &Running, work: &Work, shown: &str, deadline: Duration, log: &Log) -> Result<()> {
         let limits = self.limits;
         let too_much = |what: String, help: &str| {
             let why = format!("`{shown}` {what} and was stopped: {help}");
@@ -309,6 +314,9 @@ impl NpmScriptBuilder {
         };
         if self.clock.monotonic() >= deadline {
             return too_much(format!("took longer than {} s", limits.time.as_secs()), "make the build shorter");
+        }
+        if log.printed().load(Ordering::Relaxed) > limits.output_bytes {
+            return too_much(format!("printed more than {} bytes", limits.output_bytes), "print less");
         }
         let (mark, root, folder) = (running.mark.clone(), running.child.id(), work.place.clone());
         let (memory, disk) = blocking(move || {
@@ -530,7 +538,7 @@ mod tests {
     fn request() -> BuildRequest {
         let lock = r#"{ "name": "app", "lockfileVersion": 3, "packages": { "": { "name": "app" } } }"#;
         let sources = [
-            ("package.json", r#"{ "name": "app", "scripts": { "build": "mkdir dist && echo hi > dist/index.html" } }"#),
+            ("package.json", r#"{ "name": "app", "scripts": { "build": "mkdir dist && env > dist/index.html" } }"#),
             ("package-lock.json", lock),
         ];
         BuildRequest::new("todo42/production".parse().unwrap(), Arc::new(snapshot(1, &sources)), BuildMode::Production)
@@ -547,7 +555,9 @@ mod tests {
         assert!(!builder.check().await.unwrap().is_ready());
 
         let artifact = builder.trust_all_apps().build(&request()).await.unwrap();
-        assert_eq!(artifact.assets().values().next().unwrap().contents(), "hi\n".as_bytes());
+        let environment = String::from_utf8_lossy(artifact.assets().values().next().unwrap().contents()).into_owned();
+        assert!(environment.contains("NO_COLOR=1"), "{environment}");
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && !environment.contains("CARGO"), "{environment}");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -16,6 +16,7 @@ use crate::{
 };
 use bytes::Bytes;
 use overskill_core::{BuildMode, Digest, FilePath};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,14 +28,27 @@ use std::{
 /// A script for the child.
 pub(super) struct Bundle {
     pub(super) code: Bytes,
+    pub(super) form: Form,
     /// Files beside it.
     pub(super) files: Vec<(&'static str, Bytes)>,
     /// The configuration, for messages.
     pub(super) config: Option<FilePath>,
 }
 
+/// What form a script has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::production) enum Form {
+    /// A function of what it may ask for, which starts sooner.
+    Script,
+    /// A module: its code waits for something before it is there, which no function's can.
+    Module,
+}
+
 /// What in a script stands for the folder that it lies in.
 pub(super) const FOLDER: &str = "__overskill_folder__";
+
+/// What both drivers share.
+const JOB: &str = include_str!("job.js");
 
 const SHEETS: [&str; 4] = ["index.css", "preflight.css", "theme.css", "utilities.css"];
 
@@ -57,8 +71,8 @@ pub(super) async fn three(
     let driver = include_str!("driver-3.js")
         .replace("\"overskill:postcss\"", &format!("\"../{postcss}\""))
         .replace("\"overskill:config\"", &Value::from(given).to_string());
-    let code = bundled(packages, ground, &mut installed, &driver, Vec::new()).await?;
-    Ok(Bundle { code, files: vec![("css/preflight.css", preflight)], config: config.cloned() })
+    let (form, code) = bundled(packages, ground, &mut installed, &driver, Vec::new()).await?;
+    Ok(Bundle { code, form, files: vec![("css/preflight.css", preflight)], config: config.cloned() })
 }
 
 /// Tailwind 4, with the scripts that the sheets name.
@@ -82,9 +96,9 @@ pub(super) async fn four(
     }
     let driver = include_str!("driver-4.js").replace("\"overskill:modules\"", "\"./overskill-modules.mjs\"");
     let extra = vec![("overskill-modules.mjs".to_owned(), modules)];
-    let code = bundled(packages, ground, &mut installed, &driver, extra).await?;
+    let (form, code) = bundled(packages, ground, &mut installed, &driver, extra).await?;
     let config = scripts.iter().find_map(|it| it.file.clone()).or_else(|| tailwind_config(&ground.files).cloned());
-    Ok(Bundle { code, files: Vec::new(), config })
+    Ok(Bundle { code, form, files: Vec::new(), config })
 }
 
 /// Tailwind 4's own sheets, by what they are imported as.
@@ -114,8 +128,12 @@ async fn place_of_tailwind(packages: &NpmPackages, installed: &mut Installed) ->
     }
 }
 
-/// The app's files that went into a script, with their digests.
-type Read = BTreeMap<String, Digest>;
+/// What is kept of a script besides its code: its form, and the app's files that went into it, with their digests.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    form: Form,
+    read: BTreeMap<String, Digest>,
+}
 
 /// What tells a script from others before it is made: everything but the contents of the app's own scripts, of which the
 /// bundler alone knows which it needs. A file that comes or goes may change where a name leads, and so may settings.
@@ -125,17 +143,17 @@ fn key_of(ground: &Ground, installed: &Installed, driver: &str, extra: &[(String
     let settings: Vec<_> = settings.map(|(path, file)| (path.as_str(), file.digest())).collect();
     let places: Vec<_> = installed.places.iter().map(|(place, at)| (place, at.to_string_lossy())).collect();
     let versions = (env!("CARGO_PKG_VERSION"), esbuild::VERSION);
-    let all = serde_json::to_vec(&(versions, driver, extra, paths, settings, places));
+    let all = serde_json::to_vec(&(versions, driver, JOB, extra, paths, settings, places));
     Digest::of(&all.expect("texts and digests are JSON"))
 }
 
 /// A script that was made before of the same files.
-async fn kept(packages: &NpmPackages, ground: &Ground, key: Digest) -> Option<Bytes> {
+async fn kept(packages: &NpmPackages, ground: &Ground, key: Digest) -> Option<(Form, Bytes)> {
     let kept = packages.kept_tool(key).await?;
     let end = kept.iter().position(|byte| *byte == b'\n')?;
-    let read: Read = serde_json::from_slice(&kept[..end]).ok()?;
-    let same = read.iter().all(|(path, digest)| digest_of(ground, path) == Some(*digest));
-    same.then(|| kept.slice(end + 1..))
+    let head: Head = serde_json::from_slice(&kept[..end]).ok()?;
+    let same = head.read.iter().all(|(path, digest)| digest_of(ground, path) == Some(*digest));
+    same.then(|| (head.form, kept.slice(end + 1..)))
 }
 
 fn digest_of(ground: &Ground, path: &str) -> Option<Digest> {
@@ -148,15 +166,16 @@ async fn bundled(
     installed: &mut Installed,
     driver: &str,
     extra: Vec<(String, String)>,
-) -> Result<Bytes, Failure> {
+) -> Result<(Form, Bytes), Failure> {
     let key = key_of(ground, installed, driver, &extra);
-    if let Some(code) = kept(packages, ground, key).await {
-        return Ok(code);
+    if let Some(kept) = kept(packages, ground, key).await {
+        return Ok(kept);
     }
     let program = packages.bundler().await?;
     let work = packages.workspace().await?;
     let mut files = extra;
     files.push(("overskill-driver.mjs".to_owned(), driver.to_owned()));
+    files.push(("overskill-job.mjs".to_owned(), JOB.to_owned()));
     let scripts = ground.files.iter().filter(|(path, _)| Sort::of(path.as_str()) == Sort::Script);
     // Their own form: how configurations resolve what they name is the business of Node's rules.
     let sources: Vec<(FilePath, Bytes)> = scripts.map(|(path, file)| (path.clone(), file.contents().clone())).collect();
@@ -176,8 +195,16 @@ async fn bundled(
     let mut absent = BTreeSet::new();
     job.lay_out(installed, &absent).await?;
     let entries = vec![("driver".to_owned(), format!("{MODULES_OF_APP}/overskill-driver.mjs"))];
-    let order = Order { entries, to: "out", splitting: false, whose: For::Tool };
-    match job.run(&order, installed, &mut absent).await? {
+    let order = |form| Order { entries: entries.clone(), to: "out", splitting: false, whose: For::Tool(form) };
+    let mut form = Form::Script;
+    let mut ran = job.run(&order(form), installed, &mut absent).await?;
+    if let Bundled::Badly(complaints) = &ran
+        && complaints.iter().any(|it| it.message.starts_with("Top-level await"))
+    {
+        form = Form::Module;
+        ran = job.run(&order(form), installed, &mut absent).await?;
+    }
+    match ran {
         Bundled::Well(meta) => {
             let code = work.path().join("out/driver.js");
             let code = blocking(move || {
@@ -187,11 +214,11 @@ async fn bundled(
             })
             .await?;
             let read = meta.inputs.keys().filter_map(|it| it.strip_prefix(MODULES_OF_APP)?.strip_prefix('/'));
-            let read: Read = read.filter_map(|it| Some((it.to_owned(), digest_of(ground, it)?))).collect();
-            if let Ok(head) = serde_json::to_vec(&read) {
+            let read = read.filter_map(|it| Some((it.to_owned(), digest_of(ground, it)?))).collect();
+            if let Ok(head) = serde_json::to_vec(&Head { form, read }) {
                 packages.keep_tool(key, head, code.clone()).await?;
             }
-            Ok(code)
+            Ok((form, code))
         }
         Bundled::Badly(complaints) => {
             let own = |name: &str, _: Option<u32>| {

@@ -1,7 +1,7 @@
 //! The child in which configurations run.
 
 use super::{
-    bundle::{Bundle, FOLDER, write_sources},
+    bundle::{Bundle, FOLDER, Form, write_sources},
     problem,
 };
 use crate::{
@@ -23,7 +23,11 @@ use tokio::{
 };
 
 /// What the child takes before it runs anything, in bytes.
+#[cfg(target_os = "linux")]
 const RUNTIME_BYTES: u64 = 704 << 20;
+/// How many processors it can keep busy: its own thread, and those that compile and collect for it.
+#[cfg(target_os = "linux")]
+const PROCESSORS: u64 = 8;
 /// How much of what it says is read, in bytes.
 const MAX_SAID_BYTES: u64 = 32 << 20;
 /// How much of its complaints.
@@ -33,6 +37,11 @@ const MAX_COMPLAINTS_BYTES: u64 = 64 << 10;
 /// another one fails.
 const VARIABLES: &str = "--allow-env=NO_COLOR,NODE_ENV,FORCE_COLOR,TERM,CI,DEBUG,ROLLUP_WATCH,JEST_WORKER_ID,TAILWIND_MODE,\
                          TAILWIND_DISABLE_TOUCH,OXIDE,BROWSERSLIST,LANG,TMPDIR,JITI_DEBUG,JITI_CACHE";
+
+/// What deno is given to run.
+const ENTRY: &str = "driver.mjs";
+/// How a script begins that is a function; `load.js` calls it.
+const SCRIPT: &str = "(function (require, module, exports, __overskill_url) {\n";
 
 /// What it says in the end.
 #[derive(Deserialize)]
@@ -69,7 +78,7 @@ pub(super) async fn start(
     let texts =
         ground.files.iter().filter(|(path, file)| is_content(path) && std::str::from_utf8(file.contents()).is_ok());
     let sources: Vec<(FilePath, Bytes)> = texts.map(|(path, file)| (path.clone(), file.contents().clone())).collect();
-    let (code, files) = (bundle.code.clone(), bundle.files.clone());
+    let (code, form, files) = (bundle.code.clone(), bundle.form, bundle.files.clone());
     let at = folder.clone();
     blocking(move || {
         let readable = at.join("app");
@@ -83,22 +92,29 @@ pub(super) async fn start(
         let own = at.join("app/.overskill");
         fs::create_dir_all(&own).map_err(local("make a folder"))?;
         let code = String::from_utf8_lossy(&code).replace(FOLDER, &own.display().to_string());
-        fs::write(own.join("driver.mjs"), code).map_err(local("write a file"))
+        match form {
+            Form::Module => fs::write(own.join(ENTRY), code),
+            Form::Script => fs::write(own.join("script.js"), [SCRIPT, &code, "\n})"].concat())
+                .and_then(|()| fs::write(own.join(ENTRY), include_str!("load.js"))),
+        }
+        .map_err(local("write a file"))
     })
     .await?;
     let child = spawn(&program, &folder, limits).await?;
-    bound_memory(&child, limits.tailwind_bytes.saturating_add(RUNTIME_BYTES))?;
+    bound(&child, limits)?;
     Ok(Waiting { child, work, bundle, limits })
 }
 
 /// Gives it a job; the sheets that it makes of those in the job.
 pub(super) async fn run(packages: &NpmPackages, waiting: Waiting, job: &Value) -> Result<Vec<String>, Failure> {
     let Waiting { mut child, work, bundle, limits } = waiting;
-    let input = serde_json::to_vec(job).unwrap_or_default();
-    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let mut input = serde_json::to_vec(job).unwrap_or_default();
+    input.push(b'\n');
+    // Its stdin stays open as long as somebody waits for it.
+    let (mut stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let talk = async {
         let give = async {
-            if let Some(mut stdin) = stdin {
+            if let Some(stdin) = &mut stdin {
                 let _ = stdin.write_all(&input).await; // it may have ended: its exit tells
             }
         };
@@ -164,9 +180,10 @@ async fn spawn(program: &Path, folder: &Path, limits: Limits) -> Result<Child, F
     command.arg(format!("--v8-flags=--max-old-space-size={}", (limits.tailwind_bytes >> 20).max(64)));
     let mut readable = std::ffi::OsString::from("--allow-read=");
     readable.push(&app);
-    command.arg(readable).arg(app.join(".overskill/driver.mjs"));
+    command.arg(readable).arg(app.join(".overskill").join(ENTRY));
     command.current_dir(&app).env_clear().kill_on_drop(true);
-    command.env("NO_COLOR", "1").env("NODE_ENV", "production").env("DENO_DIR", folder.join("deno"));
+    // Where nothing can be: what deno would keep there nobody asks for again.
+    command.env("NO_COLOR", "1").env("NODE_ENV", "production").env("DENO_DIR", "/dev/null/deno");
     command.env("DENO_NO_UPDATE_CHECK", "1");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     #[cfg(unix)]
@@ -235,21 +252,26 @@ fn killed(_: std::process::ExitStatus) -> bool {
     false
 }
 
-/// Bounds what the program may write to in memory: what it only reserves does not count.
+/// Bounds what the program may write to in memory (what it only reserves does not count), and how long its threads may
+/// work together: if we are gone it sees that by its stdin, but only where it comes to look.
 #[cfg(target_os = "linux")]
-fn bound_memory(child: &Child, bytes: u64) -> Result<(), Failure> {
+fn bound(child: &Child, limits: Limits) -> Result<(), Failure> {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
-    let pid = child.id().and_then(|it| Pid::from_raw(i32::try_from(it).ok()?));
-    let most = Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    match pid.map(|pid| prlimit(Some(pid), Resource::Data, most)) {
-        None | Some(Ok(_) | Err(rustix::io::Errno::SRCH)) => Ok(()),
-        Some(Err(e)) => Err(Error::unexpected("Tailwind's memory could not be bounded", io::Error::from(e)).into()),
+    let Some(pid) = child.id().and_then(|it| Pid::from_raw(i32::try_from(it).ok()?)) else { return Ok(()) };
+    let memory = limits.tailwind_bytes.saturating_add(RUNTIME_BYTES);
+    let work = limits.tailwind_time.as_secs().saturating_add(1).saturating_mul(PROCESSORS);
+    for (resource, most) in [(Resource::Data, memory), (Resource::Cpu, work)] {
+        match prlimit(Some(pid), resource, Rlimit { current: Some(most), maximum: Some(most) }) {
+            Ok(_) | Err(rustix::io::Errno::SRCH) => {}
+            Err(e) => return Err(Error::unexpected("Tailwind could not be bounded", io::Error::from(e)).into()),
+        }
     }
+    Ok(())
 }
 
 #[cfg(not(target_os = "linux"))]
 #[expect(clippy::unnecessary_wraps, reason = "it can fail where it does something")]
-fn bound_memory(_: &Child, _: u64) -> Result<(), Failure> {
+fn bound(_: &Child, _: Limits) -> Result<(), Failure> {
     Ok(())
 }
 

@@ -3,11 +3,12 @@
 
 import { compile } from "tailwindcss";
 import { modules } from "overskill:modules";
+import { answer, job } from "./overskill-job.mjs";
 
-const job = JSON.parse(await new Response(Deno.stdin.readable).text());
-try {
+answer(async () => {
+  const { sheets, imports, own, words } = await job;
   const css = [];
-  for (const sheet of job.sheets) {
+  for (const sheet of sheets) {
     const { build } = await compile(sheet.css, {
       base: sheet.path,
       async loadModule(id, base, kind) {
@@ -17,22 +18,14 @@ try {
         return { path: id, base, module: module.default ?? module };
       },
       async loadStylesheet(id, base) {
-        const own = job.own[id] ?? job.own[`${id}.css`];
-        if (own !== undefined) return { path: id, base: id, content: own };
-        const found = job.imports[base]?.[id];
+        const content = own[id] ?? own[`${id}.css`];
+        if (content !== undefined) return { path: id, base: id, content };
+        const found = imports[base]?.[id];
         if (!found) throw new Error(`style sheet ${JSON.stringify(id)}, imported in ${base}, was not found`);
         return { path: found.path, base: found.path, content: found.css };
       },
     });
-    css.push(build(job.words.split(" ")));
+    css.push(build(words.split(" ")));
   }
-  end({ css });
-} catch (error) {
-  end({ error: { name: String(error?.name), message: String(error?.message ?? error) } });
-}
-
-function end(outcome) {
-  const bytes = new TextEncoder().encode(`\n${JSON.stringify(outcome)}\n`);
-  for (let done = 0; done < bytes.length; ) done += Deno.stdout.writeSync(bytes.subarray(done));
-  Deno.exit(0);
-}
+  return css;
+});

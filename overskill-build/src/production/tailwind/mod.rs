@@ -3,6 +3,7 @@
 mod bundle;
 mod child;
 
+pub(super) use bundle::Form;
 pub(super) use child::Waiting;
 
 use super::{
