@@ -3,6 +3,7 @@
 use super::{
     builder::Limits,
     bundle::{self, Bundled, Job, MODULES_OF_APP, Order},
+    declared,
     emit::{self, Emitted, Emitter, LOAD_MODULE, file_name},
     finish::{Named, Outs, module_path},
     names::{Assets, stem_and_extension},
@@ -86,6 +87,7 @@ impl<'a> Build<'a> {
     }
 
     pub(super) async fn run(&self) -> Result<Artifact, Failure> {
+        let settings = declared::settings(&self.request.snapshot)?;
         let snapshot = self.snapshot()?;
         let compiler = self.compiler.clone();
         let (ground, tool) = off_thread(move || Ok(look(&snapshot, &compiler))).await?;
@@ -100,7 +102,7 @@ impl<'a> Build<'a> {
         self.tell(85, "Bundled", json!({ "modules": units }));
 
         let progress = self.request.progress.clone();
-        off_thread(move || finish(&taken, &prepared, &styles, bundled, &progress)).await
+        off_thread(move || finish(&taken, &prepared, &styles, bundled, settings, &progress)).await
     }
 
     /// Everything up to what the bundler and Tailwind are given.
@@ -374,6 +376,7 @@ fn finish(
     prepared: &Prepared,
     styles: &BTreeMap<tailwind::For, String>,
     mut outs: Outs,
+    settings: BTreeMap<String, String>,
     progress: &Progress,
 ) -> Result<Artifact, Failure> {
     let group_key = |number: usize| format!("styles-{number}");
@@ -446,6 +449,7 @@ fn finish(
     }
     assets.files.extend(named.files);
     let mut config = ArtifactConfig::default();
+    config.settings = settings;
     config.single_page = is_single_page(assets.files.keys());
     config.page_env = page::page_env(prepared.page.reads_env, defaults, holes)?;
     if let Some((module, env)) = config.page_env.as_ref().and_then(|it| Some((it.module.clone()?, it))) {

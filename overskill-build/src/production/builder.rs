@@ -19,7 +19,9 @@ use std::time::Duration;
 /// the `.wasm` that it imports.
 ///
 /// The artifact holds no environment's values: `DEV`, `PROD` and `SSR` are inlined; `MODE` and `VITE_…` come from a module
-/// of their own, which a target fills in ([`Artifact::page_assets`]). The same sources with the same lock give the same
+/// of their own, which a target fills in ([`Artifact::page_assets`]). What package.json says under `overskill`, as in
+/// `{"overskill": {"sockets": true}}`, goes into its settings, for the choice of a target: `sockets`, `node`, `crons`
+/// ([`AppFacts`](overskill_core::AppFacts)). The same sources with the same lock give the same
 /// digest, on every machine.
 ///
 /// ```no_run

@@ -3,6 +3,7 @@
 mod build;
 mod builder;
 mod bundle;
+mod declared;
 mod emit;
 mod finish;
 mod modules;

@@ -1,3 +1,4 @@
+use super::declared;
 use crate::Result;
 use async_trait::async_trait;
 use overskill_core::{
@@ -50,6 +51,7 @@ impl Builder for Prebuilt {
     }
 
     async fn build(&self, request: &BuildRequest) -> Result<Artifact> {
+        let settings = declared::settings(&request.snapshot)?;
         let prefix = format!("{}/", self.folder);
         let mut assets = BTreeMap::new();
         for (path, file) in &request.snapshot.files {
@@ -57,7 +59,7 @@ impl Builder for Prebuilt {
                 assets.insert(FilePath::parse(inside)?, file.clone());
             }
         }
-        let artifact = of_files(assets).map_err(|_| {
+        let artifact = of_files(assets, settings).map_err(|_| {
             let why = format!(
                 "the app must have its built files in `{prefix}`, but has none: build it, or choose another builder"
             );
@@ -74,10 +76,15 @@ impl Builder for Prebuilt {
 }
 
 /// An artifact of files that are as they are to be served.
-pub(super) fn of_files(mut assets: BTreeMap<FilePath, AppFile>) -> Result<Artifact> {
+pub(super) fn of_files(
+    mut assets: BTreeMap<FilePath, AppFile>,
+    settings: BTreeMap<String, String>,
+) -> Result<Artifact> {
     let module = assets.remove(&FilePath::parse(SERVER)?);
     let server = module.map(|module| ServerModule { module, wasm: BTreeMap::new() });
-    let config = if is_single_page(assets.keys()) { ArtifactConfig::single_page() } else { ArtifactConfig::default() };
+    let mut config = ArtifactConfig::default();
+    config.single_page = is_single_page(assets.keys());
+    config.settings = settings;
     Artifact::new(assets, server, config)
 }
 

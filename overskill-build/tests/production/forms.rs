@@ -1,7 +1,9 @@
 //! What sources may hold, in small.
 
 use super::support::{asset, built, names, path, sources};
-use overskill_core::{EnvKey, EnvRevision, EnvSnapshot, EnvValue, Environment, ErrorKind, Incarnation, StreamPosition};
+use overskill_core::{
+    AppFacts, EnvKey, EnvRevision, EnvSnapshot, EnvValue, Environment, ErrorKind, Incarnation, StreamPosition,
+};
 
 const PAGE: &str = "<!doctype html><html><head><title>%VITE_TITLE%</title></head><body>\
                     <script type=\"module\" src=\"/src/main.ts\"></script></body></html>";
@@ -116,6 +118,20 @@ async fn a_server_side_is_one_module_with_its_wasm() {
     let alone =
         built(sources(&[("src/worker.js", "export default { fetch: () => new Response('x') };")])).await.unwrap();
     assert!(alone.assets().is_empty() && alone.server().is_some());
+}
+
+#[tokio::test]
+async fn what_an_app_says_of_itself_decides_where_it_is_placed() {
+    let page = ("index.html", "<!doctype html><h1>hi</h1>");
+    let said = |manifest| sources(&[page, ("package.json", manifest)]);
+    let artifact = built(said(r#"{"overskill": {"sockets": true, "node": true}}"#)).await.unwrap();
+    let facts = AppFacts::of(&artifact);
+    assert!(facts.many_sockets && facts.needs_node && !facts.has_crons && !facts.has_server);
+    let plain = built(said("{}")).await.unwrap();
+    let (plain, bytes) = (AppFacts::of(&plain), plain.size_bytes());
+    assert!(!plain.many_sockets && !plain.needs_node && plain.bytes == bytes);
+    let e = built(said(r#"{"overskill": {"socket": true}}"#)).await.unwrap_err();
+    assert!(e.public_message().contains("`socket`"), "{}", e.public_message());
 }
 
 #[tokio::test]

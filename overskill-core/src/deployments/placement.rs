@@ -23,7 +23,8 @@ pub struct AppFacts {
 
 impl AppFacts {
     /// What an artifact says of its app. The settings `sockets`, `node` and `crons` of its
-    /// [`ArtifactConfig`](crate::ArtifactConfig), each with the value `true`, say what its files do not.
+    /// [`ArtifactConfig`](crate::ArtifactConfig), each with the value `true`, say what its files do not. The builders of
+    /// overskill-build take them from package.json: `{"overskill": {"sockets": true}}`.
     pub fn of(artifact: &Artifact) -> Self {
         let says = |key: &str| artifact.config().settings.get(key).is_some_and(|value| value == "true");
         Self {

@@ -4,7 +4,7 @@ mod jail;
 mod log;
 mod watch;
 
-use super::prebuilt::of_files;
+use super::{declared, prebuilt::of_files};
 use crate::Result;
 use async_trait::async_trait;
 pub use jail::BuildJail;
@@ -202,6 +202,7 @@ impl NpmScriptBuilder {
         };
         let mut log =
             Log::new(Mask::of(&self.masked, &request.snapshot), request.progress.clone(), self.limits.log_lines);
+        let settings = declared::settings(&request.snapshot)?;
         let work = Work::new(
             &self.folder,
             format!("OVERSKILL_BUILD={:016x}{:016x}", self.ids.random_u64(), self.ids.random_u64()),
@@ -225,7 +226,7 @@ impl NpmScriptBuilder {
         let (work, output, most) = (Arc::new(work), self.output.clone(), self.limits.output_bytes);
         let artifact = {
             let work = work.clone();
-            blocking(move || take(&work.app, &output, most)).await?
+            blocking(move || take(&work.app, &output, most, settings)).await?
         };
         let message = format!("Built {} files, {} bytes", artifact.files(), artifact.size_bytes());
         tell(&request.progress, &message, &artifact);
@@ -450,7 +451,7 @@ fn write(app: &Path, snapshot: &Snapshot, lock: Option<&[u8]>) -> std::io::Resul
 }
 
 /// The files that a build left. Links are none: what they lead to may be anything.
-fn take(app: &Path, output: &FilePath, most: u64) -> Result<Artifact> {
+fn take(app: &Path, output: &FilePath, most: u64, settings: BTreeMap<String, String>) -> Result<Artifact> {
     let root = app.join(output.as_str());
     let (mut files, mut bytes, mut left) = (BTreeMap::new(), 0_u64, vec![root.clone()]);
     // Nothing on the way there may be a link, either.
@@ -477,7 +478,7 @@ fn take(app: &Path, output: &FilePath, most: u64) -> Result<Artifact> {
             }
         }
     }
-    of_files(files).map_err(|_| {
+    of_files(files, settings).map_err(|_| {
         let why = format!("the build left nothing in `{output}/`: it must write the app there");
         Error::invalid(why.clone()).public(why)
     })
