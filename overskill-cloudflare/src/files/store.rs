@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use overskill_core::{
     AppFile, AppliedChanges, CatchUp, Change, Changes, Clock, Digest, Effect, Error, ErrorKind, FileMeta, FilePath,
-    Ids, IdsExt as _, Page, Readiness, Result, Scope, Snapshot, StoreInfo, StreamPosition,
+    Ids, IdsExt as _, Page, Readiness, Result, Scope, Snapshot, StoreInfo, StreamPosition, Timestamp,
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -127,6 +127,10 @@ impl<S: Shelf> Store<S> {
         (self.staleness, self.interval) = (staleness, interval);
         self.kept = self.kept.max(staleness * 4);
         self
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     pub(super) async fn get(&self, scope: &Scope, path: &FilePath) -> Result<Option<AppFile>> {
@@ -256,10 +260,10 @@ impl<S: Shelf> Store<S> {
     }
 
     /// Removes those of the blobs that are there which no head names, while no change of this process is under way.
-    pub(super) async fn unnamed(&self, scope: &Scope, there: impl AsyncFn() -> Result<Vec<String>>) -> Result<usize> {
+    pub(super) async fn unnamed(&self, scope: &Scope, there: impl Future<Output = Result<Vec<String>>>) -> Result<usize> {
         let desk = self.desk(scope);
         let _turn = desk.turn.lock().await;
-        let mut there = there().await?;
+        let mut there = there.await?;
         let (head, _) = self.head(scope).await?;
         let known = head.known_blobs();
         there.retain(|blob| !known.contains(blob));

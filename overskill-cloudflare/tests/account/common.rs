@@ -111,6 +111,13 @@ pub(crate) fn scripts(emulator: &CloudflareEmulator, environment: &str) -> Vec<S
     namespace.map(|scripts| scripts.keys().cloned().collect()).unwrap_or_default()
 }
 
+/// All that the account holds, but for assets: no call of the provider lists or removes them.
+pub(crate) fn held(emulator: &CloudflareEmulator) -> serde_json::Value {
+    let mut state = emulator.state();
+    state.assets = 0;
+    serde_json::to_value(state).unwrap()
+}
+
 /// The host of the Worker that [`put_viewer`] puts there.
 pub(crate) const VIEWER: &str = "viewer.example.com";
 

@@ -8,8 +8,10 @@ mod egress;
 mod faults;
 mod gates;
 mod install;
+mod mortal;
 mod previews;
 mod quota;
+mod removals;
 mod simulation;
 #[path = "../support/mod.rs"]
 mod support;

@@ -16,6 +16,7 @@ pub(crate) struct World {
     pub(crate) cf: Cloudflare,
     pub(crate) edge: Edge,
     pub(crate) base: String,
+    pub(crate) key: IngestKey,
 }
 
 impl World {
@@ -31,8 +32,8 @@ impl World {
         let key = IngestKey::generate(KeyId::parse("k1").unwrap(), &SystemIds);
         cf.install(&how(Install::new(key.to_binding(), "a key for sockets"))).await.unwrap();
         let base = format!("http://{DOMAIN}:{}", emulator.edge_address().unwrap().port());
-        let edge = Edge::builder(&base, key).transport(through_the_edge(&emulator)).build().unwrap();
-        Self { emulator, cf, edge, base }
+        let edge = Edge::builder(&base, key.clone()).transport(through_the_edge(&emulator)).build().unwrap();
+        Self { emulator, cf, edge, base, key }
     }
 
     pub(crate) fn target(&self) -> WfpTarget {
