@@ -260,7 +260,11 @@ impl<S: Shelf> Store<S> {
     }
 
     /// Removes those of the blobs that are there which no head names, while no change of this process is under way.
-    pub(super) async fn unnamed(&self, scope: &Scope, there: impl Future<Output = Result<Vec<String>>>) -> Result<usize> {
+    pub(super) async fn unnamed(
+        &self,
+        scope: &Scope,
+        there: impl Future<Output = Result<Vec<String>>>,
+    ) -> Result<usize> {
         let desk = self.desk(scope);
         let _turn = desk.turn.lock().await;
         let mut there = there.await?;

@@ -59,7 +59,7 @@ pub(crate) fn emulated(options: impl FnOnce(CloudflareOptions) -> CloudflareOpti
     options(quick).in_process()
 }
 
-const GAP: Duration = Duration::from_millis(20);
+pub(crate) const GAP: Duration = Duration::from_millis(20);
 
 /// The account as the library sees it, in the same hurry.
 pub(crate) fn connect(emulator: &CloudflareEmulator) -> CloudflareBuilder {

@@ -1,10 +1,10 @@
 //! A whole platform's edge: an account with the dispatch Worker in it, on real workerd.
 
-use crate::common::{connect, through_the_edge};
+use crate::common::{GAP, connect, through_the_edge};
 use overskill_cloudflare::{Cloudflare, Edge, IngestKey, Install, WfpTarget};
 use overskill_core::{KeyId, SystemIds};
 use overskill_http::{Method, Request, Response, Transport as _, Url};
-use overskill_testkit::cloudflare::CloudflareEmulator;
+use overskill_testkit::cloudflare::{CloudflareEmulator, CloudflareOptions};
 use std::time::Duration;
 
 /// Where its apps are.
@@ -25,9 +25,12 @@ impl World {
     }
 
     pub(crate) async fn with(how: impl FnOnce(Install) -> Install) -> Self {
-        let options =
-            CloudflareEmulator::options().zones(["example.com", DOMAIN]).quota(usize::MAX, Duration::from_mins(5));
-        let emulator = options.start().await.unwrap();
+        let options = CloudflareEmulator::options().quota(usize::MAX, Duration::from_mins(5));
+        Self::on(options.kv_same_key_interval(GAP), how).await
+    }
+
+    pub(crate) async fn on(options: CloudflareOptions, how: impl FnOnce(Install) -> Install) -> Self {
+        let emulator = options.zones(["example.com", DOMAIN]).start().await.unwrap();
         let cf = connect(&emulator).domains([DOMAIN]).zone(emulator.zone_id(DOMAIN).unwrap()).build().unwrap();
         let key = IngestKey::generate(KeyId::parse("k1").unwrap(), &SystemIds);
         cf.install(&how(Install::new(key.to_binding(), "a key for sockets"))).await.unwrap();
