@@ -4,6 +4,7 @@
 mod common;
 mod conformance;
 mod crashes;
+mod edge;
 mod egress;
 mod faults;
 mod gates;

@@ -1,11 +1,14 @@
 //! A whole platform's edge: an account with the dispatch Worker in it, on real workerd.
 
-use crate::common::{GAP, connect, through_the_edge};
+use crate::{
+    common::{GAP, connect, through_the_edge},
+    support::weather::{Through, Weather},
+};
 use overskill_cloudflare::{Cloudflare, Edge, IngestKey, Install, WfpTarget};
 use overskill_core::{KeyId, SystemIds};
 use overskill_http::{Method, Request, Response, Transport as _, Url};
 use overskill_testkit::cloudflare::{CloudflareEmulator, CloudflareOptions};
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 /// Where its apps are.
 pub(crate) const DOMAIN: &str = "apps.localhost";
@@ -37,6 +40,13 @@ impl World {
         let base = format!("http://{DOMAIN}:{}", emulator.edge_address().unwrap().port());
         let edge = Edge::builder(&base, key.clone()).transport(through_the_edge(&emulator)).build().unwrap();
         Self { emulator, cf, edge, base, key }
+    }
+
+    /// The same edge on a way where something goes wrong.
+    pub(crate) fn edge_in(&self, weather: Weather) -> Edge {
+        let way = Through::new(through_the_edge(&self.emulator), weather);
+        let tries = NonZeroU32::new(6).unwrap();
+        Edge::builder(&self.base, self.key.clone()).transport(way).max_tries(tries).build().unwrap()
     }
 
     pub(crate) fn target(&self) -> WfpTarget {
