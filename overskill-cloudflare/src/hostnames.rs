@@ -246,11 +246,11 @@ impl Hostnames {
     /// Removes every hostname that is noted in this KV namespace, and names them. The notes stay, so that whoever is cut off
     /// can go on.
     pub(crate) async fn remove_noted(&self, namespace: &str) -> Result<Vec<String>> {
-        let notes = self.api.kv_keys(&FairKey::default(), namespace, NOTE).await?;
-        if notes.is_empty() {
+        let keys = self.api.kv_keys(&FairKey::default(), namespace, NOTE).await?;
+        if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let noted: HashSet<&str> = notes.iter().filter_map(|key| key.strip_prefix(NOTE)).collect();
+        let noted: HashSet<&str> = keys.iter().filter_map(|key| key.strip_prefix(NOTE)).collect();
         let ours: Vec<Told> = self.all().await?.into_iter().filter(|told| noted.contains(&*told.hostname)).collect();
         for hostname in &ours {
             self.remove(&hostname.id).await?;

@@ -119,7 +119,7 @@ pub(super) async fn delete_bucket(settings: &Settings, install: &Install, name: 
         // "The bucket you tried to delete (…) is not empty": with code 10008 as wrangler shows it, without any as
         // alchemy-run/distilled#462 saw it; a 409 in both.
         Err(e) if code(&e) == Some(10_008) || e.kind() == ErrorKind::Conflict => {
-            install.empty_bucket(settings, e).await?
+            install.empty_bucket(settings, e).await?;
         }
         answer => return gone(answer),
     }

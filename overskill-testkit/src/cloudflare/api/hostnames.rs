@@ -1,5 +1,5 @@
-//! Custom hostnames (Cloudflare for `SaaS`) of a zone. Their codes: developers.cloudflare.com, *Cloudflare for SaaS →
-//! Reference → Status codes → Custom hostnames*.
+//! Custom hostnames (Cloudflare for `SaaS`) of a zone. Their codes: developers.cloudflare.com, *Status codes – Custom
+//! hostnames*.
 
 use super::super::{
     state::{Hostname, State, Zone},
