@@ -15,6 +15,7 @@ mod page;
 mod parse;
 mod platform;
 mod position;
+mod requests;
 mod schedule;
 mod seal;
 mod seam;
@@ -27,8 +28,9 @@ mod wrap;
 
 pub use artifact::{Artifact, ArtifactConfig, Manifest, ServerModule};
 pub use deployments::{
-    AppFacts, DeploymentRecord, DeploymentState, DeploymentStrategy, Deployments, DeploymentsParts, Drift, Failback,
-    Fallback, HealthGate, NewDeployment, Outcome, PlacementPolicy, PlatformFacts, Reconciled, StrategyConfig,
+    AppFacts, DeploymentCost, DeploymentRecord, DeploymentState, DeploymentStrategy, Deployments, DeploymentsParts,
+    Drift, Failback, Fallback, HealthGate, NewDeployment, Outcome, PlacementPolicy, PlatformFacts, Reconciled,
+    StrategyConfig,
 };
 pub use error::{Consequence, Effect, Error, ErrorKind, Result, Retry};
 pub use file::{AppFile, Change, Changes, Digest, FilePath, Snapshot};
@@ -42,9 +44,10 @@ pub use page::{PageEnv, PageHole};
 pub use parse::ParseError;
 pub use platform::{
     AppEnv, AppHandle, AppJobs, AppPreview, Deployment, Platform, PlatformBuilder, PlatformReport, Pushed, Records,
-    RunWorker, SeamReport, Sources, To, Written,
+    RunWorker, SeamReport, Sources, To, Variables, Written,
 };
 pub use position::{Fence, Incarnation, StreamPosition};
+pub use requests::count_request;
 pub use schedule::{CronExpression, CronNote, Schedule, TimeZoneName};
 pub use seal::{SealContext, Sealed, Sealer};
 pub use seam::*;

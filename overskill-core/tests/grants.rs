@@ -75,6 +75,7 @@ const USE_CASES: &[UseCase] = use_cases! {
     "deploy" Operate |app| app.deploy(PRODUCTION);
     "promote" Operate |app| app.promote(Environment::Staging, PRODUCTION);
     "rollback" Operate |app| app.rollback(PRODUCTION, To::LastGood);
+    "rollback_with" Operate |app| app.rollback_with(PRODUCTION, To::LastGood, Variables::Newest);
     "audit" Operate |app| app.audit(PRODUCTION, None, ONE);
     "preview.open" Develop |app| async { app.preview().open(Sources::Stored).await };
     "preview.status" Develop |app| async { app.preview().status().await };
@@ -131,6 +132,7 @@ const NO_GRANT: &[(&str, &str)] = &[
     ("outcome", "it was authorised when it was asked for"),
     ("deployment", "needs one that exists: shown below"),
     ("answer", "needs one that exists: shown below"),
+    ("resume", "needs one that exists: shown below"),
     ("claim", "of a `RunWorker`, which asks each time"),
     ("renew", "of a `RunWorker`, which asks each time"),
     ("finish", "of a `RunWorker`, which asks each time"),
@@ -256,6 +258,8 @@ async fn another_apps_deployment_is_not_to_be_seen() {
     assert!(app.deployment(id).await.is_ok());
     assert!(refused(&world.app("operate").await.deployment(id).await.map(drop)));
     assert!(refused(&world.app("develop").await.answer(id, OperatorChoice::Abort).await));
+    assert!(refused(&world.app("develop").await.resume(id).await.map(drop)));
+    assert_eq!(app.resume(id).await.unwrap().id(), id);
     assert_eq!(app.answer(id, OperatorChoice::Abort).await.unwrap_err().kind(), ErrorKind::Conflict, "it asks nothing");
     let token = AccessToken::parse("app_other7_tenant.data+develop+operate").unwrap();
     let stranger = world.platform.app(&token, "other7").await.unwrap();

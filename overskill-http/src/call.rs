@@ -325,6 +325,8 @@ impl Call {
             Ok((response.collect(self.max_body_bytes).await?, None))
         };
         let outcome = overskill_core::timeout(&*settings.clock, limit, exchange).await;
+        let trace = outcome.as_ref().ok().and_then(|(response, _)| trace_id(response));
+        overskill_core::count_request(trace);
         let status = match &outcome {
             Ok((response, _)) => {
                 tracing::Span::current().record("status", response.status);
@@ -344,11 +346,8 @@ impl Call {
         match settings.classify.classify(&self.request, &response, by_status) {
             None => Ok((response, body)),
             Some(e) => {
-                let id = ["x-request-id", "x-github-request-id", "cf-ray"]
-                    .into_iter()
-                    .find_map(|name| response.header(name));
                 let e = e.with("status", response.status);
-                Err(match id {
+                Err(match trace_id(&response) {
                     Some(id) => e.with("request_id", id.escape_debug()),
                     None => e,
                 })
@@ -375,6 +374,13 @@ impl Call {
             self.problem.get_or_insert(e);
         }
     }
+}
+
+/// What the provider calls its answer.
+fn trace_id(response: &Response) -> Option<&str> {
+    ["x-request-id", "x-github-request-id", "x-deno-trace-id", "cf-ray"]
+        .into_iter()
+        .find_map(|name| response.header(name))
 }
 
 /// A status as a metric's label.

@@ -6,9 +6,9 @@ mod common;
 
 use overskill_core::{
     AppHandle, AppId, AppRecord, BackendName, Clock as _, DeploymentStrategy, DeploymentTarget as _, Environment,
-    Health, HealthGate, ObservedState, OperatorChoice, Platform, Records, Result, Scope, Sealer, SeededIds,
-    SystemClock, SystemIds, SystemScopes, TestClock, To,
-    memory::{MemoryBackends, MemoryProbe, MemoryTarget},
+    Fence, Health, HealthGate, ObservedState, OperatorChoice, Outcome, Platform, Records, Result, Scope, Sealer,
+    SeededIds, SystemClock, SystemIds, SystemScopes, TestClock, To,
+    memory::{MemoryBackends, MemoryProbe, MemoryTarget, StaticBuilder},
 };
 use overskill_testkit::{
     TestKeys,
@@ -71,19 +71,26 @@ impl World {
         };
         let mut strategy = DeploymentStrategy::prefer(plan.around(down.around(self.first.clone())))
             .then(plan.around(self.second.clone()))
-            .gate_live(HealthGate::new(self.probe.clone()))
+            .gate_live(HealthGate::new(plan.around(self.probe.clone())))
             .attempt_timeout(Duration::from_secs(10));
         if self.permission {
             strategy = strategy.permission_for(PRODUCTION);
         }
+        // Everything that a use case asks.
         let records = Records {
-            deployments: Arc::new(plan.around(self.records.deployments.clone())),
-            routes: Arc::new(plan.around(self.records.routes.clone())),
+            files: Arc::new(plan.around(self.records.files.clone())),
             bundles: Arc::new(plan.around(self.records.bundles.clone())),
+            env: Arc::new(plan.around(self.records.env.clone())),
+            routes: Arc::new(plan.around(self.records.routes.clone())),
+            deployments: Arc::new(plan.around(self.records.deployments.clone())),
+            audit: Arc::new(plan.around(self.records.audit.clone())),
+            apps: Arc::new(plan.around(self.records.apps.clone())),
             ..self.records.clone()
         };
+        let builder = plan.around(StaticBuilder);
         plan.pause();
-        let platform = self.memory.platform().records(records).deploy_with(strategy).build().await.unwrap();
+        let platform = self.memory.platform().records(records).builder(builder).deploy_with(strategy);
+        let platform = platform.build().await.unwrap();
         let host = platform.gate().system("test", "a process starts", SystemScopes::All).await.unwrap();
         let record = AppRecord::new(self.app.clone(), "crashing", self.clock.now());
         platform.put_app(&host, &record).await.unwrap();
@@ -256,6 +263,29 @@ async fn approvals(records: Records) {
     sweep(&records, prepare, approve).await;
 }
 
+/// Three more deploys, of which a copy of the store knows nothing: the targets have seen higher fences.
+async fn three_more(world: &World) -> Fence {
+    let (_, app) = world.calm().await;
+    for version in ["three", "four", "five"] {
+        app.write([("index.html", version)]).await.unwrap();
+        world.driven(app.deploy(PRODUCTION).await.unwrap().outcome()).await.unwrap();
+    }
+    app.route(PRODUCTION).await.unwrap().unwrap().fence
+}
+
+/// With the copy in its place, the app can be deployed, and nothing else serves.
+async fn goes_on(world: &World, ahead: Fence) {
+    let (_, app) = world.calm().await;
+    app.write([("index.html", "after the restore")]).await.unwrap();
+    let deployment = app.deploy(PRODUCTION).await.unwrap();
+    let outcome = world.driven(deployment.outcome()).await.unwrap();
+    assert!(matches!(outcome, Outcome::Active { .. }), "{outcome}");
+    let route = app.route(PRODUCTION).await.unwrap().unwrap();
+    assert!(route.fence > ahead, "fence {} is not above {ahead}", route.fence);
+    let app = world.recover().await;
+    world.assert_whole(&app, "after the restore").await;
+}
+
 macro_rules! sweeps {
     ($records:expr) => {
         #[tokio::test]
@@ -298,8 +328,8 @@ macro_rules! sweeps {
 
 #[cfg(feature = "sqlite")]
 mod sqlite {
-    use super::{PRODUCTION, World, common::Folder, sealer};
-    use overskill_core::{Clock as _, Outcome, Records, SystemClock, TestClock};
+    use super::{World, common::Folder, sealer};
+    use overskill_core::{Clock as _, Records, SystemClock, TestClock};
     use overskill_sql::{SqliteOptions, SqliteStores};
 
     async fn open(folder: &Folder) -> SqliteStores {
@@ -323,45 +353,55 @@ mod sqlite {
         stores.close().await.unwrap();
         let copy = std::fs::read(folder.db()).unwrap();
 
-        // Three more deploys, of which the copy knows nothing: the targets have seen higher fences.
         let stores = open(&folder).await;
         world.records = stores.records(sealer());
-        let (_, app) = world.calm().await;
-        for version in ["three", "four", "five"] {
-            app.write([("index.html", version)]).await.unwrap();
-            world.driven(app.deploy(PRODUCTION).await.unwrap().outcome()).await.unwrap();
-        }
-        let ahead = app.route(PRODUCTION).await.unwrap().unwrap().fence;
-        drop(app);
+        let ahead = super::three_more(&world).await;
         stores.close().await.unwrap();
         std::fs::write(folder.db(), copy).unwrap();
 
-        let stores = open(&folder).await;
-        world.records = stores.records(sealer());
-        let (_, app) = world.calm().await;
-        app.write([("index.html", "after the restore")]).await.unwrap();
-        let deployment = app.deploy(PRODUCTION).await.unwrap();
-        let outcome = world.driven(deployment.outcome()).await.unwrap();
-        assert!(matches!(outcome, Outcome::Active { .. }), "{outcome}");
-        let route = app.route(PRODUCTION).await.unwrap().unwrap();
-        assert!(route.fence > ahead, "fence {} is not above {ahead}", route.fence);
-        let app = world.recover().await;
-        world.assert_whole(&app, "after the restore").await;
+        world.records = open(&folder).await.records(sealer());
+        super::goes_on(&world, ahead).await;
     }
 }
 
 #[cfg(feature = "postgres")]
 mod postgres {
-    use super::sealer;
-    use overskill_core::Records;
+    use super::{World, sealer};
+    use overskill_core::{Clock as _, Records, SystemClock, TestClock};
     use overskill_sql::{PostgresOptions, PostgresStores};
     use overskill_testkit::postgres::PostgresCluster;
+    use std::time::Duration;
+
+    async fn open(url: String) -> PostgresStores {
+        PostgresStores::connect(url, PostgresOptions::new()).await.unwrap()
+    }
 
     async fn records() -> (Records, ()) {
         let url = PostgresCluster::shared().unwrap().fresh_database().unwrap();
-        let stores = PostgresStores::connect(url, PostgresOptions::new()).await.unwrap();
-        (stores.records(sealer()), ())
+        (open(url).await.records(sealer()), ())
     }
 
     sweeps!(records());
+
+    #[tokio::test]
+    async fn an_older_copy_of_the_store_does_not_wedge_an_app() {
+        let cluster = PostgresCluster::shared().unwrap();
+        let (now, before) = (format!("now_{}", std::process::id()), format!("before_{}", std::process::id()));
+        cluster.create_database(&now).unwrap();
+        let stores = open(cluster.url(&now)).await;
+        // Postgres takes the later of its own time and what it is told.
+        let clock = TestClock::at(SystemClock.now().plus(Duration::from_hours(1)));
+        let mut world = World::new(stores.records(sealer()), &clock);
+        world.two_versions().await;
+        stores.close().await.unwrap();
+        cluster.execute("postgres", &format!("CREATE DATABASE {before} TEMPLATE {now}")).unwrap();
+
+        let stores = open(cluster.url(&now)).await;
+        world.records = stores.records(sealer());
+        let ahead = super::three_more(&world).await;
+        stores.close().await.unwrap();
+
+        world.records = open(cluster.url(&before)).await.records(sealer());
+        super::goes_on(&world, ahead).await;
+    }
 }

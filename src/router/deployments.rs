@@ -97,13 +97,14 @@ struct Asks {
 #[derive(Serialize)]
 struct Cost {
     target_calls: u32,
+    provider_requests: u32,
     /// From the request to the end.
     seconds: Option<f64>,
 }
 
 impl One {
     fn of(record: &DeploymentRecord) -> Self {
-        let (target_calls, took) = record.cost();
+        let cost = record.cost();
         let (mut url, mut question) = (None, None);
         match record.outcome() {
             Some(Outcome::Active { url: at, .. }) => url = at,
@@ -129,7 +130,11 @@ impl One {
             outcome: record.end().cloned(),
             url,
             question,
-            cost: Cost { target_calls, seconds: took.map(|took| took.as_secs_f64()) },
+            cost: Cost {
+                target_calls: cost.calls,
+                provider_requests: cost.requests,
+                seconds: cost.took.map(|took| took.as_secs_f64()),
+            },
         }
     }
 }

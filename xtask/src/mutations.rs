@@ -1,4 +1,4 @@
-//! Ten deliberate bugs in the deployments service, each of which its tests have to catch.
+//! Deliberate bugs in the deployments service, each of which its tests have to catch.
 //!
 //! A copy of the sources gets one bug after the other; a bug under which the cases and the simulation stay green fails the
 //! step. The list is checked against the sources by a test, so that it does not fall behind them.
@@ -19,12 +19,14 @@ struct Bug {
     to: &'static str,
 }
 
+const ADMISSION: &str = "overskill-core/src/deployments/admission.rs";
 const ATTEMPT: &str = "overskill-core/src/deployments/attempt.rs";
 const CHORES: &str = "overskill-core/src/deployments/chores.rs";
 const ENDING: &str = "overskill-core/src/deployments/ending.rs";
+const JOURNAL: &str = "overskill-core/src/deployments/journal.rs";
 const SERVICE: &str = "overskill-core/src/deployments/service.rs";
 
-const BUGS: [Bug; 12] = [
+const BUGS: [Bug; 16] = [
     Bug {
         name: "an unknown outcome is taken for a failure: nobody observes",
         file: ATTEMPT,
@@ -34,8 +36,8 @@ const BUGS: [Bug; 12] = [
     Bug {
         name: "the fence is not raised above what targets have seen",
         file: SERVICE,
-        from: "let fence = journal.take(self.highest_above(routed, scope).await?).await?;",
-        to: "let fence = journal.take(Fence::ZERO).await?;",
+        from: "let highest = self.highest_above(routed, scope, journal).await?;",
+        to: "let highest = Fence::ZERO;",
     },
     Bug {
         name: "a version that is not well falls back to the next target",
@@ -52,8 +54,8 @@ const BUGS: [Bug; 12] = [
     Bug {
         name: "what came late is never swept",
         file: ENDING,
-        from: "let sweep = (!leftovers(events).is_empty()).then(",
-        to: "let sweep = (leftovers(events).len() > 99).then(",
+        from: "let sweep = (!self.to_sweep(history.into_iter()).is_empty()).then(",
+        to: "let sweep = (self.to_sweep(history.into_iter()).len() > 99).then(",
     },
     Bug {
         name: "an activation that a crash left open is forgotten",
@@ -94,8 +96,32 @@ const BUGS: [Bug; 12] = [
     Bug {
         name: "the version before stays on the target that was left",
         file: CHORES,
-        from: "*one <= id && !is_live(*one)",
-        to: "*one == id && !is_live(*one)",
+        from: "one <= id && !is_live(one)",
+        to: "one == id && !is_live(one)",
+    },
+    Bug {
+        name: "an activation that was never answered is forgotten once another was",
+        file: CHORES,
+        from: "targets.extend(unanswered(events)",
+        to: "targets.extend(unanswered(events.take(0))",
+    },
+    Bug {
+        name: "a sweep that breaks off is forgotten",
+        file: JOURNAL,
+        from: "(self.ended, self.due) = (true, Some(self.clock.now()));",
+        to: "self.ended = true;",
+    },
+    Bug {
+        name: "a restoration that was not answered counts as one that was",
+        file: ENDING,
+        from: "*answers = Answers::NotAll;",
+        to: "*answers = Answers::All;",
+    },
+    Bug {
+        name: "a target is well because it takes uploads",
+        file: ADMISSION,
+        from: "known.breakers[ask as usize] = Breaker::default();",
+        to: "known.breakers = [Breaker::default(); 2];",
     },
 ];
 

@@ -12,9 +12,9 @@ use std::{
 
 /// What this process knows of its targets, shared by all deployments.
 ///
-/// A breaker counts failures in a row, of whichever apps. A target that asks to slow down is paused for as long as it asks:
-/// that is no failure. An hourly budget is kept in every window of an hour. Other processes count for themselves: give each
-/// its part of a budget.
+/// A breaker counts failures in a row of one operation, of whichever apps: a target that takes every upload and activates
+/// none is not well. A target that asks to slow down is paused for as long as it asks: that is no failure. An hourly budget
+/// is kept in every window of an hour. Other processes count for themselves: give each its part of a budget.
 #[derive(Debug)]
 pub(super) struct Admission {
     failures: NonZeroU32,
@@ -28,11 +28,24 @@ struct State {
     line: Line,
 }
 
+/// What a target is asked to do for a deployment, with a breaker for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    Stage,
+    Activate,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Breaker {
+    failures: u32,
+    /// It is open until then; after that one deployment goes to see.
+    open_until: Option<Timestamp>,
+}
+
 #[derive(Debug, Default)]
 struct Target {
-    failures: u32,
-    /// The breaker is open until then; after that one deployment goes to see.
-    open_until: Option<Timestamp>,
+    /// One for each [`Ask`].
+    breakers: [Breaker; 2],
     /// Somebody went to see; given up for lost at that time.
     probing_until: Option<Timestamp>,
     /// It asked to be left alone until then.
@@ -70,7 +83,7 @@ impl Admission {
             return Err(busy);
         }
         let known = state.targets.entry(info.name.clone()).or_default();
-        if known.open_until.is_some() {
+        if known.is_doubted() {
             known.probing_until = Some(now.plus(self.pause));
         }
         if info.deploys_per_hour.is_some() {
@@ -97,28 +110,29 @@ impl Admission {
     }
 
     /// What an ask told of the target's health.
-    pub(super) fn learned(&self, target: &BackendName, error: Option<&Error>, now: Timestamp) {
+    pub(super) fn learned(&self, target: &BackendName, ask: Ask, error: Option<&Error>, now: Timestamp) {
         let mut state = self.state();
         let known = state.targets.entry(target.clone()).or_default();
-        let Some(error) = error else {
-            (known.failures, known.open_until, known.probing_until) = (0, None, None);
-            return;
-        };
-        if error.kind() == ErrorKind::RateLimited && error.effect() == Effect::None {
-            let asked = if let Retry::After(wait) = error.retry() { wait } else { self.pause };
+        let slow = error.filter(|e| e.kind() == ErrorKind::RateLimited && e.effect() == Effect::None);
+        if let Some(slow) = slow {
+            let asked = if let Retry::After(wait) = slow.retry() { wait } else { self.pause };
             known.paused_until = known.paused_until.max(Some(now.plus(asked)));
             known.probing_until = None;
             return;
         }
-        if matches!(error.consequence(), Consequence::StopDeployment | Consequence::NextTarget) {
-            // It answered: it is well, whatever it thinks of this app.
-            (known.failures, known.open_until, known.probing_until) = (0, None, None);
+        // Who says no to an app has answered, and is well.
+        let answered = |e: &Error| matches!(e.consequence(), Consequence::StopDeployment | Consequence::NextTarget);
+        if error.is_none_or(answered) {
+            known.breakers[ask as usize] = Breaker::default();
+            // Who went to see goes on until everything that was in doubt is well.
+            known.probing_until = known.probing_until.filter(|_| error.is_none() && known.is_doubted());
             return;
         }
-        known.failures += 1;
-        if known.failures >= self.failures.get() || known.probing_until.is_some() {
-            known.open_until = Some(now.plus(self.pause));
-            known.probing_until = None;
+        let seeing = known.probing_until.take().is_some();
+        let breaker = &mut known.breakers[ask as usize];
+        breaker.failures += 1;
+        if breaker.failures >= self.failures.get() || seeing {
+            breaker.open_until = Some(now.plus(self.pause));
         }
     }
 
@@ -166,12 +180,18 @@ impl State {
 }
 
 impl Target {
+    /// Whether a breaker was opened and nobody has seen since that it is well again.
+    fn is_doubted(&self) -> bool {
+        self.breakers.iter().any(|breaker| breaker.open_until.is_some())
+    }
+
     fn busy(&mut self, per_hour: Option<NonZeroU32>, now: Timestamp) -> Option<Busy> {
         let busy = |until: Timestamp, reason: &str| Some(Busy { until, reason: reason.to_owned(), well: false });
         if let Some(until) = self.probing_until.filter(|until| *until > now) {
             return busy(until, "it failed too often, and one deployment is there to see whether it is well again");
         }
-        if let Some(until) = self.open_until.filter(|until| *until > now) {
+        let open = self.breakers.iter().filter_map(|breaker| breaker.open_until).max();
+        if let Some(until) = open.filter(|until| *until > now) {
             return busy(until, "it failed too often in a row and is left alone");
         }
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
@@ -300,24 +320,42 @@ mod tests {
         let (admission, target) = (admission(), target(0));
         let name = target.info().name;
         let down = Error::new(ErrorKind::Unavailable, "down");
-        admission.learned(&name, Some(&down), at(0));
+        admission.learned(&name, Ask::Stage, Some(&down), at(0));
         assert!(admission.enter(&target.info(), at(0)).is_ok());
-        admission.learned(&name, Some(&down), at(1));
+        admission.learned(&name, Ask::Stage, Some(&down), at(1));
         assert_eq!(admission.enter(&target.info(), at(2)).unwrap_err().until, at(31));
         assert!(admission.enter(&target.info(), at(31)).is_ok(), "one goes to see");
         assert_eq!(admission.enter(&target.info(), at(32)).unwrap_err().until, at(61), "one alone");
-        admission.learned(&name, Some(&down), at(33));
+        admission.learned(&name, Ask::Stage, Some(&down), at(33));
         assert_eq!(admission.enter(&target.info(), at(34)).unwrap_err().until, at(63));
         assert!(admission.enter(&target.info(), at(63)).is_ok());
-        admission.learned(&name, None, at(64));
+        admission.learned(&name, Ask::Stage, None, at(64));
         assert!(admission.enter(&target.info(), at(64)).is_ok());
+    }
+
+    #[test]
+    fn what_it_does_well_says_nothing_of_what_it_does_not() {
+        let (admission, target) = (admission(), target(0));
+        let name = target.info().name;
+        let down = Error::new(ErrorKind::Unavailable, "down");
+        for second in [0, 1] {
+            assert!(admission.enter(&target.info(), at(second)).is_ok());
+            admission.learned(&name, Ask::Stage, None, at(second));
+            admission.learned(&name, Ask::Activate, Some(&down), at(second));
+        }
+        assert_eq!(admission.enter(&target.info(), at(2)).unwrap_err().until, at(31), "it activates nothing");
+        assert!(admission.enter(&target.info(), at(31)).is_ok(), "one goes to see");
+        admission.learned(&name, Ask::Stage, None, at(32));
+        assert!(admission.enter(&target.info(), at(33)).is_err(), "that it stages was never in doubt");
+        admission.learned(&name, Ask::Activate, None, at(34));
+        assert!(admission.enter(&target.info(), at(35)).is_ok());
     }
 
     #[test]
     fn who_asks_to_slow_down_is_paused_and_not_broken() {
         let (admission, target) = (admission(), target(0));
         let slow = Error::new(ErrorKind::RateLimited, "slow").retry_as(Retry::After(Duration::from_mins(10)));
-        admission.learned(&target.info().name, Some(&slow), at(0));
+        admission.learned(&target.info().name, Ask::Stage, Some(&slow), at(0));
         assert_eq!(admission.enter(&target.info(), at(599)).unwrap_err().until, at(600));
         assert!(admission.enter(&target.info(), at(600)).is_ok());
     }
@@ -326,7 +364,7 @@ mod tests {
     fn an_app_that_is_refused_says_nothing_against_the_target() {
         let (admission, target) = (admission(), target(0));
         for _ in 0..9 {
-            admission.learned(&target.info().name, Some(&Error::invalid("bad app")), at(0));
+            admission.learned(&target.info().name, Ask::Activate, Some(&Error::invalid("bad app")), at(0));
         }
         assert!(admission.enter(&target.info(), at(0)).is_ok());
     }

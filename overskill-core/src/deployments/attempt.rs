@@ -1,9 +1,15 @@
-use super::{DeploymentStrategy, Fallback, admission::Admission, admission::Busy, journal::Journal};
+use super::{
+    DeploymentStrategy, Fallback,
+    admission::{Admission, Ask, Busy},
+    asking::{Took, ask},
+    journal::Journal,
+};
 use crate::{
     AttemptOutcome, BackendName, Clock, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentTarget,
-    Doubt, Effect, Error, ErrorKind, Failure, Fence, Handle, Ids, Result, RetryPolicy, Route, RouteTable, Staged,
-    TargetInfo, TargetStatus, instruments, timeout,
+    Doubt, Effect, Error, ErrorKind, Failure, Fence, Handle, Ids, ProgressKind, Result, RetryPolicy, Route, RouteTable,
+    Staged, TargetInfo, TargetStatus, instruments,
 };
+use serde_json::{Value, json};
 use std::{future::Future, sync::Arc};
 
 /// One deployment, brought to an end under its lease.
@@ -131,7 +137,7 @@ impl Attempts<'_> {
         };
         let (scope, id) = (self.request.scope(), self.request.id());
         let status = targets[place].status(scope, id, fence);
-        match timeout(&**self.clock, self.strategy.attempt_timeout, status).await {
+        match self.journal.ask(&name, "status", self.strategy.attempt_timeout, status).await {
             Ok(TargetStatus::Landed(_)) => {
                 self.journal.note(DeploymentEvent::Observed { target: name, adopted: true });
                 targets[..=place].rotate_right(1);
@@ -180,8 +186,9 @@ impl Attempts<'_> {
     /// target could not be asked before. Takes the lease anew above what the target has; false if it shows nothing higher.
     async fn raise(&mut self, target: &dyn DeploymentTarget) -> Result<bool> {
         self.journal.keep().await?;
-        let observed = target.observe(self.request.scope());
-        let observed = timeout(&**self.clock, self.strategy.attempt_timeout, observed).await.unwrap_or_default();
+        let (name, observed) = (target.info().name, target.observe(self.request.scope()));
+        let observed = self.journal.ask(&name, "observe", self.strategy.attempt_timeout, observed).await;
+        let observed = observed.unwrap_or_default();
         let highest = observed.iter().filter_map(|o| o.fence).fold(Fence::ZERO, Fence::max);
         if highest < self.fence {
             return Ok(false);
@@ -207,10 +214,14 @@ impl Attempts<'_> {
         attempt: u32,
     ) -> Result<Result<Handle, Tried>> {
         let name = &info.name;
+        let (files, bytes) = (self.request.artifact().files(), self.request.artifact().size_bytes());
+        let details = json!({ "target": name, "files": files, "bytes": bytes, "attempt": attempt });
+        self.tell(40, "staging", format!("Bringing {files} files, {bytes} bytes to {name}"), details);
         self.journal.note(DeploymentEvent::Staging { target: name.clone(), attempt });
         self.journal.keep_unless_fresh().await?;
-        let staged = self.timed(instruments::STAGE_SECONDS, target.stage(&self.request)).await;
-        self.admission.learned(name, staged.as_ref().err(), self.clock.now());
+        let (staged, took) = self.timed(instruments::STAGE_SECONDS, target.stage(&self.request)).await;
+        self.journal.note_took(name, "stage", took);
+        self.admission.learned(name, Ask::Stage, staged.as_ref().err(), self.clock.now());
         let staged: Staged = match staged {
             Ok(staged) => staged,
             Err(e) => {
@@ -219,9 +230,14 @@ impl Attempts<'_> {
                 return Ok(Err(Tried::Failed(e.effect_as(Effect::None))));
             }
         };
-        self.request.progress().at(60, "activating", format!("Activating on {name}"));
         self.journal.note(DeploymentEvent::Staged { target: name.clone(), staged: staged.clone() });
         if let Some(gate) = self.strategy.staged_gate.as_ref().filter(|_| info.stages_separately) {
+            self.tell(
+                50,
+                "gate",
+                "Looking at it before it has traffic".into(),
+                json!({ "target": name, "gate": "staged" }),
+            );
             self.journal.keep().await?;
             let looked = gate.look(&**self.clock, self.strategy.attempt_timeout, &self.request, &staged.handle).await;
             let gate = String::from("staged");
@@ -230,11 +246,13 @@ impl Attempts<'_> {
                 return Ok(Err(Tried::Unwell(why)));
             }
         }
+        self.tell(60, "activating", format!("Activating on {name}"), json!({ "target": name, "fence": self.fence }));
         self.journal.note(DeploymentEvent::Activating { target: name.clone(), fence: self.fence });
         self.journal.keep().await?;
         let activate = target.activate(&self.request, &staged, self.fence);
-        let activated = self.timed(instruments::ACTIVATE_SECONDS, activate).await;
-        self.admission.learned(name, activated.as_ref().err(), self.clock.now());
+        let (activated, took) = self.timed(instruments::ACTIVATE_SECONDS, activate).await;
+        self.journal.note_took(name, "activate", took);
+        self.admission.learned(name, Ask::Activate, activated.as_ref().err(), self.clock.now());
         match activated {
             Ok(handle) => {
                 self.journal.note(DeploymentEvent::Activated { target: name.clone(), handle: handle.clone() });
@@ -263,7 +281,8 @@ impl Attempts<'_> {
         // Both calls may take their whole time: the lease has to last until the second has ended.
         self.journal.keep().await?;
         let (scope, id) = (self.request.scope(), self.request.id());
-        let status = timeout(&**self.clock, self.strategy.attempt_timeout, target.status(scope, id, self.fence)).await;
+        let status = target.status(scope, id, self.fence);
+        let status = self.journal.ask(name, "status", self.strategy.attempt_timeout, status).await;
         Ok(match status {
             Ok(TargetStatus::Landed(handle)) => {
                 self.journal.note(DeploymentEvent::Observed { target: name.clone(), adopted: true });
@@ -282,6 +301,7 @@ impl Attempts<'_> {
     /// Looks at what landed, and points the route to it. Only that makes it live.
     async fn go_live(&mut self, target: BackendName, handle: Handle) -> Result<Drove> {
         if let Some(gate) = &self.strategy.live_gate {
+            self.tell(80, "gate", "Looking at it with its traffic".into(), json!({ "target": target, "gate": "live" }));
             self.journal.keep().await?;
             let looked = gate.look(&**self.clock, self.strategy.attempt_timeout, &self.request, &handle).await;
             let gate = String::from("live");
@@ -297,6 +317,12 @@ impl Attempts<'_> {
         if let Some(before) = before.filter(|before| *before != target) {
             self.journal.note(DeploymentEvent::Leaving { target: before });
         }
+        self.tell(
+            90,
+            "routing",
+            format!("Sending visitors to {target}"),
+            json!({ "target": target, "fence": self.fence }),
+        );
         self.journal.note(DeploymentEvent::Routing { target: target.clone(), fence: self.fence });
         self.journal.keep_unless_fresh().await?;
         let route = Route::new(target.clone(), self.request.id(), handle.clone(), self.fence);
@@ -318,6 +344,13 @@ impl Attempts<'_> {
             AttemptOutcome::Unavailable => "unavailable",
             AttemptOutcome::Rejected => "rejected",
         };
+        let (kind, details) = (error.kind(), json!({ "target": target, "operation": operation, "outcome": word }));
+        self.request.progress().event(
+            ProgressKind::Log,
+            "failed_try",
+            format!("{target}: {operation}: {kind}"),
+            details,
+        );
         metrics::counter!(instruments::ATTEMPTS_FAILED_TOTAL, "outcome" => word).increment(1);
         tracing::warn!(target = %target, operation, error = %error, "a try at a target failed");
         self.journal.note(DeploymentEvent::AttemptFailed {
@@ -328,11 +361,16 @@ impl Attempts<'_> {
         });
     }
 
-    async fn timed<T>(&self, name: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Tells whoever watches how far it has come.
+    fn tell(&self, percent: u8, phase: &str, message: String, details: Value) {
+        self.request.progress().step(percent, phase, message, details);
+    }
+
+    async fn timed<T>(&self, name: &'static str, call: impl Future<Output = Result<T>>) -> (Result<T>, Took) {
         let timer = instruments::Timer::start(self.clock, name);
-        let result = timeout(&**self.clock, self.strategy.attempt_timeout, call).await;
+        let (result, took) = ask(&**self.clock, self.strategy.attempt_timeout, call).await;
         timer.stop_with(&result);
-        result
+        (result, took)
     }
 }
 

@@ -5,7 +5,6 @@ use super::{
     admission::Busy,
     attempt::{Drove, set_route},
     journal::Journal,
-    record::leftovers,
     service::{PAGE, owner, unreadable, word},
 };
 use crate::{
@@ -17,21 +16,38 @@ use std::sync::Arc;
 
 /// What came of making a version live again.
 pub(super) enum Remade {
-    Live,
+    Live(Answers),
     /// Something newer was routed meanwhile.
     Overtaken,
     /// The target does not take it, or there is nothing to give it.
     Failed(Error),
 }
 
+/// Whether every activation was answered. One that was not may happen yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answers {
+    All,
+    NotAll,
+}
+
+impl Answers {
+    pub(super) fn and(self, other: Self) -> Self {
+        if self == Self::All { other } else { self }
+    }
+}
+
 impl Remade {
     /// The same, where a failure is one of the caller.
     pub(super) fn ok(self) -> Result<bool> {
         match self {
-            Self::Live => Ok(true),
+            Self::Live(_) => Ok(true),
             Self::Overtaken => Ok(false),
             Self::Failed(e) => Err(e),
         }
+    }
+
+    pub(super) fn answers(&self) -> Answers {
+        if let Self::Live(answers) = self { *answers } else { Answers::NotAll }
     }
 }
 
@@ -46,12 +62,13 @@ impl Deployments {
     ) -> Result<Outcome> {
         let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
         if !journal.is_leased() {
-            journal.take(self.highest_fence(scope).await?).await?;
+            let highest = self.highest_fence(scope, &mut journal).await?;
+            journal.take(highest).await?;
         }
         journal.note(DeploymentEvent::Ended { end: end.clone() });
-        let events = record.events().iter().map(|e| &e.event).chain(journal.history());
+        let history: Vec<_> = record.events().iter().map(|e| &e.event).chain(journal.history()).collect();
         let now = parts.clock.now();
-        let sweep = (!leftovers(events).is_empty()).then(|| now.plus(parts.strategy.late_arrivals));
+        let sweep = (!self.to_sweep(history.into_iter()).is_empty()).then(|| now.plus(parts.strategy.late_arrivals));
         let failback = match (&end, parts.strategy.failback) {
             (DeploymentEnd::Active { target, .. }, Failback::After(wait)) if self.fell_back(target) => {
                 Some(now.plus(wait))
@@ -173,7 +190,7 @@ impl Deployments {
         journal.note(DeploymentEvent::RollingBack { target: target.clone(), to, fence });
         journal.keep().await?;
         match self.make_live_again(scope, &before, fence, journal).await? {
-            Remade::Live => Ok(Drove::Ended(DeploymentEnd::RolledBack { to, reason })),
+            Remade::Live(_) => Ok(Drove::Ended(DeploymentEnd::RolledBack { to, reason })),
             Remade::Overtaken => Ok(Drove::Ended(DeploymentEnd::Superseded { by: None })),
             Remade::Failed(e) => {
                 let question = format!("{reason}; and {to} could not be made live again: {e}");
@@ -216,11 +233,11 @@ impl Deployments {
         };
         let request =
             DeployRequest::new(route.deployment, scope.clone(), artifact, env).under(fence).limits(record.limits());
-        let mut tries = 0;
+        let (mut tries, mut answers) = (0, Answers::All);
         let handle = loop {
             tries += 1;
             journal.keep().await?;
-            match self.activate_once(&*target, &request, fence).await {
+            match self.activate_once(&*target, &request, fence, journal, &mut answers).await {
                 Ok(handle) => break handle,
                 Err(e) if tries < parts.strategy.tries_per_target.get() && e.kind() != ErrorKind::Conflict => {
                     tracing::warn!(deployment = %route.deployment, error = %e, "a version could not be made live again");
@@ -232,7 +249,7 @@ impl Deployments {
         journal.keep().await?;
         let again = Route::new(route.target.clone(), route.deployment, handle, fence);
         let set = set_route(&*parts.routes, scope, &again).await?;
-        Ok(if set { Remade::Live } else { Remade::Overtaken })
+        Ok(if set { Remade::Live(answers) } else { Remade::Overtaken })
     }
 
     async fn activate_once(
@@ -240,15 +257,19 @@ impl Deployments {
         target: &dyn DeploymentTarget,
         request: &DeployRequest,
         fence: Fence,
+        journal: &mut Journal,
+        answers: &mut Answers,
     ) -> Result<Handle> {
-        let (clock, limit) = (&*self.parts.clock, self.parts.strategy.attempt_timeout);
-        let staged = timeout(clock, limit, target.stage(request)).await?;
-        match timeout(clock, limit, target.activate(request, &staged, fence)).await {
+        let (name, limit) = (target.info().name, self.parts.strategy.attempt_timeout);
+        let staged = journal.ask(&name, "stage", limit, target.stage(request)).await?;
+        match journal.ask(&name, "activate", limit, target.activate(request, &staged, fence)).await {
             Err(e) if e.effect() == Effect::Unknown => {
-                match timeout(clock, limit, target.status(request.scope(), request.id(), fence)).await {
-                    Ok(TargetStatus::Landed(handle)) => Ok(handle),
-                    _ => Err(e),
+                let status = target.status(request.scope(), request.id(), fence);
+                if let Ok(TargetStatus::Landed(handle)) = journal.ask(&name, "status", limit, status).await {
+                    return Ok(handle);
                 }
+                *answers = Answers::NotAll;
+                Err(e)
             }
             other => other,
         }

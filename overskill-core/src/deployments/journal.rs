@@ -1,8 +1,9 @@
+use super::asking::{Took, ask};
 use crate::{
-    Clock, Commit, DeployLease, DeploymentEvent, DeploymentId, DeploymentStore, Fence, LeaseChange, Result, Scope,
-    Timestamp, WorkerName,
+    BackendName, Clock, Commit, DeployLease, DeploymentEvent, DeploymentId, DeploymentStore, Fence, LeaseChange,
+    Result, Scope, Timestamp, WorkerName,
 };
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 /// Writes the events of one deployment, under its lease. Events that stand next to each other go into one commit: those
 /// that were noted are written with the next side effect's intent, or with the end.
@@ -16,6 +17,10 @@ pub(super) struct Journal {
     holder: WorkerName,
     lease: Option<DeployLease>,
     ttl: Duration,
+    /// When somebody has to look at it if this drive breaks off. What has not ended is looked at anyway.
+    due: Option<Timestamp>,
+    /// It has ended: nothing but sweeps may follow.
+    ended: bool,
     noted: Vec<DeploymentEvent>,
     /// What was written, in this drive.
     written: Vec<DeploymentEvent>,
@@ -31,7 +36,20 @@ impl Journal {
         holder: WorkerName,
         ttl: Duration,
     ) -> Self {
-        Self { store, clock, id, scope, seq, holder, lease: None, ttl, noted: Vec::new(), written: Vec::new() }
+        Self {
+            store,
+            clock,
+            id,
+            scope,
+            seq,
+            holder,
+            lease: None,
+            ttl,
+            due: None,
+            ended: false,
+            noted: Vec::new(),
+            written: Vec::new(),
+        }
     }
 
     /// Remembers an event until the next commit.
@@ -39,10 +57,43 @@ impl Journal {
         self.noted.push(event);
     }
 
-    /// The same without a word in the record: after the end nothing but sweeps may follow.
+    /// Asks a target for something, for at most `limit`, and notes what that took.
+    pub(super) async fn ask<T>(
+        &mut self,
+        target: &BackendName,
+        operation: &str,
+        limit: Duration,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let clock = self.clock.clone();
+        let (result, took) = ask(&*clock, limit, call).await;
+        self.note_took(target, operation, took);
+        result
+    }
+
+    /// Notes what asking a target took.
+    pub(super) fn note_took(&mut self, target: &BackendName, operation: &str, took: Took) {
+        if !self.ended {
+            self.noted.extend(took.event(target, operation));
+        }
+    }
+
+    /// For one that has ended: nothing but sweeps may follow in its record, and it stays due until the lease that is taken
+    /// now is given back.
+    pub(super) fn after_the_end(mut self) -> Self {
+        (self.ended, self.due) = (true, Some(self.clock.now()));
+        self
+    }
+
+    /// Takes the lease without a word in the record.
     pub(super) async fn take_silently(&mut self, above: Fence) -> Result<Fence> {
-        self.commit(LeaseChange::Take { holder: self.holder.clone(), ttl: self.ttl, above }, None).await?;
+        self.commit(LeaseChange::Take { holder: self.holder.clone(), ttl: self.ttl, above }, self.due).await?;
         Ok(self.fence())
+    }
+
+    /// Has somebody look at it then, should this drive break off.
+    pub(super) fn due_if_broken_off(&mut self, due: Timestamp) {
+        self.due = Some(due);
     }
 
     /// Whether something was noted that is not written.
@@ -58,7 +109,7 @@ impl Journal {
     /// Writes what was noted and takes the scope's lease, or takes it anew, under a fence above `above`.
     pub(super) async fn take(&mut self, above: Fence) -> Result<Fence> {
         self.note(DeploymentEvent::Leased { above, holder: self.holder.clone() });
-        self.commit(LeaseChange::Take { holder: self.holder.clone(), ttl: self.ttl, above }, None).await?;
+        self.commit(LeaseChange::Take { holder: self.holder.clone(), ttl: self.ttl, above }, self.due).await?;
         Ok(self.fence())
     }
 
@@ -69,7 +120,7 @@ impl Journal {
 
     /// Writes what was noted and renews the lease, before a side effect.
     pub(super) async fn keep(&mut self) -> Result<()> {
-        self.commit(LeaseChange::Keep { fence: self.fence(), ttl: self.ttl }, None).await
+        self.commit(LeaseChange::Keep { fence: self.fence(), ttl: self.ttl }, self.due).await
     }
 
     /// The same before a side effect that is safe to repeat and that the record need not know of beforehand, if less than

@@ -5,6 +5,7 @@
 //! | `config` | a strategy as data, for one app |
 //! | `service` | what is asked for, and who drives it |
 //! | `attempt` | one target after the other, until one serves it |
+//! | `asking` | what a target is asked, and what that took |
 //! | `gate` | is it well? |
 //! | `ending` | the end, a question, a place in the line, a rollback |
 //! | `chores` | late arrivals, going back to the preferred target |
@@ -13,6 +14,7 @@
 //! | `placement` | which target suits which app |
 
 mod admission;
+mod asking;
 mod attempt;
 mod chores;
 mod config;
@@ -29,6 +31,6 @@ pub use config::StrategyConfig;
 pub use gate::HealthGate;
 pub use placement::{AppFacts, PlacementPolicy, PlatformFacts};
 pub use reconcile::{Drift, Reconciled};
-pub use record::{DeploymentRecord, DeploymentState, Outcome};
+pub use record::{DeploymentCost, DeploymentRecord, DeploymentState, Outcome};
 pub use service::{Deployments, DeploymentsParts, NewDeployment};
 pub use strategy::{DeploymentStrategy, Failback, Fallback};

@@ -1,6 +1,6 @@
 //! Whether what targets serve is what the route names.
 
-use super::Deployments;
+use super::{Deployments, ending::Answers};
 use crate::{BackendName, DeploymentId, Error, Observed, ObservedState, Result, Scope, timeout};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use serde::Serialize;
@@ -107,10 +107,15 @@ impl Deployments {
         let route = self.parts.routes.get(scope).await?;
         let route = route.ok_or_else(|| Error::not_found("nothing is live here").with("scope", scope))?;
         let record = self.read(route.deployment).await?;
-        let mut journal = self.journal(&record);
-        let fence = journal.take_silently(self.highest_fence(scope).await?).await?;
+        let mut journal = self.journal(&record).after_the_end();
+        let highest = self.highest_fence(scope, &mut journal).await?;
+        let fence = journal.take_silently(highest).await?;
+        // An activation that is not answered may happen when something newer is live: somebody looks again then.
+        let late = self.parts.clock.now().plus(self.parts.strategy.late_arrivals);
+        journal.due_if_broken_off(late);
         let restored = self.make_live_again(scope, &route, fence, &mut journal).await;
-        journal.release(None).await?;
+        let answered = restored.as_ref().is_ok_and(|restored| restored.answers() == Answers::All);
+        journal.release((!answered).then_some(late)).await?;
         if restored?.ok()? {
             Ok(())
         } else {

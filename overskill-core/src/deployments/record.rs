@@ -77,6 +77,18 @@ impl DeploymentState {
     }
 }
 
+/// What a deployment cost until its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DeploymentCost {
+    /// How often targets were asked to stage or activate it.
+    pub calls: u32,
+    /// How many requests all calls of targets made to their providers.
+    pub requests: u32,
+    /// From the request for it to its end, if it ended.
+    pub took: Option<std::time::Duration>,
+}
+
 /// How a deployment stands, as far as the caller has to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -290,14 +302,26 @@ impl DeploymentRecord {
         leftovers(self.events.iter().map(|e| &e.event))
     }
 
-    /// How often targets were asked to stage or activate it, and how long it took from the request to the end.
-    pub fn cost(&self) -> (u32, Option<std::time::Duration>) {
-        let asks = |e: &&RecordedEvent| {
-            matches!(e.event, DeploymentEvent::Staging { .. } | DeploymentEvent::Activating { .. })
-        };
-        let calls = u32::try_from(self.events.iter().filter(asks).count()).unwrap_or(u32::MAX);
-        let ended = self.events.iter().find(|e| matches!(e.event, DeploymentEvent::Ended { .. }));
-        (calls, ended.zip(self.events.first()).map(|(end, first)| end.at.since(first.at)))
+    /// Targets that were asked to activate it and never answered: that may happen yet, though they serve it or something
+    /// newer by now. One that refuses old fences refuses it then.
+    pub fn unanswered(&self) -> BTreeSet<BackendName> {
+        unanswered(self.events.iter().map(|e| &e.event))
+    }
+
+    /// What it cost so far.
+    pub fn cost(&self) -> DeploymentCost {
+        let mut cost = DeploymentCost::default();
+        for recorded in &self.events {
+            match &recorded.event {
+                DeploymentEvent::Staging { .. } | DeploymentEvent::Activating { .. } => cost.calls += 1,
+                DeploymentEvent::Asked { requests, .. } => cost.requests = cost.requests.saturating_add(*requests),
+                DeploymentEvent::Ended { .. } => {
+                    cost.took = self.events.first().map(|first| recorded.at.since(first.at));
+                }
+                _ => {}
+            }
+        }
+        cost
     }
 
     /// How far it has come.
@@ -308,7 +332,8 @@ impl DeploymentRecord {
     /// The states it went through, from [`Requested`](DeploymentState::Requested) on; each differs from the one before.
     pub fn path(&self) -> Vec<DeploymentState> {
         let mut path: Vec<DeploymentState> = Vec::new();
-        for recorded in &self.events {
+        let moves = |e: &&RecordedEvent| !matches!(e.event, DeploymentEvent::Asked { .. });
+        for recorded in self.events.iter().filter(moves) {
             let state = DeploymentState::after(&recorded.event);
             // What is swept after the end changes nothing of it.
             if path.last().is_none_or(|last| *last != state && *last != DeploymentState::Ended) {
@@ -343,9 +368,10 @@ impl DeploymentRecord {
             let after = recorded.at.since(start).as_secs_f64();
             writeln!(story, "{after:>9.3} s  {}", Line(&recorded.event)).expect("a String takes what is written");
         }
-        if let (calls, Some(took)) = self.cost() {
+        if let DeploymentCost { calls, requests, took: Some(took) } = self.cost() {
+            let asked = if requests > 0 { format!("{requests} requests to providers, ") } else { String::new() };
             let took = took.as_secs_f64();
-            writeln!(story, "{:>11}  {calls} calls of targets, {took:.3} s", "")
+            writeln!(story, "{:>11}  {calls} calls of targets, {asked}{took:.3} s", "")
                 .expect("a String takes what is written");
         }
         story
@@ -387,6 +413,31 @@ pub(super) fn leftovers<'a>(events: impl Iterator<Item = &'a DeploymentEvent>) -
         }
     }
     touched
+}
+
+/// Targets that were asked to activate a deployment and never answered.
+pub(super) fn unanswered<'a>(events: impl Iterator<Item = &'a DeploymentEvent>) -> BTreeSet<BackendName> {
+    let (mut open, mut unanswered) = (None, BTreeSet::new());
+    for event in events {
+        match event {
+            DeploymentEvent::Activating { target, .. } => unanswered.extend(open.replace(target.clone())),
+            DeploymentEvent::AttemptFailed { outcome: crate::AttemptOutcome::Unknown, .. } => {}
+            DeploymentEvent::Observed { adopted: false, .. } | DeploymentEvent::Unsettled { .. } => {
+                unanswered.extend(open.take());
+            }
+            // It answered, or the route names it, which nobody sets without an answer.
+            DeploymentEvent::Activated { .. }
+            | DeploymentEvent::AttemptFailed { .. }
+            | DeploymentEvent::Observed { .. }
+            | DeploymentEvent::Ended { end: DeploymentEnd::Active { .. } } => open = None,
+            DeploymentEvent::Ended { .. } => unanswered.extend(open.take()),
+            DeploymentEvent::Swept { target } => {
+                unanswered.remove(target);
+            }
+            _ => {}
+        }
+    }
+    unanswered
 }
 
 /// An event as a line of the story.
@@ -432,6 +483,11 @@ impl fmt::Display for Line<'_> {
             E::Routing { target, fence } => write!(f, "route to {target}, fence {fence}"),
             E::AwaitingOperator { question, deadline, .. } => write!(f, "waits until {deadline}: {question}"),
             E::OperatorAnswered { actor, choice } => write!(f, "{actor} answered: {choice:?}"),
+            E::Asked { target, operation, requests, millis, trace } => {
+                let plural = if *requests == 1 { "" } else { "s" };
+                write!(f, "{target}: {operation} took {millis} ms and {requests} request{plural}")?;
+                trace.as_ref().map_or(Ok(()), |trace| write!(f, ", answered as {trace}"))
+            }
             E::Released => f.write_str("given back"),
             E::Ended { end } => match end {
                 DeploymentEnd::Active { target, handle, .. } => {
@@ -443,7 +499,7 @@ impl fmt::Display for Line<'_> {
                 DeploymentEnd::Superseded { by: Some(by) } => write!(f, "SUPERSEDED by {by}"),
                 DeploymentEnd::Superseded { by: None } => f.write_str("SUPERSEDED"),
             },
-            E::Swept { target } => write!(f, "{target}: what was left behind is removed"),
+            E::Swept { target } => write!(f, "{target}: nothing is left behind, and nothing comes late"),
         }
     }
 }

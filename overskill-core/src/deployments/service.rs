@@ -11,6 +11,7 @@ use crate::{
     ProgressSink, Result, Route, RouteTable, Scope, Standing, SubjectId, Timestamp, WorkerName, instruments, timeout,
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
+use serde_json::json;
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 /// What the service works with.
@@ -351,7 +352,8 @@ impl Deployments {
         }
         // What has the traffic and is not well goes first, whatever is newer.
         if let Some((target, why)) = record.unwell() {
-            journal.take(self.highest_fence(scope).await?).await?;
+            let highest = self.highest_fence(scope, journal).await?;
+            journal.take(highest).await?;
             return Ok(Drove::Unwell { target, why });
         }
         if newest != id
@@ -410,11 +412,11 @@ impl Deployments {
                 return Ok(Drove::Waits(Busy { until, reason, well: true }));
             }
         }
-        let fence = journal.take(self.highest_above(routed, scope).await?).await?;
+        let highest = self.highest_above(routed, scope, journal).await?;
+        let fence = journal.take(highest).await?;
         // No fence lies between that of the route and ours: nobody has held the lease in between, and nobody sets routes
         // without it.
         let before = if fence == routed.next() { Before::Known(route.map(|it| it.target)) } else { Before::ToBeRead };
-        progress.at(40, "staging", "Uploading");
         let request = DeployRequest::new(id, scope.clone(), artifact, Arc::new(env))
             .under(fence)
             .limits(record.limits())
@@ -535,20 +537,24 @@ impl Deployments {
         let digest = parts.bundles.put(&artifact, parts.clock.now()).await?;
         parts.bundles.hold(scope, digest, id).await?;
         journal.note(built(&artifact));
+        let (files, bytes) = (artifact.files(), artifact.size_bytes());
+        let details = json!({ "files": files, "bytes": bytes, "digest": digest.to_string() });
+        let message = format!("Built {files} files, {bytes} bytes");
+        progress.step(30, "built", message, details);
         Ok(Ok(artifact))
     }
 
     /// The highest fence anybody has seen in the scope: a restored store must not fall behind it.
-    pub(super) async fn highest_fence(&self, scope: &Scope) -> Result<Fence> {
-        self.highest_above(self.parts.routes.fence(scope).await?, scope).await
+    pub(super) async fn highest_fence(&self, scope: &Scope, journal: &mut Journal) -> Result<Fence> {
+        self.highest_above(self.parts.routes.fence(scope).await?, scope, journal).await
     }
 
     /// The same, where that of the routes is known.
-    async fn highest_above(&self, mut highest: Fence, scope: &Scope) -> Result<Fence> {
+    async fn highest_above(&self, mut highest: Fence, scope: &Scope, journal: &mut Journal) -> Result<Fence> {
+        let limit = self.parts.strategy.attempt_timeout;
         for target in self.parts.strategy.registered() {
             // One that cannot be asked now refuses a fence that is too low, and is asked again then.
-            let observed =
-                timeout(&*self.parts.clock, self.parts.strategy.attempt_timeout, target.observe(scope)).await;
+            let observed = journal.ask(&target.info().name, "observe", limit, target.observe(scope)).await;
             if let Ok(observed) = observed {
                 highest = observed.iter().filter_map(|o| o.fence).fold(highest, Fence::max);
             }

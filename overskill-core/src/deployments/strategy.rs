@@ -3,7 +3,12 @@ use crate::{
     BackendName, DeploymentEnd, DeploymentTarget, Doubt, Environment, Error, Notifier, PlacementPolicy, Result,
 };
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Where to deploy, in which order, and what to do when that fails. Policy only: the [`Deployments`](crate::Deployments)
 /// service runs it.
@@ -272,6 +277,23 @@ impl DeploymentStrategy {
     /// The names of the targets, in that order.
     pub fn names(&self) -> Vec<BackendName> {
         self.targets.iter().map(|t| t.info().name).collect()
+    }
+
+    /// What a fallback does not survive, if it ends on the platform of a target before it: two targets on one platform count
+    /// as one when that is down.
+    pub(crate) fn dependence(&self) -> Option<String> {
+        let mut on: BTreeMap<String, Vec<BackendName>> = BTreeMap::new();
+        for target in &self.targets {
+            let info = target.info();
+            on.entry(info.platform).or_default().push(info.name);
+        }
+        let shared = on.into_iter().filter(|(_, names)| names.len() > 1).map(|(platform, names)| {
+            let names: Vec<_> = names.iter().map(BackendName::as_str).collect();
+            format!("{} all end on `{platform}`", names.join(" and "))
+        });
+        let shared: Vec<_> = shared.collect();
+        let advice = "a fallback between them survives no outage of the platform: add a target on another";
+        (!shared.is_empty()).then(|| format!("{}; {advice}", shared.join(", ")))
     }
 
     /// Refuses two targets of one name: the record could not tell them apart.

@@ -27,6 +27,18 @@ pub enum To {
     Deployment(DeploymentId),
 }
 
+/// With which variables to go back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Variables {
+    /// Those it had when it was live.
+    #[default]
+    OfThen,
+    /// The newest.
+    Newest,
+    /// Those of a revision.
+    Revision(EnvRevision),
+}
+
 impl AppHandle {
     pub(super) fn new(parts: Arc<Parts>, grant: Grant, record: AppRecord) -> Self {
         Self { parts, grant, record: Arc::new(record) }
@@ -134,14 +146,39 @@ impl AppHandle {
 
     /// Goes back to a version that was live before, with the variables it had. Needs `Operate`.
     pub async fn rollback(&self, environment: Environment, to: To) -> Result<Deployment> {
+        self.rollback_with(environment, to, Variables::OfThen).await
+    }
+
+    /// The same with the variables that are named. `NotFound` for a revision that does not exist. Needs `Operate`.
+    ///
+    /// A secret that was rotated since is a reason not to take the variables of then.
+    pub async fn rollback_with(&self, environment: Environment, to: To, env: Variables) -> Result<Deployment> {
         let call = async {
             let scope = self.permit_change(environment, Right::Operate).await?;
             let of = self.rollback_target(&scope, to).await?;
-            let env = self.record_of(of).await?.env();
+            let env = match env {
+                Variables::OfThen => self.record_of(of).await?.env(),
+                Variables::Newest => None,
+                Variables::Revision(revision) => {
+                    self.parts.env.entries(&scope, revision).await?;
+                    Some(revision)
+                }
+            };
             let source = self.source_of(of).await?;
             self.request(scope, source, env).await
         };
         self.measured("rollback", call).await
+    }
+
+    /// Takes up a deployment that was asked for, by whichever process: its [`outcome`](Deployment::outcome) goes on from
+    /// what the stores and the targets know. `NotFound` for another app's. Needs `Operate`.
+    pub async fn resume(&self, id: DeploymentId) -> Result<Deployment> {
+        let call = async {
+            let scope = self.record_of(id).await?.scope().clone();
+            self.permit_change(scope.environment, Right::Operate).await?;
+            Ok(Deployment { app: self.clone(), id, scope })
+        };
+        self.measured("resume", call).await
     }
 
     /// Answers the question of one of its deployments, which then goes on. Needs `Operate`.

@@ -57,6 +57,8 @@ pub struct Records {
 pub struct PlatformReport {
     /// An entry for each seam.
     pub seams: Vec<SeamReport>,
+    /// What is no problem, and should be known all the same.
+    pub remarks: Vec<String>,
 }
 
 /// What one seam said of itself.
@@ -265,7 +267,8 @@ impl PlatformBuilder {
             let problem = Problem { what: e.message().to_owned(), remedy: "rename one".into() };
             seams.push(SeamReport { seam: "deploy_with".into(), backend: None, problems: vec![problem] });
         }
-        PlatformReport { seams }
+        let remarks = self.strategy.iter().filter_map(DeploymentStrategy::dependence).collect();
+        PlatformReport { seams, remarks }
     }
 
     /// The platform, if nothing is missing. The error is one report of all that is.
@@ -275,6 +278,7 @@ impl PlatformBuilder {
         if !report.is_ready() {
             return Err(incomplete());
         }
+        report.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
         let built_from = self.clone();
         let all = || {
             let (files, bundles, env) = (self.files?, self.bundles?, self.env?);

@@ -7,7 +7,7 @@ mod jobs;
 mod nudges;
 mod previews;
 
-pub use app::{AppHandle, Deployment, To};
+pub use app::{AppHandle, Deployment, To, Variables};
 pub use builder::{PlatformBuilder, PlatformReport, Records, SeamReport};
 pub use env::AppEnv;
 pub use jobs::{AppJobs, RunWorker};

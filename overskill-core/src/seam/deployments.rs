@@ -158,6 +158,21 @@ pub enum DeploymentEvent {
         /// What.
         choice: OperatorChoice,
     },
+    /// A target's provider was asked: how much that took, and what the provider calls its answer. Targets without a provider
+    /// have no such events.
+    Asked {
+        /// The target.
+        target: BackendName,
+        /// What it was asked for.
+        operation: String,
+        /// How many requests that took.
+        requests: u32,
+        /// How long that took, in milliseconds.
+        millis: u64,
+        /// What the provider calls its last answer: its support wants to know.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trace: Option<String>,
+    },
     /// Whoever drove it stopped; somebody else may go on.
     Released,
     /// It ended. Nothing comes after this but sweeps.

@@ -284,6 +284,11 @@ impl Progress {
         self.tell(ProgressKind::Progress, Some(percent), Some(stage), message.into(), None);
     }
 
+    /// The same with details: how much of what.
+    pub fn step(&self, percent: u8, stage: &str, message: impl Into<String>, details: Value) {
+        self.tell(ProgressKind::Progress, Some(percent), Some(stage), message.into(), Some(details));
+    }
+
     /// A line of the call's log.
     pub fn log(&self, message: impl Into<String>) {
         self.tell(ProgressKind::Log, None, None, message.into(), None);

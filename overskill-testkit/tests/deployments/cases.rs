@@ -5,9 +5,9 @@ use crate::common::{
 };
 use async_trait::async_trait;
 use overskill_core::{
-    Around, Clock as _, DeploymentEvent, DeploymentId, DeploymentStrategy, DeploymentTarget as _, Drift, Effect,
-    ErrorKind, Fallback, Fence, Fencing, IdsExt as _, Operation, Outcome, Policy, Readiness, Result, Route, RouteTable,
-    Scope, SeededIds, TargetInfo, TestClock, Timestamp,
+    AppHandle, Around, Clock as _, DeploymentEvent, DeploymentId, DeploymentStrategy, DeploymentTarget as _, Drift,
+    Effect, ErrorKind, Fallback, Fence, Fencing, IdsExt as _, ObservedState, Operation, Outcome, Policy, Readiness,
+    Result, Route, RouteTable, Scope, SeededIds, TargetInfo, TestClock, Timestamp,
     memory::{MemoryBackends, MemoryRoutes, MemoryTarget, StaticBuilder},
 };
 use overskill_testkit::{
@@ -104,9 +104,88 @@ async fn where_fences_are_only_observed_a_late_arrival_is_undone_within_one_swee
     assert_eq!(late.inner.serving(&scope()).unwrap().0, old.id(), "the old one has the traffic");
     let found = app.reconcile(PRODUCTION).await.unwrap();
     assert_eq!(found.drift, Drift::Drifted { wanted: new.id, serves: Some(old.id()) });
-    app.restore(PRODUCTION).await.unwrap();
+
+    later(&test, Duration::from_mins(11)).await;
     assert_live(&test, new.id, &late.inner).await;
     assert_eq!(app.reconcile(PRODUCTION).await.unwrap().drift, Drift::InSync);
+    let record = app.deployment(old.id()).await.unwrap();
+    assert!(matches!(record.events().last().unwrap().event, DeploymentEvent::Swept { .. }), "{}", record.timeline());
+    // The old one is the version before again, and kept.
+    let kept = late.inner.observe(&scope()).await.unwrap();
+    assert!(kept.iter().any(|o| o.id == Some(old.id()) && o.state == ObservedState::Previous), "{kept:?}");
+    let events = record.events().len();
+    later(&test, Duration::from_hours(1)).await;
+    assert_eq!(app.deployment(old.id()).await.unwrap().events().len(), events, "once is enough");
+}
+
+/// Nobody has to wait for a sweep: whoever sees it says so.
+#[tokio::test]
+async fn what_drifted_is_restored_at_once_when_somebody_asks_for_it() {
+    let (late, test, app, old, new) = drifted().await;
+    assert_eq!(late.inner.serving(&scope()).unwrap().0, old);
+    app.restore(PRODUCTION).await.unwrap();
+    assert_live(&test, new, &late.inner).await;
+}
+
+/// The activation that restores the route may come late itself.
+#[tokio::test]
+async fn a_restoration_that_comes_late_is_undone_too() {
+    let (late, test, app, _, new) = drifted().await;
+    late.hold_next();
+    test.clock.drive(app.restore(PRODUCTION)).await.unwrap(); // at the second try
+    let newest = deploy(&test, &app, "three").await;
+    assert_live(&test, newest.id, &late.inner).await;
+    late.arrive().await.unwrap();
+    assert_eq!(late.inner.serving(&scope()).unwrap().0, new, "what was restored has the traffic");
+    later(&test, Duration::from_mins(11)).await;
+    assert_live(&test, newest.id, &late.inner).await;
+}
+
+/// A process dies while it sweeps: what it swept is swept by another.
+#[tokio::test]
+async fn a_sweep_that_breaks_off_is_done_again() {
+    for (commit, fault) in [(1, Fault::HangAfter), (2, Fault::HangAfter), (2, Fault::before())] {
+        let plan = FaultPlan::new();
+        let (late, second) = (Late::new(target("first"), false), target("second"));
+        let strategy = DeploymentStrategy::prefer(late.clone()).then(second.clone());
+        let test = overskill_testkit::TestPlatform::seeded(7, |builder, memory| {
+            let strategy = strategy.attempt_timeout(Duration::from_secs(10));
+            builder.deploy_with(strategy).deployments(plan.around(memory.deployments.clone()))
+        });
+        let test = test.await.unwrap();
+        let app = written(&test).await;
+        let d = deploy(&test, &app, "one").await;
+        late.arrive().await.unwrap();
+        let plan = plan.nth(Calls::of("deployments", "commit"), commit, fault);
+        test.clock.advance(Duration::from_mins(11));
+        let limit = test.clock.sleep(Duration::from_mins(1));
+        test.clock
+            .drive(async {
+                tokio::select! { _ = test.platform.work() => {}, () = limit => {} }
+            })
+            .await;
+        assert_eq!(plan.hits().total(), 1, "it broke off");
+        // When the lease has run out; or when a sweep that failed is tried again.
+        later(&test, Duration::from_mins(5)).await;
+        later(&test, Duration::from_mins(20)).await;
+        assert_eq!(late.inner.observe(&scope()).await.unwrap(), [], "commit {commit}: swept");
+        assert_live(&test, d.id, &second).await;
+    }
+}
+
+/// Two are live one after the other where old fences are taken, then the first comes late a second time.
+async fn drifted() -> (Late, TestPlatform, AppHandle, DeploymentId, DeploymentId) {
+    let mut info = TargetInfo::new("first".try_into().unwrap(), "memory");
+    info.fencing = Fencing::Observed;
+    info.keeps_previous = true;
+    let late = Late::new(MemoryTarget::with(info), true);
+    let two = std::num::NonZeroU32::MIN.saturating_add(1);
+    let test = platform(DeploymentStrategy::prefer(late.clone()).tries_per_target(two)).await;
+    let app = written(&test).await;
+    let old = deploy(&test, &app, "one").await;
+    let new = deploy(&test, &app, "two").await;
+    late.arrive().await.unwrap();
+    (late, test, app, old.id, new.id)
 }
 
 #[tokio::test]

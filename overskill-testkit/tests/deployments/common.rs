@@ -96,6 +96,11 @@ impl Late {
         Self { inner, held: Arc::default(), hold: Arc::new(Mutex::new(true)), answers_status }
     }
 
+    /// Holds the next activation, too.
+    pub(crate) fn hold_next(&self) {
+        *self.hold.lock().unwrap() = true;
+    }
+
     /// What was held arrives; whether the target took it.
     pub(crate) async fn arrive(&self) -> Result<Handle> {
         let (request, staged, fence) = self.held.lock().unwrap().take().expect("an activation was held");

@@ -73,6 +73,28 @@ async fn a_broken_target_sends_no_more_to_the_next_than_its_budget() {
     assert_eq!(live(&test, &deployments).await, counts(&[("first", 30), ("second", 10)]));
 }
 
+/// A target that takes every upload and activates none is not well: that it can do the one says nothing of the other.
+#[tokio::test]
+async fn a_target_that_only_takes_uploads_is_left_alone() {
+    let plan = FaultPlan::new().always(Calls::of("target", "activate"), Fault::before());
+    let strategy = DeploymentStrategy::prefer(plan.around(target("first")))
+        .then(target("second"))
+        .tries_per_target(NonZeroU32::MIN)
+        .breaker(NonZeroU32::new(5).unwrap(), Duration::from_mins(5));
+    let test = platform(strategy).await;
+    let deployments = stampede(&test, 20).await;
+    for deployment in &deployments {
+        assert_eq!(live_on(&test.clock.drive(deployment.outcome()).await.unwrap()), "second");
+    }
+    assert_eq!(plan.calls(&Calls::of("target", "stage")), 5, "after five nobody brings it anything");
+    // One goes to see; the first is well again, and has them all.
+    plan.pause();
+    test.clock.advance(Duration::from_mins(6));
+    for deployment in stampede(&test, 3).await {
+        assert_eq!(live_on(&test.clock.drive(deployment.outcome()).await.unwrap()), "first");
+    }
+}
+
 #[tokio::test]
 async fn a_budget_lets_the_rest_through_an_hour_later() {
     let edge = limited("edge", 5);

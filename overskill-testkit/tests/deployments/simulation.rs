@@ -1,11 +1,15 @@
 //! Ten thousand deploys of two hundred apps over three targets that fail at random; the same seed tells the same story.
 
-use crate::common::PRODUCTION;
+use crate::{
+    common::PRODUCTION,
+    stragglers::Stragglers,
+    watch::{Watch, is_served},
+};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use overskill_core::{
     AppHandle, BackendName, Clock as _, DeploymentId, DeploymentState, DeploymentStrategy, DeploymentTarget as _,
-    Digest, Effect, ErrorKind, Fallback, Fence, Fencing, HealthGate, IdsExt as _, ObservedState, OperatorChoice,
-    Outcome, Route, RouteTable as _, Scope, SeededIds, TargetInfo, TestClock, To,
+    Digest, Effect, ErrorKind, Fallback, Fencing, HealthGate, IdsExt as _, ObservedState, OperatorChoice, Outcome,
+    Route, RouteTable as _, Scope, SeededIds, TargetInfo, TestClock, To,
     memory::{MemoryBackends, MemoryProbe, MemoryTarget},
 };
 use overskill_testkit::{
@@ -25,14 +29,12 @@ const AT_ONCE: usize = 25;
 struct Simulation {
     clock: TestClock,
     memory: MemoryBackends,
-    targets: Vec<MemoryTarget>,
+    targets: Vec<Stragglers>,
     dice: SeededIds,
     plan: FaultPlan,
     probe: MemoryProbe,
     platform: Option<TestPlatform>,
-    /// What somebody was told is live, by scope: nothing older may be live afterwards.
-    acknowledged: BTreeMap<String, (DeploymentId, Fence)>,
-    highest: BTreeMap<String, Fence>,
+    watch: Watch,
     touched: BTreeSet<usize>,
     deploys: u32,
     /// How each deployment ended, by id, and what a person was asked on the way.
@@ -43,9 +45,11 @@ struct Simulation {
     story: Vec<u8>,
 }
 
+/// One that takes old fences takes an app and makes it live in one call, as an unconditional PUT does.
 fn target(name: &str, fencing: Fencing) -> MemoryTarget {
     let mut info = TargetInfo::new(BackendName::parse(name).unwrap(), name);
     info.fencing = fencing;
+    info.stages_separately = fencing == Fencing::Enforced;
     info.keeps_previous = true;
     MemoryTarget::with(info)
 }
@@ -64,6 +68,9 @@ fn faults(seed: u64, clock: &TestClock) -> FaultPlan {
         .chance(calls("activate"), 40, before(ErrorKind::Timeout, Effect::Unknown))
         .chance(calls("activate"), 20, before(ErrorKind::Unavailable, Effect::None))
         .chance(calls("activate"), 10, Fault::HangBefore)
+        .chance(calls("activate"), 10, Fault::HangAfter)
+        .chance(calls("activate"), 20, Fault::Delay(Duration::from_secs(6)))
+        .chance(calls("stage"), 20, Fault::Delay(Duration::from_secs(6)))
         .chance(calls("status"), 100, before(ErrorKind::Unavailable, Effect::None))
         .chance(calls("observe"), 60, before(ErrorKind::Unavailable, Effect::None))
         .chance(calls("remove"), 50, before(ErrorKind::Unavailable, Effect::None))
@@ -78,12 +85,11 @@ impl Simulation {
     fn new(seed: u64) -> Self {
         let clock = TestClock::new();
         let memory = MemoryBackends::with(Arc::new(clock.clone()), Arc::new(SeededIds::new(seed)));
-        let targets = vec![
-            target("alpha", Fencing::Enforced),
-            target("beta", Fencing::Observed),
-            target("gamma", Fencing::Enforced),
-        ];
+        let targets = [("alpha", Fencing::Enforced), ("beta", Fencing::Observed), ("gamma", Fencing::Enforced)];
+        let late = |(n, (name, fencing))| Stragglers::new(target(name, fencing), &clock, seed ^ n, 40);
+        let targets: Vec<_> = (0..).zip(targets).map(late).collect();
         let plan = faults(seed, &clock);
+        let watch = Watch::new(&clock, &memory, &targets);
         Self {
             clock,
             memory,
@@ -92,8 +98,7 @@ impl Simulation {
             plan,
             probe: MemoryProbe::new(),
             platform: None,
-            acknowledged: BTreeMap::new(),
-            highest: BTreeMap::new(),
+            watch,
             touched: BTreeSet::new(),
             deploys: 0,
             ends: BTreeMap::new(),
@@ -110,17 +115,18 @@ impl Simulation {
     /// A new process over what is there: what the old one had in memory is gone.
     async fn restart(&mut self) {
         let plan = self.plan.clone();
-        let mut strategy = DeploymentStrategy::prefer(plan.around(self.targets[0].clone()));
-        for target in &self.targets[1..] {
-            strategy = strategy.then(plan.around(target.clone()));
-        }
+        let mut order = self.targets.clone();
+        order.rotate_left(usize::try_from(self.roll(3)).expect("below 3"));
+        let mut targets = order.into_iter().map(|target| plan.around(target));
+        let preferred = DeploymentStrategy::prefer(targets.next().expect("there are three"));
+        let strategy = targets.fold(preferred, DeploymentStrategy::then);
         let fallback = if self.roll(2) == 0 { Fallback::Eager } else { Fallback::Cautious };
         let one = NonZeroU32::MIN;
         let gate = HealthGate::new(plan.around(self.probe.clone())).passes(one, one);
         let mut strategy = strategy
             .fall_back(fallback)
             .gate_live(gate)
-            .breaker(NonZeroU32::new(50).unwrap(), Duration::from_secs(20))
+            .breaker(NonZeroU32::new(6).unwrap(), Duration::from_secs(20))
             .attempt_timeout(Duration::from_secs(10));
         if self.roll(2) == 0 {
             strategy = strategy.ask_operator(Duration::from_mins(30));
@@ -131,9 +137,20 @@ impl Simulation {
                 .deployments(plan.around(memory.deployments.clone()))
                 .routes(plan.around(memory.routes.clone()))
         });
-        self.plan.pause();
+        self.calm_down();
         self.platform = Some(process.await.unwrap());
+        self.go_on();
+    }
+
+    /// Nothing goes wrong, until it goes on.
+    fn calm_down(&self) {
+        self.plan.pause();
+        self.targets.iter().for_each(|target| target.pause(true));
+    }
+
+    fn go_on(&self) {
         self.plan.resume();
+        self.targets.iter().for_each(|target| target.pause(false));
     }
 
     fn process(&self) -> TestPlatform {
@@ -147,12 +164,15 @@ impl Simulation {
     /// Many use cases at once; some are dropped in the middle, as if the process had died.
     async fn storm(&mut self) {
         let mut running = FuturesUnordered::new();
+        // Some storms are about a few apps.
+        let (first, apps) = if self.roll(2) == 0 { (0, APPS as u64) } else { (self.roll(APPS as u64), 10) };
         for _ in 0..AT_ONCE {
-            let n = usize::try_from(self.roll(APPS as u64)).unwrap();
+            let n = usize::try_from((first + self.roll(apps)) % APPS as u64).unwrap();
             self.touched.insert(n);
             let (what, version) = (self.roll(100), self.roll(1_000));
             let app = self.app(n).await;
             self.deploys += 1;
+            let watch = self.watch.clone();
             running.push(async move {
                 let deployment = match what {
                     0..70 => {
@@ -163,68 +183,80 @@ impl Simulation {
                     _ => app.promote(PRODUCTION, PRODUCTION).await?,
                 };
                 let outcome = deployment.outcome().await?;
+                if let Outcome::Active { .. } = outcome {
+                    watch.acknowledged(deployment.scope(), deployment.id()).await;
+                }
                 if !outcome.is_final() {
                     let choice = [OperatorChoice::Approve, OperatorChoice::Retry, OperatorChoice::Abort]
                         [usize::try_from(version % 3).expect("below 3")];
                     let _ = app.answer(deployment.id(), choice).await; // it may not be among the choices
                 }
-                Ok::<_, overskill_core::Error>((deployment, outcome))
+                Ok::<_, overskill_core::Error>(())
             });
         }
         let until = if self.roll(3) == 0 { self.roll(AT_ONCE as u64) } else { AT_ONCE as u64 };
-        let mut done = Vec::new();
         let clock = self.clock.clone();
         let limit = clock.now().plus(Duration::from_mins(10));
-        clock
-            .drive(async {
-                while (done.len() as u64) < until && clock.now() < limit {
-                    match running.next().await {
-                        Some(ended) => done.push(ended),
-                        None => break,
-                    }
-                }
-            })
-            .await;
-        drop(running);
-        for (deployment, outcome) in done.into_iter().flatten() {
-            if let Outcome::Active { .. } = outcome {
-                let fence = self.memory.routes.fence(deployment.scope()).await.unwrap();
-                let known = self.acknowledged.entry(deployment.scope().to_string()).or_insert((deployment.id(), fence));
-                if known.0 < deployment.id() {
-                    *known = (deployment.id(), fence);
-                }
+        let asked = async {
+            let mut done = 0;
+            while done < until && clock.now() < limit && running.next().await.is_some() {
+                done += 1;
             }
-        }
+        };
+        // What nobody waits for goes on beside it, under the same faults, and somebody looks all the time.
+        let (platform, scopes) = (self.process().platform, self.scopes());
+        let beside = async {
+            loop {
+                clock.sleep(Duration::from_secs(20)).await;
+                let _ = platform.work().await; // a store may fail it
+            }
+        };
+        let looking = async {
+            loop {
+                clock.sleep(Duration::from_secs(15)).await;
+                self.watch.look(&scopes).await;
+            }
+        };
+        let storm = async {
+            tokio::select! {
+                biased;
+                () = asked => {}
+                () = beside => {}
+                () = looking => {}
+            }
+        };
+        clock.drive(storm).await;
+    }
+
+    /// The scopes of the apps that were touched.
+    fn scopes(&self) -> Vec<Scope> {
+        let scope = |n: &usize| Scope::new(format!("app{n}").as_str().try_into().unwrap(), PRODUCTION);
+        self.touched.iter().map(scope).collect()
     }
 
     /// The faults stop, time passes, and everything that is left to do is done.
     async fn calm(&mut self) {
-        self.plan.pause();
-        let process = self.process();
+        self.calm_down();
+        let (process, scopes) = (self.process(), self.scopes());
         for minutes in [5, 1, 1, 1, 31, 1, 11, 1, 15, 1] {
             self.clock.advance(Duration::from_mins(minutes));
+            self.watch.look(&scopes).await;
             self.clock.drive(process.platform.work()).await.unwrap();
         }
-        self.plan.resume();
+        self.go_on();
     }
 
     async fn check(&mut self) {
         let touched = std::mem::take(&mut self.touched);
-        self.plan.pause();
+        self.calm_down();
         for n in touched {
             let app = self.app(n).await;
             let scope = Scope::new(app.id().clone(), PRODUCTION);
             let key = scope.to_string();
             let route = self.memory.routes.get(&scope).await.unwrap();
             self.check_serving(&scope, route.as_ref()).await;
-            let fence = self.memory.routes.fence(&scope).await.unwrap();
-            let before = self.highest.insert(key.clone(), fence).unwrap_or(Fence::ZERO);
-            assert!(fence >= before, "{key}: the fence went from {before} to {fence}");
+            self.watch.look(std::slice::from_ref(&scope)).await;
             let page = app.deployments(PRODUCTION, None, NonZeroU32::new(200).unwrap()).await.unwrap();
-            if let Some((id, seen)) = self.acknowledged.get(&key) {
-                let route = route.as_ref().unwrap_or_else(|| panic!("{key}: {id} was live, and nothing is"));
-                assert!(route.fence >= *seen, "{key}: what was acknowledged is lost");
-            }
             for summary in page.items {
                 let record = app.deployment(summary.id).await.unwrap();
                 let word = match record.outcome() {
@@ -244,7 +276,7 @@ impl Simulation {
             }
             self.story = Digest::of(&self.story).as_bytes().to_vec();
         }
-        self.plan.resume();
+        self.go_on();
     }
 
     async fn check_serving(&self, scope: &Scope, route: Option<&Route>) {
@@ -274,9 +306,8 @@ impl Simulation {
                 }
             }
             if let Some(route) = live {
-                // Who made it live once more and died before the route knew leaves a higher fence.
-                let serving = target.serving(scope).map(|(id, fence, _)| (id, fence));
-                let same = serving.is_some_and(|(id, fence)| id == route.deployment && fence >= route.fence);
+                let serving = target.inner().serving(scope).map(|(id, fence, _)| (id, fence));
+                let same = serving.is_some_and(|serving| is_served(target, route, serving));
                 assert!(same, "{scope}: {name} serves {serving:?}, the route is {route:?}");
             }
         }
@@ -321,6 +352,16 @@ async fn ten_thousand_deploys_under_faults_keep_every_promise() {
         }
         println!("{ends:?}, {} asked a person", simulation.asked.len());
         assert_eq!(simulation.plan.hits().never(), [""; 0], "every fault has to hit");
+        let (drifted, unsettled) = simulation.watch.seen();
+        println!(
+            "{drifted} looks saw a late arrival serve, {unsettled} something unsettled; all were undone by a sweep"
+        );
+        for target in &simulation.targets {
+            let (held, landed) = target.counts();
+            println!("{:>6} activations came late to {}, {landed} were taken", held, target.info().name);
+            assert!(held > 0, "none came late");
+        }
+        assert!(drifted > 0 && unsettled > 0, "what sweeps are there for was not seen");
         for end in ["active", "failed", "superseded", "rolled back"] {
             assert!(ends.get(end).is_some_and(|n| *n > 0), "nothing ended as {end}");
         }
@@ -329,7 +370,14 @@ async fn ten_thousand_deploys_under_faults_keep_every_promise() {
         let unknown: Vec<_> = simulation.steps.difference(&known).collect();
         assert!(unknown.is_empty(), "steps that nobody knows of: {unknown:?}");
         let unseen: Vec<_> = known.difference(&simulation.steps).collect();
-        println!("steps that were not seen: {unseen:?}");
+        // Nobody is asked for permission here, and some steps are too rare to be seen in every run.
+        let rare = [
+            (DeploymentState::Requested, DeploymentState::Waiting),
+            (DeploymentState::Requested, DeploymentState::AwaitingOperator),
+            (DeploymentState::Waiting, DeploymentState::AwaitingOperator),
+            (DeploymentState::RollingBack, DeploymentState::AwaitingOperator),
+        ];
+        assert!(unseen.iter().all(|step| rare.contains(step)), "steps that were not seen: {unseen:?}");
     }
 }
 
