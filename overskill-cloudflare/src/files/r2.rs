@@ -88,7 +88,7 @@ impl R2Files {
     /// off before its end may leave some; nothing ever reads them. What is younger than an hour stays: another process may be
     /// about to name it.
     pub async fn sweep(&self, scope: &Scope) -> Result<usize> {
-        let before = self.0.now().minus(AT_WORK);
+        let before = self.0.clock.now().minus(AT_WORK);
         let sweep = self.0.unnamed(scope, self.0.shelf.blobs_before(scope, before));
         sweep.await.map_err(|e| self.at(e, "sweep", scope))
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use overskill_core::{
     AppFile, AppliedChanges, CatchUp, Change, Changes, Clock, Digest, Effect, Error, ErrorKind, FileMeta, FilePath,
-    Ids, IdsExt as _, Page, Readiness, Result, Scope, Snapshot, StoreInfo, StreamPosition, Timestamp,
+    Ids, IdsExt as _, Page, Readiness, Result, Scope, Snapshot, StoreInfo, StreamPosition,
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -59,7 +59,7 @@ pub trait Shelf: Debug + Send + Sync + 'static {
 pub(super) struct Store<S: Shelf> {
     pub(super) shelf: Arc<S>,
     pub(super) info: StoreInfo,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     /// How long a read may be stale, and a blob that is garbage is kept.
     staleness: Duration,
@@ -127,10 +127,6 @@ impl<S: Shelf> Store<S> {
         (self.staleness, self.interval) = (staleness, interval);
         self.kept = self.kept.max(staleness * 4);
         self
-    }
-
-    pub(super) fn now(&self) -> Timestamp {
-        self.clock.now()
     }
 
     pub(super) async fn get(&self, scope: &Scope, path: &FilePath) -> Result<Option<AppFile>> {
