@@ -128,8 +128,9 @@ impl Cloudflare {
         crate::install::install(&self.0, install).await
     }
 
-    /// Takes everything out of the account whose name begins with the prefix, **apps and their data included**, and says
-    /// what that was.
+    /// Takes everything out of the account whose name begins with the prefix, **apps and their data included**, and the
+    /// customers' domains that [`hostnames`](Self::hostnames) made; says what that was. What is somebody else's stays: their
+    /// hostnames, records and routes in the zone too. Safe to repeat: what was interrupted goes on.
     pub async fn uninstall(&self, install: &Install) -> Result<Plan> {
         crate::install::uninstall(&self.0, install).await
     }

@@ -1,20 +1,26 @@
 //! Customers' own domains.
 
 use crate::{
-    api::{Api, code, done, enveloped, is_missing, result},
+    api::{Api, Envelope, code, done, enveloped, is_missing, result},
     cloudflare::Settings,
 };
-use overskill_core::{Error, Result};
-use overskill_http::Method;
+use bytes::Bytes;
+use overskill_core::{Effect, Environment, Error, Result};
+use overskill_http::{FairKey, Method};
 use serde::Deserialize;
 use serde_json::json;
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 /// Customers' own domains, which lead to the platform's zone (Cloudflare for `SaaS`). Made by
 /// [`Cloudflare::hostnames`](crate::Cloudflare::hostnames).
 ///
 /// A hostname works once both its [state](Hostname::state) and its [certificate](Hostname::certificate) are active. What
 /// the customer has to put into DNS until then is in [`Hostname::validation`].
+///
+/// The zone may have hostnames that somebody else made. So what is made here is noted in Workers KV (`hostname_{name}` in
+/// `{prefix}-production`; the provider's own metadata are for Enterprise plans), and
+/// [`uninstall`](crate::Cloudflare::uninstall) takes away what is noted, and nothing else. KV lists late: a name that was made
+/// less than a minute or two before may stay.
 #[derive(Clone, Debug)]
 pub struct Hostnames {
     api: Api,
@@ -161,20 +167,37 @@ impl Hostnames {
     }
 
     /// Takes a customer's domain in, and asks for its certificate, which a TXT record will validate. Safe to repeat: a name
-    /// that is there is answered as it stands.
+    /// that is there is answered as it stands, and is whose it was.
     ///
     /// # Errors
-    /// `Invalid` when the name is none, or is in the platform's own zone.
+    /// `Invalid` when the name is none, or is in the platform's own zone; `Conflict` when another zone has it.
     pub async fn create(&self, name: &str) -> Result<Hostname> {
-        check_name(name).map_err(|e| self.settings.at(e, "create_hostname"))?;
+        if let Some(there) = self.find(name).await? {
+            return Ok(there);
+        }
+        let namespace = self.api.ensure_kv_namespace(&self.settings.of(NOTED_IN)).await?;
+        // Noted before it is there: whoever is cut off in between leaves a note of nothing, and no hostname of nobody's.
+        self.api.kv_put(&FairKey::default(), &namespace, &note(name), Bytes::from_static(b"1")).await?;
         let body = json!({"hostname": name, "ssl": {"method": "txt", "type": "dv"}});
         let call = self.api.zone(Method::Post, &self.zone, &["custom_hostnames"]).operation("create_hostname");
         match result::<Told>(call.json(&body).idempotent()).await {
             Ok(made) => Ok(made.read()),
-            // "Duplicate custom hostname": ours of an earlier try, or somebody else's zone.
-            Err(e) if code(&e) == Some(1_406) => self.find(name).await?.ok_or(e),
+            // "Duplicate custom hostname found.": ours of an earlier try, or another zone's.
+            Err(e) if code(&e) == Some(1_406) => match self.find(name).await? {
+                Some(there) => Ok(there),
+                None => self.refused(&namespace, name, e).await,
+            },
+            Err(e) if e.effect() == Effect::None => self.refused(&namespace, name, e).await,
             Err(e) => Err(e),
         }
+    }
+
+    /// The name is not taken in, and so nothing is noted.
+    async fn refused(&self, namespace: &str, name: &str, e: Error) -> Result<Hostname> {
+        if let Err(kept) = self.api.kv_delete_all(&FairKey::default(), namespace, &[note(name)]).await {
+            tracing::debug!(name, error = %kept, "a note of no hostname stays");
+        }
+        Err(e)
     }
 
     /// How a domain stands, by its name; `None` if it was never taken in.
@@ -202,14 +225,64 @@ impl Hostnames {
         Ok(result::<Told>(call.json(&body).idempotent()).await?.read())
     }
 
-    /// Lets a domain go; fine if it is not there.
+    /// Lets a domain go, whoever made it; fine if it is not there. Repeat it where it was cut off.
     pub async fn delete(&self, id: &str) -> Result<()> {
+        let Some(there) = self.status(id).await? else { return Ok(()) };
+        // First the note, so that it never speaks of a hostname that somebody else makes later.
+        if let Some(namespace) = self.api.kv_namespace(&self.settings.of(NOTED_IN)).await? {
+            self.api.kv_delete_all(&FairKey::default(), &namespace, &[note(&there.name)]).await?;
+        }
+        self.remove(id).await
+    }
+
+    async fn remove(&self, id: &str) -> Result<()> {
         let call = self.api.zone(Method::Delete, &self.zone, &["custom_hostnames", id]).operation("delete_hostname");
         match done(call).await {
             Err(e) if is_missing(&e) => Ok(()),
             answer => answer,
         }
     }
+
+    /// Removes every hostname that is noted in this KV namespace, and names them. The notes stay, so that whoever is cut off
+    /// can go on.
+    pub(crate) async fn remove_noted(&self, namespace: &str) -> Result<Vec<String>> {
+        let keys = self.api.kv_keys(&FairKey::default(), namespace, NOTE).await?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let noted: HashSet<&str> = keys.iter().filter_map(|key| key.strip_prefix(NOTE)).collect();
+        let ours: Vec<Told> = self.all().await?.into_iter().filter(|told| noted.contains(&*told.hostname)).collect();
+        for hostname in &ours {
+            self.remove(&hostname.id).await?;
+        }
+        Ok(ours.into_iter().map(|told| told.hostname).collect())
+    }
+
+    /// Every hostname of the zone, whoever's.
+    async fn all(&self) -> Result<Vec<Told>> {
+        let mut all = Vec::new();
+        for page in 1.. {
+            let call = self.api.zone(Method::Get, &self.zone, &["custom_hostnames"]).operation("list_hostnames");
+            let told: Envelope<Vec<Told>> = enveloped(call.query("page", page).query("per_page", PAGE)).await?;
+            let found = told.result.unwrap_or_default();
+            let full = found.len() >= PAGE;
+            all.extend(found);
+            if !told.result_info.and_then(|info| info.total_pages).map_or(full, |pages| page < pages) {
+                break;
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Hostnames in a page of a listing: the most that the API gives.
+const PAGE: usize = 50;
+/// Where it is noted which hostnames were made here.
+pub(crate) const NOTED_IN: Environment = Environment::Production;
+const NOTE: &str = "hostname_";
+
+fn note(name: &str) -> String {
+    format!("{NOTE}{name}")
 }
 
 impl Told {

@@ -65,7 +65,7 @@ impl KvFiles {
     pub async fn sweep(&self, scope: &Scope) -> Result<usize> {
         let kv = &self.0.shelf;
         let prefix = blob_key(scope, "");
-        let sweep = self.0.unnamed(scope, async || {
+        let sweep = self.0.unnamed(scope, async {
             let namespace = kv.namespace(scope.environment).await?;
             let keys = kv.settings.api.kv_keys(&FairKey::from(&scope.app), &namespace, &prefix).await?;
             Ok(keys.iter().filter_map(|key| Some(key.strip_prefix(&prefix)?.to_owned())).collect())

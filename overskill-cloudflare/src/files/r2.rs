@@ -13,13 +13,13 @@ use bytes::Bytes;
 use connector::{Connector, Shown};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{
-    ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, RetryConfig, UpdateVersion,
+    ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, RetryConfig, UpdateVersion,
     aws::{AmazonS3, AmazonS3Builder},
     path::Path,
 };
 use overskill_core::{
     AppFile, BackendName, Digest, Effect, Error, ErrorKind, FilePath, IdsExt as _, Readiness, Result, Scope, Secret,
-    StoreInfo, StreamPosition,
+    StoreInfo, StreamPosition, Timestamp,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::OnceCell;
@@ -83,7 +83,19 @@ impl R2Files {
         let shelf = R2Shelf { bucket, name, backend: settings.name.clone(), life: OnceCell::new(), first_life };
         Ok(Self(Store::new(shelf, info, settings.api.clock.clone(), settings.api.ids.clone())))
     }
+
+    /// Removes contents that were brought there for changes that never happened, and says how many. Each `apply` that is cut
+    /// off before its end may leave some; nothing ever reads them. What is younger than an hour stays: another process may be
+    /// about to name it.
+    pub async fn sweep(&self, scope: &Scope) -> Result<usize> {
+        let before = self.0.clock.now().minus(AT_WORK);
+        let sweep = self.0.unnamed(scope, self.0.shelf.blobs_before(scope, before));
+        sweep.await.map_err(|e| self.at(e, "sweep", scope))
+    }
 }
+
+/// A change takes less: contents that are older than this and are named by no head never will be.
+const AT_WORK: Duration = Duration::from_hours(1);
 
 /// The account's bucket, by its name.
 fn open(settings: &Settings, keys: &R2Keys) -> Result<(String, AmazonS3)> {
@@ -134,6 +146,20 @@ impl R2Shelf {
             Err(Error::new(ErrorKind::Unavailable, "the bucket's mark comes and goes").effect_as(Effect::None))
         };
         self.life.get_or_try_init(read).await.map(String::as_str)
+    }
+}
+
+impl R2Shelf {
+    /// The blobs of a scope that were written before a time.
+    async fn blobs_before(&self, scope: &Scope, time: Timestamp) -> Result<Vec<String>> {
+        let folder = blob_place(scope, "");
+        let old = |object: &ObjectMeta| object.last_modified.timestamp_millis() < time.as_unix_millis();
+        let all: Vec<ObjectMeta> = self.bucket.list(Some(&folder)).try_collect().await.map_err(failed)?;
+        let name = |object: ObjectMeta| {
+            let below = object.location.prefix_match(&folder)?;
+            Some(below.map(|part| part.as_ref().to_owned()).collect::<Vec<_>>().join("/"))
+        };
+        Ok(all.into_iter().filter(old).filter_map(name).collect())
     }
 }
 

@@ -59,7 +59,7 @@ pub trait Shelf: Debug + Send + Sync + 'static {
 pub(super) struct Store<S: Shelf> {
     pub(super) shelf: Arc<S>,
     pub(super) info: StoreInfo,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
     /// How long a read may be stale, and a blob that is garbage is kept.
     staleness: Duration,
@@ -256,10 +256,14 @@ impl<S: Shelf> Store<S> {
     }
 
     /// Removes those of the blobs that are there which no head names, while no change of this process is under way.
-    pub(super) async fn unnamed(&self, scope: &Scope, there: impl AsyncFn() -> Result<Vec<String>>) -> Result<usize> {
+    pub(super) async fn unnamed(
+        &self,
+        scope: &Scope,
+        there: impl Future<Output = Result<Vec<String>>>,
+    ) -> Result<usize> {
         let desk = self.desk(scope);
         let _turn = desk.turn.lock().await;
-        let mut there = there().await?;
+        let mut there = there.await?;
         let (head, _) = self.head(scope).await?;
         let known = head.known_blobs();
         there.retain(|blob| !known.contains(blob));

@@ -8,7 +8,7 @@ use crate::{
     api::{Api, ScriptSummary, code, done, enveloped, is_missing, result, trusted},
     cloudflare::Settings,
 };
-use overskill_core::{Environment, Error, Result};
+use overskill_core::{Environment, Error, ErrorKind, Result};
 use overskill_http::{Call, Method};
 use serde::Deserialize;
 use serde_json::json;
@@ -116,8 +116,11 @@ pub(super) async fn delete_worker(api: &Api, name: &str) -> Result<()> {
 pub(super) async fn delete_bucket(settings: &Settings, install: &Install, name: &str) -> Result<()> {
     let api = &settings.api;
     match done(buckets(api, Method::Delete, &[name]).operation("delete_bucket")).await {
-        // "The bucket you tried to delete is not empty."
-        Err(e) if code(&e) == Some(10_008) => install.empty_bucket(settings, e).await?,
+        // "The bucket you tried to delete (…) is not empty": with code 10008 as wrangler shows it, without any as
+        // alchemy-run/distilled#462 saw it; a 409 in both.
+        Err(e) if code(&e) == Some(10_008) || e.kind() == ErrorKind::Conflict => {
+            install.empty_bucket(settings, e).await?;
+        }
         answer => return gone(answer),
     }
     gone(done(buckets(api, Method::Delete, &[name]).operation("delete_bucket")).await)

@@ -63,8 +63,8 @@ pub(super) async fn put(settings: &Settings, id: Option<&str>, name: &str) -> Re
         None => call(settings, Method::Post, &[])?,
     };
     match done(call.operation("put_record").json(&body).idempotent()).await {
-        // "An identical record already exists": an earlier try of ours.
-        Err(e) if id.is_none() && code(&e) == Some(81_058) => Ok(()),
+        // "An identical record already exists", once "Record already exists": an earlier try of ours.
+        Err(e) if id.is_none() && matches!(code(&e), Some(81_057 | 81_058)) => Ok(()),
         answer => answer,
     }
 }

@@ -9,6 +9,7 @@ pub use plan::{Action, Change, Plan};
 use crate::{
     api::{Module, ScriptSummary, Upload},
     cloudflare::Settings,
+    hostnames::{Hostnames, NOTED_IN},
     target::metadata::{Binding, Metadata, MigrationStep, Migrations, Outbound, OutboundParam, OutboundWorker},
     workers::{self, WorkerBundle},
 };
@@ -154,6 +155,7 @@ pub(super) const BUCKET: &str = "R2 bucket";
 pub(super) const WORKER: &str = "Worker";
 pub(super) const DNS: &str = "DNS record";
 pub(super) const ROUTE: &str = "route";
+pub(super) const HOSTNAME: &str = "custom hostname";
 
 /// What stands in a tag before the digest of what was installed.
 const INSTALLED: &str = "overskill-install-";
@@ -202,7 +204,7 @@ pub(crate) async fn install(settings: &Arc<Settings>, install: &Install) -> Resu
     done.map_err(|e| settings.at(e, "install"))
 }
 
-pub(crate) async fn uninstall(settings: &Settings, install: &Install) -> Result<Plan> {
+pub(crate) async fn uninstall(settings: &Arc<Settings>, install: &Install) -> Result<Plan> {
     let done = take_away(settings, install).await;
     done.map_err(|e| settings.at(e, "uninstall"))
 }
@@ -314,12 +316,17 @@ async fn carry_out(settings: &Arc<Settings>, install: &Install) -> Result<Plan> 
     Ok(plan)
 }
 
-async fn take_away(settings: &Settings, install: &Install) -> Result<Plan> {
+async fn take_away(settings: &Arc<Settings>, install: &Install) -> Result<Plan> {
     check(settings)?;
     let (names, api) = (Names::of(settings), &settings.api);
     let found = Found::look(settings, &names, install).await?;
     let mut plan = Plan::default();
     // Nobody is sent there any more; then what they were sent to, and what that kept.
+    if let Some(namespace) = found.kv.get(&NOTED_IN) {
+        for name in Hostnames::new(settings)?.remove_noted(namespace).await? {
+            plan.add(Action::Remove, HOSTNAME, name);
+        }
+    }
     for route in found.routes.iter().filter(|route| route.script.as_deref() == Some(&names.worker)) {
         account::delete_route(settings, &route.id).await?;
         plan.add(Action::Remove, ROUTE, route.pattern.clone());

@@ -19,7 +19,8 @@ pub enum Action {
 pub struct Change {
     /// What is done.
     pub action: Action,
-    /// To what sort of thing: `dispatch namespace`, `KV namespace`, `R2 bucket`, `Worker`, `DNS record`, `route`.
+    /// To what sort of thing: `dispatch namespace`, `KV namespace`, `R2 bucket`, `Worker`, `DNS record`, `route`,
+    /// `custom hostname`.
     pub what: &'static str,
     /// Its name in the account.
     pub name: String,

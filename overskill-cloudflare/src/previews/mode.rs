@@ -25,8 +25,9 @@ pub enum PreviewMode {
     /// positions and sockets alone.
     ///
     /// Opening a preview costs two calls of the account's quota and each edit one. Files are named by their contents, so KV
-    /// never answers with an old one; what an edit replaces goes when the preview is closed. The account's `install` has to
-    /// be there. Server sides run as in the other mode.
+    /// never answers with an old one. What an edit replaces stays until the preview is closed: an edit that is undone names it
+    /// again, and KV would go on for a minute to answer that what was removed is not there. The account's `install` has to be
+    /// there. Server sides run as in the other mode.
     Script(Cloudflare),
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn emulated(options: impl FnOnce(CloudflareOptions) -> CloudflareOpti
     options(quick).in_process()
 }
 
-const GAP: Duration = Duration::from_millis(20);
+pub(crate) const GAP: Duration = Duration::from_millis(20);
 
 /// The account as the library sees it, in the same hurry.
 pub(crate) fn connect(emulator: &CloudflareEmulator) -> CloudflareBuilder {
@@ -109,6 +109,13 @@ pub(crate) fn scripts(emulator: &CloudflareEmulator, environment: &str) -> Vec<S
     let state = emulator.state();
     let namespace = state.namespaces.get(&format!("overskill-{environment}"));
     namespace.map(|scripts| scripts.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// All that the account holds, but for assets: no call of the provider lists or removes them.
+pub(crate) fn held(emulator: &CloudflareEmulator) -> serde_json::Value {
+    let mut state = emulator.state();
+    state.assets = 0;
+    serde_json::to_value(state).unwrap()
 }
 
 /// The host of the Worker that [`put_viewer`] puts there.

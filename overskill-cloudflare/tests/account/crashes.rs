@@ -1,42 +1,23 @@
 //! A process that dies between any two calls, or within one, and another that goes on.
 
-use crate::common::{account, calls, connect, emulated, id, request, scope, scripts, send};
-use overskill_cloudflare::{Cloudflare, WfpTarget};
-use overskill_core::{
-    BackendName, Changes, DeploymentTarget as _, Fence, FileStore as _, Handle, ObservedState, Result, Route,
-    RouteTable as _, Snapshot, TargetStatus, memory::MemoryRoutes,
+use crate::{
+    common::{account, calls, connect, emulated, id, request, scope, scripts},
+    mortal::{Mortal, dies_anywhere},
 };
-use overskill_http::{Request, Transport, transport_fn};
+use futures::future::BoxFuture;
+use overskill_cloudflare::{Cloudflare, R2Files, R2Keys, WfpTarget};
+use overskill_core::{
+    BackendName, Changes, Clock as _, DeploymentTarget as _, Fence, FileStore, Handle, ObservedState, Result, Route,
+    RouteTable as _, Secret, Snapshot, SystemClock, TargetStatus, TestClock, memory::MemoryRoutes,
+};
 use overskill_testkit::{
     cloudflare::{CloudflareEmulator, Moment},
     fixtures::path,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
 };
-use tokio::sync::Notify;
-
-/// The way of a process that dies at its `at`th call, before or after that had its effect.
-fn mortal(emulator: &CloudflareEmulator, at: usize, moment: Moment) -> (impl Transport + use<>, Arc<Notify>) {
-    let (emulator, made, died) = (emulator.clone(), Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-    let told = died.clone();
-    let way = transport_fn(move |request: Request| {
-        let (emulator, died) = (emulator.clone(), told.clone());
-        let is_last = made.fetch_add(1, Ordering::Relaxed) + 1 == at;
-        async move {
-            if !is_last {
-                return send(&emulator, request).await;
-            }
-            if moment == Moment::After {
-                drop(send(&emulator, request).await);
-            }
-            died.notify_one();
-            std::future::pending().await
-        }
-    });
-    (way, died)
-}
 
 async fn deploy(target: &WfpTarget, n: u64, fence: u64) -> Result<Handle> {
     let fence = Fence::from_u64(fence);
@@ -51,12 +32,9 @@ async fn a_deploy_that_dies_anywhere_is_resumed_and_is_one_version() {
         for at in 1.. {
             let emulator = emulated(|options| options);
             deploy(&account(&emulator).target(), 1, 1).await.unwrap();
-            let (way, died) = mortal(&emulator, at, moment);
-            let target = connect(&emulator).transport(way).build().unwrap().target();
-            let finished = tokio::select! {
-                done = deploy(&target, 2, 2) => { done.unwrap(); true }
-                () = died.notified() => false
-            };
+            let process = Mortal::new(at, moment);
+            let target = process.connect(&emulator).build().unwrap().target();
+            let finished = process.does(async { drop(deploy(&target, 2, 2).await.unwrap()) }).await;
             // Whoever goes on has a fence of their own, and asks what became of the last.
             let next = account(&emulator).target();
             let status = next.status(&scope(), request(2).id(), Fence::from_u64(2)).await.unwrap();
@@ -97,12 +75,9 @@ async fn a_staging_that_dies_anywhere_leaves_what_is_live_and_is_one_version() {
                 routes.set(&scope(), &Route::new(name, request(n).id(), handle, Fence::from_u64(fence))).await.unwrap();
             };
             route(1, 1, deploy(&open(account(&emulator)), 1, 1).await.unwrap()).await;
-            let (way, died) = mortal(&emulator, at, moment);
-            let target = open(connect(&emulator).transport(way).build().unwrap());
-            let finished = tokio::select! {
-                done = deploy(&target, 2, 2) => { done.unwrap(); true }
-                () = died.notified() => false
-            };
+            let process = Mortal::new(at, moment);
+            let target = open(process.connect(&emulator).build().unwrap());
+            let finished = process.does(async { drop(deploy(&target, 2, 2).await.unwrap()) }).await;
             let next = open(account(&emulator));
             let active = async |target: &WfpTarget| {
                 let observed = target.observe(&scope()).await.unwrap();
@@ -126,46 +101,111 @@ async fn a_staging_that_dies_anywhere_leaves_what_is_live_and_is_one_version() {
     }
 }
 
-#[tokio::test]
-async fn files_that_die_anywhere_are_the_old_or_the_new_and_go_on() {
-    let first = || Changes::new().put(path("a"), "1").put(path("b"), "1").put(path("c"), b"\xff".as_slice());
-    let second = || Changes::new().put(path("a"), "2").delete(path("b"));
-    let contents = |snapshot: &Snapshot| {
-        let file = |at: &str| snapshot.files.get(&path(at)).map(|file| file.contents().to_vec());
-        ["a", "b", "c"].map(file)
-    };
+fn first() -> Changes {
+    Changes::new().put(path("a"), "1").put(path("b"), "1").put(path("c"), b"\xff".as_slice())
+}
+
+fn second() -> Changes {
+    Changes::new().put(path("a"), "2").put(path("d"), "2").delete(path("b"))
+}
+
+/// What is in `a`, `b`, `c` and `d` before and after [`second`].
+fn old_and_new() -> [[Option<Vec<u8>>; 4]; 2] {
     let some = |text: &str| Some(text.as_bytes().to_vec());
-    let (old, new) = ([some("1"), some("1"), Some(vec![0xff])], [some("2"), None, Some(vec![0xff])]);
-    for moment in [Moment::Before, Moment::After] {
-        for at in 1.. {
-            let emulator = emulated(|options| options);
-            let before = account(&emulator).files().apply(&scope(), &first(), None).await.unwrap();
-            let (way, died) = mortal(&emulator, at, moment);
-            let files = connect(&emulator).transport(way).build().unwrap().files();
-            let (place, changes) = (scope(), second());
-            let finished = tokio::select! {
-                done = files.apply(&place, &changes, None) => { done.unwrap(); true }
-                () = died.notified() => false
-            };
-            let next = account(&emulator).files();
+    [[some("1"), some("1"), Some(vec![0xff]), None], [some("2"), None, Some(vec![0xff]), some("2")]]
+}
+
+fn contents(snapshot: &Snapshot) -> [Option<Vec<u8>>; 4] {
+    ["a", "b", "c", "d"].map(|at| snapshot.files.get(&path(at)).map(|file| file.contents().to_vec()))
+}
+
+/// Where the files of an account are, and what tests see of that place.
+struct Place<S> {
+    files: fn(&Cloudflare, &CloudflareEmulator) -> S,
+    /// How many values it holds for the app.
+    held: fn(&CloudflareEmulator) -> usize,
+    sweep: fn(&CloudflareEmulator) -> BoxFuture<'_, Result<usize>>,
+}
+
+/// Changes that die anywhere have happened or have not; whoever goes on has them, and once it is swept the place holds what it
+/// would hold if nobody had died.
+async fn changes_die_anywhere<S: FileStore>(least: usize, place: Place<S>) {
+    let [old, new] = old_and_new();
+    let world = async || {
+        let emulator = emulated(|options| options);
+        crate::install::make_bucket(&emulator).await;
+        let before = (place.files)(&account(&emulator), &emulator).apply(&scope(), &first(), None).await.unwrap();
+        (emulator, before)
+    };
+    // The same without a death, with the second change made once and twice.
+    let (calm, _) = world().await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        (place.files)(&account(&calm), &calm).apply(&scope(), &second(), None).await.unwrap();
+        held.push((place.held)(&calm));
+    }
+    let swept = AtomicUsize::new(0);
+    dies_anywhere(
+        least,
+        world,
+        async |(emulator, _), process| {
+            let files = (place.files)(&process.connect(emulator).build().unwrap(), emulator);
+            files.apply(&scope(), &second(), None).await.unwrap();
+        },
+        async |(emulator, before), finished, place_of_death| {
+            let next = (place.files)(&account(emulator), emulator);
             let seen = next.snapshot(&scope()).await.unwrap();
             let happened = seen.position == before.next();
-            assert_eq!(contents(&seen), if happened { new.clone() } else { old.clone() }, "{moment:?} {at}");
-            assert!(happened || (!finished && seen.position == before), "{moment:?} {at}");
+            assert_eq!(contents(&seen), if happened { new.clone() } else { old.clone() }, "{place_of_death}");
+            assert!(happened || (!finished && seen.position == *before), "{place_of_death}");
             let after = next.apply(&scope(), &second(), Some(seen.position)).await.unwrap();
             let seen = next.snapshot(&scope()).await.unwrap();
-            assert_eq!((seen.position, contents(&seen)), (after, new.clone()), "{moment:?} {at}");
+            assert_eq!((seen.position, contents(&seen)), (after, new.clone()), "{place_of_death}");
+            swept.fetch_add((place.sweep)(emulator).await.unwrap(), Ordering::Relaxed);
+            assert_eq!((place.held)(emulator), held[usize::from(happened)], "{place_of_death}: what is kept");
+            assert_eq!(next.snapshot(&scope()).await.unwrap(), seen, "{place_of_death}: nothing that counts is swept");
+        },
+    )
+    .await;
+    assert!(swept.into_inner() > 0, "no death left anything to sweep");
+}
+
+#[tokio::test]
+async fn files_in_kv_that_die_anywhere_are_the_old_or_the_new_and_go_on() {
+    let place = Place {
+        files: |cf, _| cf.files(),
+        held: |emulator| {
+            let state = emulator.state();
+            let (namespace, held) = &state.kv["overskill-production"];
             // The copies for Workers are what the files are, whatever was cut off.
-            let namespace = emulator.state().kv["overskill-production"].0.clone();
-            let copy =
-                |at: &str| emulator.kv_value(&namespace, &format!("app_todo42_{at}")).map(|value| value.to_vec());
-            assert_eq!(["a", "b", "c"].map(copy), new.clone(), "{moment:?} {at}");
-            if finished {
-                assert!(at > 5, "only {at} calls were tried");
-                break;
-            }
-        }
+            let copy = |at: &str| emulator.kv_value(namespace, &format!("app_todo42_{at}")).map(|value| value.to_vec());
+            assert_eq!(["a", "b", "c", "d"].map(copy), old_and_new()[1]);
+            *held
+        },
+        sweep: |emulator| Box::pin(async { account(emulator).files().sweep(&scope()).await }),
+    };
+    changes_die_anywhere(5, place).await;
+}
+
+#[tokio::test]
+async fn files_in_r2_that_die_anywhere_are_the_old_or_the_new_and_go_on() {
+    fn files(cf: &Cloudflare, emulator: &CloudflareEmulator) -> R2Files {
+        let (id, secret) = emulator.s3_keys(&emulator.token()).unwrap();
+        cf.r2_files(&R2Keys::new(id, Secret::new(secret))).unwrap()
     }
+    let place = Place {
+        files,
+        held: |emulator| emulator.state().buckets["overskill-files"].len(),
+        sweep: |emulator| {
+            Box::pin(async {
+                // What is young may be about to be named by another process.
+                assert_eq!(files(&account(emulator), emulator).sweep(&scope()).await?, 0);
+                let later = TestClock::at(SystemClock.now().plus(Duration::from_hours(2)));
+                files(&connect(emulator).clock(later).build().unwrap(), emulator).sweep(&scope()).await
+            })
+        },
+    };
+    changes_die_anywhere(4, place).await;
 }
 
 #[tokio::test]
@@ -173,13 +213,10 @@ async fn an_installation_that_dies_anywhere_is_gone_on_with() {
     for moment in [Moment::Before, Moment::After] {
         for at in 1.. {
             let emulator = emulated(|options| options);
-            let (way, died) = mortal(&emulator, at, moment);
-            let cf = connect(&emulator).transport(way).build().unwrap();
+            let process = Mortal::new(at, moment);
+            let cf = process.connect(&emulator).build().unwrap();
             let install = crate::install::install();
-            let finished = tokio::select! {
-                done = cf.install(&install) => { done.unwrap(); true }
-                () = died.notified() => false
-            };
+            let finished = process.does(async { drop(cf.install(&install).await.unwrap()) }).await;
             let next = account(&emulator);
             next.install(&install).await.unwrap();
             assert!(next.plan(&install).await.unwrap().is_empty(), "{moment:?} {at}");

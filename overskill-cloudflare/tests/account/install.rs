@@ -1,11 +1,21 @@
 //! The platform's own Worker in the account, and customers' domains.
 
-use crate::common::{account, calls, connect, emulated, request};
+use crate::{
+    common::{account, calls, connect, emulated, held, request},
+    support::{at, engine, env, snapshot},
+    world::World,
+};
 use bytes::Bytes;
-use overskill_cloudflare::{Action, CertificateState, HostnameState, IngestKey, Install, R2Keys, Validation};
-use overskill_core::{Changes, DeploymentTarget as _, ErrorKind, Fence, FileStore as _, KeyId, Secret, SeededIds};
+use overskill_cloudflare::{
+    Action, CertificateState, Cloudflare, HostnameState, IngestKey, Install, PreviewMode, R2Keys, Validation,
+};
+use overskill_core::{
+    BackendName, Changes, DeploymentTarget as _, ErrorKind, Fence, FileStore as _, Handle, KeyId, PreviewHost as _,
+    PreviewStatus, Route, RouteTable as _, Secret, SeededIds,
+};
+use overskill_http::Multipart;
 use overskill_testkit::{
-    cloudflare::CloudflareEmulator,
+    cloudflare::{CloudflareEmulator, Snapshot},
     fixtures::{path, scope},
 };
 use serde_json::{Value, json};
@@ -81,33 +91,126 @@ async fn another_key_or_route_is_an_update_of_that_alone() {
     assert!(cf.plan(&other).await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn nothing_is_left_after_uninstall() {
-    let emulator = emulated(|options| options);
-    let cf = account(&emulator);
-    cf.install(&install()).await.unwrap();
+/// The keys of the account's bucket.
+pub(crate) fn r2_keys(emulator: &CloudflareEmulator) -> R2Keys {
+    let (id, secret) = emulator.s3_keys(&emulator.token()).unwrap();
+    R2Keys::new(id, Secret::new(secret))
+}
+
+/// Uses an account: a version, files in KV and R2, and customers' domains.
+pub(crate) async fn fill(emulator: &CloudflareEmulator, cf: &Cloudflare, hostnames: usize) {
     let staged = cf.target().stage(&request(1)).await.unwrap();
     cf.target().activate(&request(1), &staged, Fence::from_u64(1)).await.unwrap();
-    let changes = Changes::new().put(path("a"), "1");
+    let changes = Changes::new().put(path("a"), "1").put(path("b"), "2");
     cf.files().apply(&scope("todo42/development"), &changes, None).await.unwrap();
-    let (id, secret) = emulator.s3_keys(&emulator.token()).unwrap();
-    let keys = R2Keys::new(id, Secret::new(secret));
-    let r2 = cf.r2_files(&keys).unwrap();
-    r2.apply(&scope("todo42/development"), &changes, None).await.unwrap();
-    // What is not ours stays.
-    api(&emulator, "POST", "storage/kv/namespaces", &json!({"title": "theirs"})).await;
+    cf.r2_files(&r2_keys(emulator)).unwrap().apply(&scope("todo42/staging"), &changes, None).await.unwrap();
+    for n in 0..hostnames {
+        cf.hostnames().unwrap().create(&format!("shop{n}.customer.org")).await.unwrap();
+    }
+}
+
+/// What somebody else has in the account and in the zone, under names that resemble ours.
+pub(crate) async fn strangers(emulator: &CloudflareEmulator) {
+    let zone = emulator.zone_id("example.com").unwrap();
+    let zone = |below: &str| format!("/zones/{zone}/{below}");
+    for title in ["theirs", "overskill", "overskill-production-2"] {
+        api(emulator, "POST", "storage/kv/namespaces", &json!({"title": title})).await;
+        api(emulator, "POST", "workers/dispatch/namespaces", &json!({"name": title})).await;
+        api(emulator, "POST", "r2/buckets", &json!({"name": title})).await;
+    }
+    let kv = emulator.state().kv["theirs"].0.clone();
+    api(emulator, "PUT", &format!("storage/kv/namespaces/{kv}/values/hostname_shop0.customer.org"), &json!(1)).await;
+    for script in ["site", "overskill-dispatch-2"] {
+        for at in [format!("workers/scripts/{script}"), format!("workers/dispatch/namespaces/theirs/scripts/{script}")]
+        {
+            put_script(emulator, &at).await;
+        }
+    }
+    let route = json!({"pattern": "shop.example.com/*", "script": "site"});
+    api(emulator, "POST", &zone("workers/routes"), &route).await;
+    for (kind, name, content) in [("AAAA", "shop.example.com", "100::"), ("TXT", "example.com", "v=spf1 -all")] {
+        let record = json!({"type": kind, "name": name, "content": content, "proxied": kind == "AAAA"});
+        api(emulator, "POST", &zone("dns_records"), &record).await;
+    }
+    api(emulator, "PUT", &zone("custom_hostnames/fallback_origin"), &json!({"origin": "shop.example.com"})).await;
+    for n in 0..3 {
+        let hostname = json!({"hostname": format!("shop{n}.stranger.org"), "ssl": {"method": "http", "type": "dv"}});
+        api(emulator, "POST", &zone("custom_hostnames"), &hostname).await;
+    }
+}
+
+async fn put_script(emulator: &CloudflareEmulator, at: &str) {
+    let metadata = json!({"main_module": "a.js", "compatibility_date": "2026-10-01"}).to_string();
+    let form = Multipart::new(&SeededIds::new(1)).text("metadata", "application/json", metadata);
+    let code = "export default { fetch() { return new Response('theirs'); } };";
+    let form = form.and_then(|form| form.file("a.js", "a.js", "application/javascript+module", code)).unwrap();
+    crate::common::api(emulator, "PUT", at, (form.content_type(), form.into_body())).await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_after_uninstall() {
+    let world = World::start().await;
+    let (emulator, cf) = (&world.emulator, &world.cf);
+    // More than a page of a listing.
+    fill(emulator, cf, 60).await;
+    let (shared, todo) = (world.edge.previews(engine()), scope("todo42/preview"));
+    let script = world.edge.previews(engine()).mode(PreviewMode::Script(cf.clone()));
+    let files = [("index.html", "<!doctype html><html><head></head><body>hi</body></html>"), ("public/note.txt", "n")];
+    script.open(&todo, &snapshot(at(1), &files), &env(1)).await.unwrap();
+    shared.open(&scope("shared/preview"), &snapshot(at(1), &files), &env(1)).await.unwrap();
+    let handle = Handle::new("todo42-1");
+    let name = BackendName::parse("cloudflare").unwrap();
+    let route = Route::new(name, crate::common::id(1), handle, Fence::from_u64(1));
+    world.edge.routes().set(&crate::common::scope(), &route).await.unwrap();
+    let full = held(emulator);
+    for (what, things) in full.as_object().unwrap().iter().filter(|(what, _)| *what != "assets") {
+        assert!(things.as_object().is_some_and(|things| !things.is_empty()), "{what}: {full}");
+    }
+    assert_eq!(emulator.state().hostnames.len(), 60);
 
     // The bucket is the last, and holds files: without keys that is said, and everything else is gone.
     let e = cf.uninstall(&install()).await.unwrap_err();
     assert!(e.message().contains("r2_keys"), "{e}");
-    let plan = cf.uninstall(&install().r2_keys(keys)).await.unwrap();
+    let plan = cf.uninstall(&install().r2_keys(r2_keys(emulator))).await.unwrap();
     assert_eq!(plan.to_string(), "remove R2 bucket `overskill-files`");
-    assert!(plan.changes().iter().all(|change| change.action == Action::Remove), "{plan}");
-    let state = emulator.state();
-    assert_eq!(state.kv.keys().collect::<Vec<_>>(), ["theirs"]);
-    let rest = (state.namespaces.len(), state.scripts.len(), state.buckets.len(), state.routes.len());
-    assert_eq!((rest, state.records.len()), ((0, 0, 0, 0), 0));
+    assert_eq!(held(emulator), serde_json::to_value(Snapshot::default()).unwrap());
     assert!(cf.uninstall(&install()).await.unwrap().is_empty());
+
+    // Nor does anything that Durable Objects kept come back.
+    cf.install(&Install::new(world.key.to_binding(), "a key for sockets")).await.unwrap();
+    assert_eq!(world.edge.routes().get(&crate::common::scope()).await.unwrap(), None);
+    assert_eq!(world.edge.routes().fence(&crate::common::scope()).await.unwrap(), Fence::ZERO);
+    for at in ["todo42/preview", "shared/preview"] {
+        assert_eq!(world.edge.previews(engine()).status(&scope(at)).await.unwrap(), PreviewStatus::Closed, "{at}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_stranger_has_survives_an_installation_and_its_end() {
+    let emulator = emulated(|options| options);
+    strangers(&emulator).await;
+    let before = held(&emulator);
+    let cf = account(&emulator);
+    cf.install(&install()).await.unwrap();
+    fill(&emulator, &cf, 2).await;
+    // Asked for a name that is there, we answer how it stands; it is no more ours than before.
+    let theirs = cf.hostnames().unwrap().create("shop1.stranger.org").await.unwrap();
+    assert_eq!(cf.hostnames().unwrap().find("shop1.stranger.org").await.unwrap(), Some(theirs));
+    // A name that somebody made after ours of that name was let go is theirs.
+    let let_go = cf.hostnames().unwrap().create("late.stranger.org").await.unwrap();
+    cf.hostnames().unwrap().delete(&let_go.id).await.unwrap();
+    let zone = emulator.zone_id("example.com").unwrap();
+    let late = json!({"hostname": "late.stranger.org", "ssl": {"method": "http", "type": "dv"}});
+    api(&emulator, "POST", &format!("/zones/{zone}/custom_hostnames"), &late).await;
+    assert_eq!(emulator.state().hostnames.len(), 3 + 2 + 1);
+
+    let plan = cf.uninstall(&install().r2_keys(r2_keys(&emulator))).await.unwrap();
+    let gone: Vec<_> = plan.changes().iter().filter(|c| c.what == "custom hostname").map(|c| c.name.clone()).collect();
+    assert_eq!(gone.len(), 2, "{plan}");
+    assert!(plan.changes().iter().all(|change| change.action == Action::Remove), "{plan}");
+    let mut left = held(&emulator);
+    assert!(left["hostnames"].as_object_mut().unwrap().remove("late.stranger.org").is_some());
+    assert_eq!(left, before);
 }
 
 #[tokio::test]
@@ -157,7 +260,7 @@ async fn a_customers_domain_comes_and_goes() {
     assert_eq!((&made.state, &made.certificate), (&HostnameState::Pending, &CertificateState::Initializing));
     assert!(made.validation.iter().any(|v| matches!(v, Validation::Txt { .. })), "{made:?}");
     assert_eq!(hostnames.create("www.customer.org").await.unwrap(), made, "asked for twice, it is one");
-    assert_eq!(calls(&emulator, "POST", "custom_hostnames"), 2);
+    assert_eq!(calls(&emulator, "POST", "custom_hostnames"), 1);
 
     emulator.set_hostname("www.customer.org", "active", "pending_validation").await.unwrap();
     assert!(!hostnames.status(&made.id).await.unwrap().unwrap().is_live());

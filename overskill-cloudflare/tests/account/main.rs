@@ -4,12 +4,15 @@
 mod common;
 mod conformance;
 mod crashes;
+mod edge;
 mod egress;
 mod faults;
 mod gates;
 mod install;
+mod mortal;
 mod previews;
 mod quota;
+mod removals;
 mod simulation;
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,13 +2,14 @@
 
 use crate::{
     conformance::{failing, lossy, throttling},
+    edge::seen_by_a_viewer,
     support::{at, engine, env, path, scope, snapshot},
     world::World,
 };
 use overskill_cloudflare::{CloudflarePreviews, PreviewMode};
-use overskill_core::{Changes, DeploymentTarget as _, Error, FilePath, PreviewHost as _, Update};
+use overskill_core::{Changes, DeploymentTarget as _, PreviewHost as _, Update};
 use overskill_http::Method;
-use overskill_testkit::{PreviewHostFixture, PreviewOutside, cloudflare::FaultPlan};
+use overskill_testkit::{PreviewHostFixture, cloudflare::FaultPlan};
 use std::{sync::Arc, time::Duration};
 
 fn host(world: &World) -> CloudflarePreviews {
@@ -18,21 +19,7 @@ fn host(world: &World) -> CloudflarePreviews {
 async fn previews(plan: FaultPlan) -> PreviewHostFixture {
     let world = Arc::new(World::start().await);
     world.emulator.set_faults(plan);
-    let (host, viewer) = (host(&world), world.clone());
-    let outside = PreviewOutside::new().serving(move |scope, path: FilePath| {
-        // Files of `public/` are served at the root.
-        let path = path.as_str().strip_prefix("public/").unwrap_or(path.as_str()).to_owned();
-        let world = viewer.clone();
-        async move {
-            let url = format!("{}/{path}", world.at(&scope.host_label()));
-            let answer = world.ask(Method::Get, &url, &[("accept", "*/*")], "").await;
-            match answer.status {
-                200 => Ok(Some(answer.body)),
-                404 => Ok(None),
-                other => Err(Error::invalid(format!("{path} of {scope}: {other} {}", answer.text()))),
-            }
-        }
-    });
+    let (host, outside) = (host(&world), seen_by_a_viewer(&world));
     PreviewHostFixture::with(Arc::new(host), outside).keep(world)
 }
 

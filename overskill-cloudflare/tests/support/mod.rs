@@ -19,13 +19,11 @@ use overskill_core::{
     AppFile, Digest, EnvRevision, EnvSnapshot, Environment, FilePath, Incarnation, KeyId, LocalKeys, Readiness, Result,
     Scope, Snapshot, StreamPosition, SystemIds,
 };
-use overskill_http::NetworkTransport;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
     fs,
-    num::NonZeroU32,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, OnceLock},
@@ -171,13 +169,6 @@ impl Workers {
 
     pub fn edge(&self) -> Edge {
         Edge::builder(self.base(), self.key.clone()).build().unwrap()
-    }
-
-    /// The same on a way where something goes wrong.
-    pub fn edge_in(&self, weather: weather::Weather) -> Edge {
-        let way = weather::Through::new(NetworkTransport::new().unwrap(), weather);
-        let tries = NonZeroU32::new(6).unwrap();
-        Edge::builder(self.base(), self.key.clone()).transport(way).max_tries(tries).build().unwrap()
     }
 
     pub fn previews(&self) -> CloudflarePreviews {

@@ -237,7 +237,9 @@ async fn custom_hostnames_wait_to_become_active() {
     let made = api.ok("POST", &hostnames, &wanted).await;
     assert_eq!((&made["status"], &made["ssl"]["status"]), (&json!("pending"), &json!("initializing")));
     assert_eq!(api.fails("POST", &hostnames, &wanted).await, (409, 1406));
-    assert_eq!(api.fails("POST", &hostnames, &json!({ "hostname": "a.example.com" })).await, (400, 1413));
+    assert_eq!(api.fails("POST", &hostnames, &json!({ "hostname": "a.example.com" })).await, (400, 1407));
+    assert_eq!(api.fails("POST", &hostnames, &json!({ "hostname": "a.customer.example" })).await, (400, 1409));
+    assert_eq!(api.fails("POST", &hostnames, &json!({ "hostname": "a.example.org" })).await, (400, 1411));
     api.cloudflare.set_hostname("shop.customer.net", "active", "active").await.unwrap();
     let one = format!("{hostnames}/{}", made["id"].as_str().unwrap());
     assert_eq!(api.ok("GET", &one, &Value::Null).await["status"], "active");

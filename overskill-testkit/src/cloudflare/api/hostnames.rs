@@ -1,4 +1,5 @@
-//! Custom hostnames (Cloudflare for `SaaS`) of a zone.
+//! Custom hostnames (Cloudflare for `SaaS`) of a zone. Their codes: developers.cloudflare.com, *Status codes – Custom
+//! hostnames*.
 
 use super::super::{
     state::{Hostname, State, Zone},
@@ -39,6 +40,7 @@ fn not_found() -> Refusal {
 }
 
 fn list(zone: &Zone, call: &Call<'_>) -> Outcome {
+    call.number("per_page", 20, 5, 50)?;
     let wanted = call.query("hostname");
     let found = zone.hostnames.values().filter(|it| wanted.is_none_or(|name| it.host.contains(name)));
     paged(call, found.map(|it| told(it, &zone.id)).collect())
@@ -52,9 +54,17 @@ fn create(state: &mut State, call: &Call<'_>, zone: &str) -> Outcome {
     if name.len() > 255 || !name.contains('.') || !name.split('.').all(label) {
         return Err(Refusal::new(400, 1407, format!("Invalid custom hostname {name:?}.")));
     }
+    let top = name.rsplit('.').next().unwrap_or_default();
+    if ["test", "example", "invalid", "localhost"].contains(&top) {
+        return Err(Refusal::new(400, 1409, "Reserved top domain custom hostnames are not supported."));
+    }
     let zone_name = &state.zones[zone].name;
     if name == *zone_name || name.ends_with(&format!(".{zone_name}")) {
-        return Err(Refusal::new(400, 1413, "A custom hostname must not belong to the zone itself."));
+        // That it is refused is documented, the code is not.
+        return Err(Refusal::new(400, 1407, "A custom hostname must not belong to the zone itself."));
+    }
+    if ["com", "net", "org"].iter().any(|top| name.ends_with(&format!("example.{top}"))) {
+        return Err(Refusal::new(400, 1411, "Custom hostnames ending in example.com, .net or .org are prohibited."));
     }
     if state.zones.values().any(|zone| zone.hostnames.values().any(|it| it.host == name)) {
         return Err(Refusal::new(409, 1406, "Duplicate custom hostname found."));

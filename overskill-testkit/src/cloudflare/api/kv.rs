@@ -258,7 +258,10 @@ fn put_many(state: &mut State, call: &Call<'_>, id: &str) -> Outcome {
 fn check_count(count: usize, max: usize) -> Result<(), Refusal> {
     match count {
         0 => Err(Refusal::new(400, 10_029, "a bulk request must hold at least one key")),
-        _ if count > max => Err(Refusal::new(400, 10_031, format!("a bulk request may hold {max} keys, not {count}"))),
+        _ if count > max => {
+            let message = format!("received {count} key/value pairs, but max allowed per request is: {max}");
+            Err(Refusal::new(400, 10_012, message))
+        }
         _ => Ok(()),
     }
 }

@@ -183,7 +183,7 @@ fn put_domain(state: &mut State, body: &Value) -> Outcome {
     let of = |zone: &&Zone| host == zone.name || host.ends_with(&format!(".{}", zone.name));
     let zone = state.zones.values().find(of).map(|it| it.id.clone());
     let zone =
-        zone.ok_or_else(|| Refusal::new(400, 100_117, format!("hostname {host:?} is of no zone of the account")))?;
+        zone.ok_or_else(|| Refusal::new(400, 10_021, format!("hostname {host:?} is of no zone of the account")))?;
     let id = state.domains.get(&host).map_or_else(|| state.hex_id(), |it| it.id.clone());
     let domain = Domain { id, service, zone };
     let answer = domain_json(state, &host, &domain);

@@ -1,9 +1,13 @@
-//! The preview host and the route table pass the suites, on real workerd, and looked at through the dispatch Worker; in good
-//! weather, and where requests and answers get lost on the way.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+//! The route table and Shared previews pass the suites on an installed account, by the dispatch Worker that the emulator's
+//! workerd runs: in good weather, and where requests and answers get lost on the way to it.
 
-mod support;
-
+use crate::{
+    support::{
+        engine,
+        weather::{FAILING, LOSSY, THROTTLED, Through, WELL, Weather},
+    },
+    world::World,
+};
 use async_trait::async_trait;
 use overskill_core::{Effect, Error, Fence, FilePath, Readiness, Result, Route, RouteTable, Scope};
 use overskill_http::{Method, Request, Response, Transport as _, Url, transport_fn};
@@ -15,29 +19,29 @@ use std::{
     },
     time::Duration,
 };
-use support::{
-    Workers, engine,
-    weather::{FAILING, LOSSY, THROTTLED, Through, WELL, Weather},
-};
-use tokio::sync::Mutex;
 
-async fn previews(weather: Weather) -> PreviewHostFixture {
-    let workers = Arc::new(Workers::start().await);
-    let (host, viewer) = (workers.edge_in(weather).previews(engine()), workers.clone());
-    let outside = PreviewOutside::new().serving(move |scope, path: FilePath| {
-        // Files of `public/` are served at the root.
+/// What a viewer sees of a file; those of `public/` are served at the root.
+pub(crate) fn seen_by_a_viewer(world: &Arc<World>) -> PreviewOutside {
+    let viewer = world.clone();
+    PreviewOutside::new().serving(move |scope, path: FilePath| {
         let path = path.as_str().strip_prefix("public/").unwrap_or(path.as_str()).to_owned();
-        let workers = viewer.clone();
+        let world = viewer.clone();
         async move {
-            let answer = workers.get(&scope.host_label(), &format!("/{path}")).await;
+            let url = format!("{}/{path}", world.at(&scope.host_label()));
+            let answer = world.ask(Method::Get, &url, &[("accept", "*/*")], "").await;
             match answer.status {
-                200 => Ok(Some(answer.body.into())),
+                200 => Ok(Some(answer.body)),
                 404 => Ok(None),
-                other => Err(Error::invalid(format!("{path} of {scope} was answered with {other}: {}", answer.text()))),
+                other => Err(Error::invalid(format!("{path} of {scope}: {other} {}", answer.text()))),
             }
         }
-    });
-    PreviewHostFixture::with(Arc::new(host), outside).keep(workers)
+    })
+}
+
+async fn previews(weather: Weather) -> PreviewHostFixture {
+    let world = Arc::new(World::start().await);
+    let (host, outside) = (world.edge_in(weather).previews(engine()), seen_by_a_viewer(&world));
+    PreviewHostFixture::with(Arc::new(host), outside).keep(world)
 }
 
 /// A table as a platform uses it: when it stays unknown whether a route was cleared, it looks before it clears again.
@@ -85,21 +89,17 @@ impl<T: RouteTable> RouteTable for Careful<T> {
 }
 
 async fn routes(weather: Weather) -> RouteTableFixture {
-    let workers = Workers::start().await;
-    let table: Arc<dyn RouteTable> = Arc::new(Careful(workers.edge_in(weather).routes()));
-    let workers = Arc::new(Mutex::new(Some(workers)));
-    let again = workers.clone();
+    let world = Arc::new(World::start().await);
+    let open = |world: &World| -> Arc<dyn RouteTable> { Arc::new(Careful(world.edge_in(weather).routes())) };
+    let (table, again) = (open(&world), world.clone());
     let reopen = move || {
-        let workers = again.clone();
+        let world = again.clone();
         async move {
-            let mut workers = workers.lock().await;
-            let running = workers.take().unwrap().restarted().await;
-            let table: Arc<dyn RouteTable> = Arc::new(Careful(running.edge_in(weather).routes()));
-            *workers = Some(running);
-            table
+            world.emulator.restart_edge().await.unwrap();
+            open(&world)
         }
     };
-    RouteTableFixture::new(table).reopen(reopen).keep(workers)
+    RouteTableFixture::new(table).reopen(reopen).keep(world)
 }
 
 /// The same in each weather.
