@@ -46,7 +46,7 @@ export default {
 
 /** @param {Env} env @param {string} hostname */
 async function connected(env, hostname) {
-  const [app = "", environment = ""] = (await scopeOfHost(env, hostname.toLowerCase()))?.split("/") ?? [];
+  const [app = "", environment = ""] = (await scopeOfHost(env, hostname.toLowerCase().replace(/\.$/, "")))?.split("/") ?? [];
   return scopeOf(app, environment);
 }
 

@@ -17,8 +17,11 @@
 //! | version with a short proof | the address of a version of B's, with a proof of no length, and with each of one byte | asking for a whole proof |
 //! | version with one's own proof | the address of a version of B's, with the proof of A's version of that number | making the proof of the app too |
 //! | platform's host as one's own | A connects B's host with itself, as a customer's domain | knowing the platform's hosts before customers' |
+//! | platform's host with a dot | A connects B's host with itself, and it is asked for with a dot at its end, which is the same host | taking the dot off the platform's hosts |
+//! | customer's host with a dot | A connects a domain that is connected with B, with a dot at its end | taking the dot off customers' hosts |
 //! | word of the platform | a request tells A's code that it is for B, in a header of the platform's | taking such headers off requests |
 //! | cookie for all hosts | A's code sets a cookie for the whole domain, which B's host would get | taking domains of ours out of cookies |
+//! | cookie in a handshake | the same in the answer that opens a socket | reading the headers of such answers |
 //! | kept route | A's host is asked for right after B's, while the isolate remembers B's route | keeping routes by the scope |
 //! | kept host | A's own domain is asked for right after B's, while the isolate remembers whose B's is | keeping hosts by their names |
 //! | page of a failure | a request makes B's code fail with a message that holds a secret | keeping messages from viewers |

@@ -1,9 +1,14 @@
 //! Names of another app's: in hosts, headers, paths, routes, addresses of versions, and what an isolate keeps by them.
 
-use crate::{attack::EdgeAttack, support::scope};
+use crate::{
+    attack::EdgeAttack,
+    support::{http, scope, signed::Signed},
+};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use overskill_core::Digest;
 use sha2::Sha256;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{client_async, tungstenite::client::IntoClientRequest as _};
 
 /// What a version is that no route names.
 const STAGED: u64 = 2;
@@ -199,6 +204,32 @@ pub(crate) const ATTACKS: &[EdgeAttack] = &[
         },
     },
     EdgeAttack {
+        name: "platform's host with a dot",
+        by: "A connects B's host with itself, and it is asked for with a dot at its end, which is the same host",
+        without: "taking the dot off the platform's hosts",
+        weak: &[("settings.js", "hostname.toLowerCase().replace(/\\.$/, \"\")", "hostname.toLowerCase()")],
+        run: |p| {
+            Box::pin(async move {
+                let host = format!("{}.localhost", p.opened().await.b_preview());
+                shows_a(p, &host, &format!("{host}.")).await
+                    || shows_a(p, &format!("{host}."), &format!("{host}.")).await
+            })
+        },
+    },
+    EdgeAttack {
+        name: "customer's host with a dot",
+        by: "A connects a domain that is connected with B, with a dot at its end",
+        without: "taking the dot off customers' hosts",
+        weak: &[("dispatch.js", "hostname.toLowerCase().replace(/\\.$/, \"\")", "hostname.toLowerCase()")],
+        run: |p| {
+            Box::pin(async move {
+                let (host, b) = (format!("{}.example", p.opened().await.b), scope(&format!("{}/preview", p.b)));
+                p.workers.edge().routes().connect_host(&host, Some(&b)).await.unwrap();
+                shows_a(p, &format!("{host}."), &format!("{host}.")).await
+            })
+        },
+    },
+    EdgeAttack {
         name: "word of the platform",
         by: "a request tells A's code that it is for B, in a header of the platform's",
         without: "taking such headers off requests",
@@ -230,6 +261,29 @@ pub(crate) const ATTACKS: &[EdgeAttack] = &[
                 let cookies: Vec<_> = answer.headers.iter().filter(|(name, _)| name == "set-cookie").collect();
                 assert_eq!(cookies.len(), 3, "{answer:?}");
                 cookies.iter().any(|(_, cookie)| cookie.to_lowercase().replace(' ', "").contains("localhost"))
+            })
+        },
+    },
+    EdgeAttack {
+        name: "cookie in a handshake",
+        by: "the same in the answer that opens a socket",
+        without: "reading the headers of such answers",
+        weak: &[(
+            "guard.js",
+            "// The answer that opens a socket has headers too.",
+            "if (WEAK && response.webSocket) return response;",
+        )],
+        run: |p| {
+            Box::pin(async move {
+                let code = "export default { fetch() { const [client, server] = Object.values(new WebSocketPair()); server.accept(); \
+                    return new Response(null, { status: 101, webSocket: client, headers: { 'set-cookie': 's=1; Domain=localhost' } }); } }";
+                p.deployed().await.script(&p.a, 1, code).await;
+                let stream = TcpStream::connect(("127.0.0.1", p.workers.port)).await.unwrap();
+                let request = format!("ws://{}/", p.workers.host(&p.a)).into_client_request().unwrap();
+                let (_, answer) = client_async(request, stream).await.unwrap();
+                let cookie = answer.headers().get("set-cookie").unwrap().to_str().unwrap();
+                assert!(cookie.starts_with("s=1"), "{cookie}");
+                cookie.contains("Domain")
             })
         },
     },
@@ -290,6 +344,17 @@ pub(crate) const ATTACKS: &[EdgeAttack] = &[
         },
     },
 ];
+
+/// Whether a host of B's shows A's preview once the platform connected that name of it with A.
+async fn shows_a(p: &crate::attack::Pair, connected: &str, host: &str) -> bool {
+    let body = format!("{{\"scope\":\"{}/preview\"}}", p.a);
+    let connect = Signed::new(&p.workers, "PUT", &format!("/.overskill/v1/hosts/{connected}"), body.as_bytes());
+    // That it is refused is fine, too.
+    connect.send(&p.workers).await;
+    let request = format!("GET /note.txt HTTP/1.1\r\nhost: {host}:{}\r\nconnection: close\r\n\r\n", p.workers.port);
+    let answer = http::raw(p.workers.port, request.as_bytes()).await;
+    String::from_utf8_lossy(&answer.body) == format!("of {}", p.a)
+}
 
 /// Whether a version of B's, which is no app's route, is shown with that proof.
 async fn version(p: &crate::attack::Pair, proof: &str) -> bool {
