@@ -105,8 +105,10 @@ fn options() -> Options {
 
 /// The Workers with all these defences on switches.
 fn twin(attacks: &[EdgeAttack]) -> Options {
-    let switch = "if (request.headers.has('x-weaken')) {\n      globalThis.weak = request.headers.get('x-weaken');\n      \
-                  return new Response(null);\n    }\n    const site = ";
+    let switch = format!(
+        "if (request.headers.has('{SWITCH}')) {{\n      globalThis.weak = request.headers.get('{SWITCH}');\n      \
+         return new Response(null);\n    }}\n    const site = "
+    );
     let mut options = options().patched("dispatch.js", "const site = ", switch);
     for attack in attacks {
         let weak = format!("(globalThis.weak === {})", Value::from(attack.name));
