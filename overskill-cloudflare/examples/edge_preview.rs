@@ -28,7 +28,7 @@ use overskill_local::{EntityApi, FolderWatcher};
 use overskill_testkit::cloudflare::CloudflareEmulator;
 use serde_json::json;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     error::Error,
     path::{Path, PathBuf},
     sync::Arc,
@@ -60,6 +60,7 @@ async fn main() -> Outcome<()> {
 
     let mut shown = Snapshot::new(StreamPosition::start(Incarnation::from_u64(1)), contents.files);
     let preview = previews.open(&scope, &shown, &env()).await?;
+    problems(&previews, &scope).await;
     println!("{} files are live at {}", shown.files.len(), preview.url);
     loop {
         let changes = tokio::select! {
@@ -139,7 +140,17 @@ async fn push(previews: &CloudflarePreviews, scope: &Scope, shown: &mut Snapshot
             previews.open(scope, shown, &env()).await?;
         }
     }
+    problems(previews, scope).await;
     Ok(())
+}
+
+/// Says what is wrong with the app: each thing once, and no more than one reads.
+async fn problems(previews: &CloudflarePreviews, scope: &Scope) {
+    let problems = previews.problems(scope).await.unwrap_or_default();
+    let mut said = BTreeSet::new();
+    for problem in problems.iter().filter(|problem| said.insert(&problem.message)).take(10) {
+        eprintln!("{problem}");
+    }
 }
 
 fn env() -> EnvSnapshot {

@@ -11,7 +11,7 @@ use crate::{
     target::WfpTarget,
 };
 use overskill_core::{
-    BackendName, Clock, Environment, Error, Ids, PublicUrl, Result, Scope, Secret, SystemClock, SystemIds,
+    BackendName, Clock, Digest, Environment, Error, Ids, PublicUrl, Result, Scope, Secret, SystemClock, SystemIds,
 };
 use overskill_http::{Client, Credential, Limiter, NetworkTransport, Quota, Transport};
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
@@ -271,7 +271,8 @@ impl CloudflareBuilder {
     }
 
     /// A secret in the names of assets, so that who knows an asset and its app still cannot tell its name. Changing it means
-    /// that every asset is uploaded once more. Unless set, a name depends on account, prefix, app, type and contents.
+    /// that every asset is uploaded once more. Unless set, it is made of account, prefix and token: set one where tokens
+    /// change often.
     pub fn asset_salt(mut self, salt: impl Into<Secret>) -> Self {
         self.asset_salt = Some(salt.into());
         self
@@ -343,7 +344,11 @@ impl CloudflareBuilder {
             // Whoever waits for the quota waits for minutes; a strategy has its own limit for a whole attempt.
             .deadline(Duration::from_mins(30))
             .build()?;
-        let salt = || Secret::new(format!("{}/{}", self.account, self.prefix));
+        // Account, prefix and app are no secrets: what is made of them alone is a name that others can make too.
+        let salt = || {
+            let parts = ["overskill asset salt 1", &self.account, &self.prefix, self.token.expose()];
+            Secret::new(Digest::of_parts(parts.map(str::as_bytes)).to_string())
+        };
         Ok(Cloudflare(Arc::new(Settings {
             #[cfg(feature = "r2")]
             r2_endpoint: self

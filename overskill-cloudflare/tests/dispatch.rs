@@ -247,7 +247,9 @@ async fn a_host_name_of_somebody_elses_is_connected_with_an_app() {
     routes.connect_host("todo.example", None).await.unwrap();
     outlast().await;
     assert_eq!(get("/").await.status, 404);
-    for bad in ["", "todo example", "tödo.example", "a/b", "host todo"] {
+    for bad in
+        ["todo.example.", ".todo.example", "todo..example", "", "todo example", "tödo.example", "a/b", "host todo"]
+    {
         assert!(routes.connect_host(bad, None).await.unwrap_err().message().contains("hostname must be"), "{bad}");
     }
 }

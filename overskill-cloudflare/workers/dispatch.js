@@ -46,7 +46,7 @@ export default {
 
 /** @param {Env} env @param {string} hostname */
 async function connected(env, hostname) {
-  const [app = "", environment = ""] = (await scopeOfHost(env, hostname.toLowerCase()))?.split("/") ?? [];
+  const [app = "", environment = ""] = (await scopeOfHost(env, hostname.toLowerCase().replace(/\.$/, "")))?.split("/") ?? [];
   return scopeOf(app, environment);
 }
 
@@ -192,6 +192,10 @@ async function looked(request, url, scope, script, env) {
  * @param {Live} live @param {Env} env */
 async function run(request, scope, script, live, env) {
   const { domains, outbound } = env.SETTINGS;
+  if (!isOf(scope, script)) {
+    console.error(`the route of ${scope.name} names a script of another app`);
+    return problem(request, 503, "Not available", "This app is being deployed: try again soon.");
+  }
   const namespace = namespaceOf(scope, env);
   if (!namespace) return problem(request, 503, "Not available", `This platform has no namespace for ${scope.environment}.`);
   const { plan, limits } = planOf(live, env);
@@ -202,6 +206,10 @@ async function run(request, scope, script, live, env) {
     return failed(request, scope, error);
   }
 }
+
+/** Whether a script is one of the app's: `{app}`, or `{app}-` and more. No app's id has a dash. @param {Scope} scope
+ * @param {string} script */
+const isOf = ({ app }, script) => script === app || script.startsWith(`${app}-`);
 
 /** The plan of an app, and the limits of its Workers. @param {Live} live @param {Env} env */
 function planOf(live, env) {

@@ -46,8 +46,9 @@ export function toApp(request, to) {
  * @param {string[]} domains
  */
 export function fromApp(response, domains) {
-  if (response.webSocket) return response;
-  const answer = new Response(response.body, response);
+  // The answer that opens a socket has headers too.
+  const { webSocket, status, headers } = response;
+  const answer = webSocket ? new Response(null, { status, webSocket, headers }) : new Response(response.body, response);
   for (const name of [...answer.headers.keys()]) if (OURS.test(name) || name === "alt-svc") answer.headers.delete(name);
   const cookies = response.headers.getSetCookie();
   answer.headers.delete("set-cookie");

@@ -74,7 +74,8 @@ export function scopeOfLabel(label) {
  * @returns {{ own: true } | { scope: Scope } | { label: string } | { other: true }}
  */
 export function siteOf(hostname, domains) {
-  const name = hostname.toLowerCase();
+  // With a dot at its end it is the same host.
+  const name = hostname.toLowerCase().replace(/\.$/, "");
   // Of a domain within another, the longer is meant.
   const domain = domains.filter((it) => name === it || name.endsWith(`.${it}`)).sort((a, b) => b.length - a.length)[0];
   if (domain === undefined) return { other: true };

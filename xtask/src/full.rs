@@ -37,7 +37,10 @@ pub(crate) fn steps() -> Vec<Step> {
         Step { name: "mutations", run: mutations::check },
         Step { name: "simulation", run: simulation },
         // `browser` built the example.
-        Step { name: "edge-browser", run: |workspace| checks::edge_previews(workspace, &["guests", "apps"]) },
+        Step {
+            name: "edge-browser",
+            run: |workspace| checks::edge_previews(workspace, &["guests", "apps", "strangers"]),
+        },
     ]
 }
 

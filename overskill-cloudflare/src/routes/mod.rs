@@ -35,9 +35,10 @@ impl CloudflareRoutes {
     pub async fn connect_host(&self, hostname: &str, scope: Option<&Scope>) -> Result<()> {
         let name = hostname.to_ascii_lowercase();
         let legal = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-".contains(&c);
-        if name.is_empty() || name.len() > 253 || !name.bytes().all(legal) {
+        // With a dot at its end it would be another name of a host that may be somebody else's.
+        if name.len() > 253 || !name.bytes().all(legal) || name.split('.').any(str::is_empty) {
             let shown: String = hostname.chars().take(60).collect();
-            let rule = "must be 1 to 253 of a-z, 0-9, - and ., in ASCII (punycode)";
+            let rule = "must be 1 to 253 of a-z, 0-9 and -, with single dots in between, in ASCII (punycode)";
             return Err(Error::invalid(format!("hostname {rule}, but was {shown:?}")));
         }
         let body = json!({ "scope": scope.map(ToString::to_string) });

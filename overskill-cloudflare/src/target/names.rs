@@ -30,6 +30,11 @@ pub(super) fn in_place(app: &AppId) -> String {
     app.to_string()
 }
 
+/// Whether a script is one of an app's: its name begins with the app's id, which no dash is in.
+pub(super) fn is_of(app: &AppId, script: &str) -> bool {
+    script.strip_prefix(app.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 /// The tag that every script of an app has.
 pub(super) fn app_tag(app: &AppId) -> String {
     format!("app-{app}")
@@ -183,6 +188,18 @@ mod tests {
     fn a_name_that_is_too_long_is_named_with_its_limit() {
         let e = check_name(&"x".repeat(64)).unwrap_err();
         assert!(e.message().contains("at most 63 bytes, but has 64"), "{e}");
+    }
+
+    #[test]
+    fn a_script_is_of_the_app_that_its_name_begins_with() {
+        let app = AppId::parse("bank7").unwrap();
+        let id = DeploymentId::generate(&SeededIds::new(1), Timestamp::from_unix_millis(1_794_000_000_000));
+        for own in [in_place(&app), of_version(&app, Fence::from_u64(3)), of_unfenced(&app, id)] {
+            assert!(is_of(&app, &own), "{own}");
+        }
+        for other in ["bank70-3", "bank70", "bank-7", "bank", "", "x-bank7-3"] {
+            assert!(!is_of(&app, other), "{other}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Other variables for a version that runs, without a deploy.
 
-use super::{WfpTarget, metadata::Binding};
+use super::{WfpTarget, metadata::Binding, names};
 use overskill_core::{EnvKey, EnvValue, Error, Handle, Result, Scope, Secret};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -18,7 +18,7 @@ impl WfpTarget {
     /// Changes secrets of a version together: `None` removes one, and what is not named stays.
     ///
     /// # Errors
-    /// `NotFound` when the version is gone; `LimitExceeded` for a value over 5 KiB.
+    /// `NotFound` when the version is gone; `LimitExceeded` for a value over 5 KiB; `Invalid` for a version of another app.
     pub async fn rotate_secrets(
         &self,
         scope: &Scope,
@@ -26,6 +26,7 @@ impl WfpTarget {
         secrets: &BTreeMap<EnvKey, Option<Secret>>,
     ) -> Result<()> {
         let refuse = |e: Error| self.settings.at(e, "rotate_secrets").with("scope", scope);
+        check_own(scope, version).map_err(refuse)?;
         let patch = secrets_patch(secrets).map_err(refuse)?;
         let (api, namespace) = (&self.settings.api, self.namespace(scope));
         api.patch_secrets(&scope.app, &namespace, &version.reference, &patch).await.map_err(refuse)
@@ -36,7 +37,7 @@ impl WfpTarget {
     ///
     /// # Errors
     /// `NotFound` when the version is gone; `LimitExceeded` for a value over 5 KiB; `Invalid` for the name of a binding that
-    /// is no variable.
+    /// is no variable, and for a version of another app.
     pub async fn set_variables(
         &self,
         scope: &Scope,
@@ -44,6 +45,7 @@ impl WfpTarget {
         variables: &BTreeMap<EnvKey, Option<EnvValue>>,
     ) -> Result<()> {
         let refuse = |e: Error| self.settings.at(e, "set_variables").with("scope", scope);
+        check_own(scope, version).map_err(refuse)?;
         let (api, namespace) = (&self.settings.api, self.namespace(scope));
         let known = api.bindings(&scope.app, &namespace, &version.reference).await.map_err(refuse)?;
         if known.is_empty() {
@@ -52,6 +54,15 @@ impl WfpTarget {
         let settings = Settings { bindings: merged(&known, variables).map_err(refuse)? };
         api.patch_settings(&scope.app, &namespace, &version.reference, &settings).await.map_err(refuse)
     }
+}
+
+/// A handle comes from wherever the host keeps it: one of another app must not lead to that app's variables.
+fn check_own(scope: &Scope, version: &Handle) -> Result<()> {
+    if names::is_of(&scope.app, &version.reference) {
+        return Ok(());
+    }
+    let shown: String = version.reference.chars().take(names::MAX_NAME_BYTES).collect();
+    Err(Error::invalid(format!("version must be a script of the app {}, but was {shown:?}", scope.app)))
 }
 
 fn secrets_patch(secrets: &BTreeMap<EnvKey, Option<Secret>>) -> Result<Value> {

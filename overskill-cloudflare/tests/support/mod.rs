@@ -59,7 +59,7 @@ pub struct Options {
     /// Added to the settings.
     pub settings: Value,
     /// Text to put in the place of another, in a module: the paired controls of attacks.
-    pub patches: Vec<(&'static str, &'static str, &'static str)>,
+    pub patches: Vec<(&'static str, &'static str, String)>,
     pub key: IngestKey,
     /// The Workers' secret, if it is not that of the key alone.
     pub ingest_keys: Option<String>,
@@ -79,8 +79,8 @@ impl Options {
     }
 
     /// Takes a defence away.
-    pub fn patched(mut self, module: &'static str, text: &'static str, by: &'static str) -> Self {
-        self.patches.push((module, text, by));
+    pub fn patched(mut self, module: &'static str, text: &'static str, by: impl Into<String>) -> Self {
+        self.patches.push((module, text, by.into()));
         self
     }
 }

@@ -12,6 +12,9 @@ export default {
     if (url.hostname === "control") return control(request, url);
     const body = await request.text();
     seen.push({ method: request.method, url: request.url, headers: Object.fromEntries(request.headers), body });
+    // Both can send whoever asks on to data of their choice.
+    const [, path] = /\/moved-to\/(.*)$/.exec(url.pathname) ?? [];
+    if (path !== undefined) return new Response(null, { status: 302, headers: { location: `http://data.test/v1/${path}` } });
     if (url.hostname === "data.test") {
       const headers = new Headers({ "content-type": "application/json", "x-total": "7" });
       for (const [name, value] of [
