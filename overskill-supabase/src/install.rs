@@ -76,7 +76,7 @@ impl Installation<'_> {
             self.schema.install(grant, self.passwords, self.contexts).await?;
         }
         if let Some(members) = self.members.filter(|_| missing.members) {
-            members.install().await?;
+            members.install(self.schema.gate(), grant).await?;
         }
         let Some((management, key, _)) = &self.services else { return Ok(changes) };
         if missing.key {

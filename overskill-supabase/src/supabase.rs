@@ -2,8 +2,8 @@
 
 use crate::{
     AppTables, ContextKeys, EntityApi, Explorer, ExplorerLimits, FunctionBundle, Jwks, Management, MembershipKeys,
-    Mover, PoolOptions, PostgresMemberships, ProjectRef, RefusalLimit, RolePasswords, Schema, SchemaEditor,
-    SchemaInspector, Server, SigningKey, SupabaseValidator, TenantPool, TokenIssuer, TrustedIssuer, gateway_function,
+    Mover, PoolOptions, PostgresMemberships, ProjectRef, RolePasswords, Schema, SchemaEditor, SchemaInspector, Server,
+    SigningKey, SupabaseValidator, TenantPool, TokenIssuer, TrustedIssuer, gateway_function,
     install::{Changes, Installation},
 };
 use overskill_core::{
@@ -112,11 +112,9 @@ impl Supabase {
         self.0.validator.clone()
     }
 
-    /// A gate by this validator, which writes no more refusals into `audit` than a [`RefusalLimit`] allows. A platform that
-    /// is built with the validator has a gate already: give it such a log.
+    /// A gate by this validator. A platform that is built with the validator has one already.
     pub fn gate(&self, audit: Arc<dyn AuditLog>) -> TenantGate {
-        let audit = RefusalLimit::new(audit, self.0.clock.clone());
-        TenantGate::new(Arc::new(self.validator()), Arc::new(audit), self.0.clock.clone())
+        TenantGate::new(Arc::new(self.validator()), audit, self.0.clock.clone())
     }
 
     /// What makes apps' tokens.

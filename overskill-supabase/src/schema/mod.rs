@@ -5,14 +5,14 @@ pub(crate) mod versions;
 
 use crate::{
     context::{ContextKey, ContextKeys, Session},
+    permit::permit_all,
     tx::{
         Server,
         fault::{BACKEND, failed, failed_commit},
     },
 };
 use overskill_core::{
-    AppId, Digest, Effect, Error, ErrorKind, Grant, Result, Right, Scope, Secret, SystemGrant, SystemScopes,
-    TenantGate, Timestamp,
+    Digest, Effect, Error, ErrorKind, Grant, Result, Right, Scope, Secret, SystemGrant, TenantGate, Timestamp,
 };
 use overskill_sql::postgres::{PostgresOptions, PostgresStores};
 use tokio_postgres::{
@@ -209,18 +209,8 @@ impl Schema {
         &self.gate
     }
 
-    /// What touches all apps needs a grant for all.
     pub(crate) fn permit_all(&self, grant: &SystemGrant) -> Result<()> {
-        // Whether it is of our gate does not depend on the app.
-        let any = AppId::derive("any");
-        self.gate.permit_app(&Grant::from(grant.clone()), &any, Right::Operate)?;
-        match grant.scopes() {
-            SystemScopes::All => Ok(()),
-            _ => {
-                Err(Error::new(ErrorKind::Denied, "the grant is for some apps, and this touches all")
-                    .at(BACKEND, "permit"))
-            }
-        }
+        permit_all(&self.gate, grant)
     }
 }
 

@@ -10,7 +10,7 @@ mod support;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use deno::Deno;
 use overskill_core::{AppId, AppTokens as _, Clock as _, Environment, Scope, SystemClock, SystemIds};
-use overskill_supabase::{SigningKey, TokenIssuer, gateway_function};
+use overskill_supabase::{GrantedIssuer, SigningKey, TokenIssuer, gateway_function};
 use rest::{Behind, PUBLISHABLE, SECRET};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -49,7 +49,11 @@ impl Field {
 
     async fn token(&self, app: &str, subject: &str) -> String {
         let subject = subject.parse().unwrap();
-        self.issuer.issue(&scope(app), Some(subject), SystemClock.now()).await.unwrap().0.expose().to_owned()
+        self.tokens().issue(&scope(app), Some(subject), SystemClock.now()).await.unwrap().0.expose().to_owned()
+    }
+
+    fn tokens(&self) -> GrantedIssuer {
+        self.issuer.granted(&self.world.gate, &self.world.system)
     }
 
     async fn run(&self, script: &str, hole: &str) -> Deno {
@@ -222,7 +226,7 @@ async fn refusals_say_one_sentence_and_nothing_of_what_is_behind() {
         assert_eq!(answer.0, status, "{method} {path}: {}", answer.1);
     }
     let expired = field
-        .issuer
+        .tokens()
         .issue(&scope("todo"), None, SystemClock.now().minus(std::time::Duration::from_hours(1)))
         .await
         .unwrap();

@@ -108,6 +108,7 @@ async fn everything_comes_from_one_handle() {
     let (token, _) = supabase
         .issuer()
         .unwrap()
+        .granted(&gate, &grant)
         .issue(&scope("todo"), Some(SubjectId::parse("ada").unwrap()), SystemClock.now())
         .await
         .unwrap();
@@ -141,7 +142,7 @@ async fn everything_comes_from_one_handle() {
     let e = explorer.table(&user, &scope("todo"), &query).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Denied, "a user is no developer");
     let row = members().attest(dev.clone(), tenant, Rights::of([Right::Develop]), Timestamp::EPOCH);
-    supabase.memberships().unwrap().put(&row).await.unwrap();
+    supabase.memberships().unwrap().put(&gate, &grant, &row).await.unwrap();
     assert_eq!(supabase.memberships().unwrap().find(&dev, &scope("todo").app).await.unwrap(), Some(row));
 
     // Its tables, and where they are.
