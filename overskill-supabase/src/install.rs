@@ -41,6 +41,8 @@ pub(crate) struct Installation<'a> {
     /// The project's own services, where they can be reached.
     pub(crate) services: Option<(Management, &'a SigningKey, &'a TokenIssuer)>,
     pub(crate) publishable: Option<&'a str>,
+    /// Whether channels that no policy is asked about may stay.
+    pub(crate) public_channels: bool,
     pub(crate) ids: &'a dyn Ids,
 }
 
@@ -51,6 +53,7 @@ struct Missing {
     members: bool,
     key: bool,
     exposed: bool,
+    public_channels: bool,
     gateway: Option<Gateway>,
 }
 
@@ -85,6 +88,9 @@ impl Installation<'_> {
         if missing.exposed {
             management.expose_schema(grant, SCHEMA).await?;
         }
+        if missing.public_channels {
+            management.set_public_channels(grant, false).await?;
+        }
         if let Some(gateway) = &missing.gateway {
             management.set_secrets(grant, &gateway.settings).await?;
             management.deploy_function(grant, &gateway_function(), self.ids).await?;
@@ -105,6 +111,7 @@ impl Installation<'_> {
         let Some((management, key, issuer)) = &self.services else { return Ok(missing) };
         missing.key = management.signing_keys(grant).await?.iter().all(|known| known.id != key.kid());
         missing.exposed = !management.exposed_schemas(grant).await?.iter().any(|known| known == SCHEMA);
+        missing.public_channels = !self.public_channels && management.has_public_channels(grant).await?;
         missing.gateway = self.gateway(grant, management, issuer).await?;
         Ok(missing)
     }
@@ -157,6 +164,7 @@ impl Missing {
             (self.members, "make the table of memberships"),
             (self.key, "import the key that signs apps' tokens, on standby"),
             (self.exposed, "let the REST API show the schema `overskill_data`"),
+            (self.public_channels, "let Realtime open private channels alone, which policies are asked about"),
             (self.gateway.is_some(), "deploy the Edge Function `gateway` and its settings"),
         ];
         changes.extend(rest.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what.to_owned()));

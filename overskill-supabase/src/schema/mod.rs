@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "tenants", sql: include_str!("0001_tenants.sql") },
     Migration { version: 3, name: "tables", sql: include_str!("0003_tables.sql") },
     Migration { version: 4, name: "placements", sql: include_str!("0004_placements.sql") },
+    Migration { version: 5, name: "records", sql: include_str!("0005_records.sql") },
 ];
 
 /// What belongs to Supabase's own services.

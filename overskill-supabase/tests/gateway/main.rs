@@ -6,6 +6,7 @@ mod deno;
 mod rest;
 #[path = "../support/mod.rs"]
 mod support;
+mod twin;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use deno::Deno;
@@ -23,6 +24,7 @@ const ISSUER: &str = "https://tokens.overskill.example";
 /// Two apps, `todo` and `shop`, behind a gateway.
 struct Field {
     world: World,
+    key: SigningKey,
     issuer: TokenIssuer,
     url: String,
     behind: Arc<Behind>,
@@ -33,7 +35,7 @@ impl Field {
     async fn new() -> Self {
         let world = World::new().await;
         let key = SigningKey::generate(&SystemIds, SystemClock.now()).unwrap();
-        let issuer = TokenIssuer::new(ISSUER, key, world.keys.clone());
+        let issuer = TokenIssuer::new(ISSUER, key.clone(), world.keys.clone());
         let (url, behind) = rest::serve(world.cluster.tcp_url(DATABASE), &issuer.jwks()).await;
         let mut ids = json!({});
         // The first transaction of an app gives it its number.
@@ -44,7 +46,7 @@ impl Field {
             let row = raw.query_one("SELECT app_id FROM overskill_guard.apps WHERE app = $1", &[&app]).await.unwrap();
             ids[app] = json!(row.get::<_, i64>(0));
         }
-        Self { world, issuer, url, behind, ids }
+        Self { world, key, issuer, url, behind, ids }
     }
 
     async fn token(&self, app: &str, subject: &str) -> String {
@@ -91,7 +93,9 @@ async fn records_are_made_read_changed_and_deleted() {
     assert_eq!((again.0, parsed(&again)["error"].as_str()), (409, Some("There is one with this id already.")));
     let read = gateway.call("GET", "/api/entities/Task/t1", &ada, "").await;
     assert_eq!((read.0, &parsed(&read)["title"], &parsed(&read)["done"]), (200, &json!("it's"), &json!(false)));
-    let patched = gateway.call("PATCH", "/api/entities/Task/t1", &ada, r#"{"done":true,"title":null,"id":"t9"}"#).await;
+    let patched = gateway.call("PATCH", "/api/entities/Task/t1", &ada, r#"{"done":true,"title":null,"id":"t1"}"#).await;
+    let other = gateway.call("PATCH", "/api/entities/Task/t1", &ada, r#"{"id":"t9"}"#).await;
+    assert_eq!(other.0, 400, "{other:?}");
     assert_eq!(
         (&parsed(&patched)["done"], parsed(&patched).get("title"), &parsed(&patched)["id"]),
         (&json!(true), None, &json!("t1"))
@@ -131,7 +135,17 @@ async fn lists_are_paged_filtered_and_sorted() {
     assert_eq!(parsed(&list("odd=true").await)["items"].as_array().unwrap().len(), 3);
     assert_eq!(parsed(&list("note=a,b).or(x&odd=false").await)["items"].as_array().unwrap().len(), 4);
     assert_eq!(parsed(&list("sort=-created_at&limit=1").await)["items"][0]["id"], "t6");
-    for bad in ["limit=0", "limit=1001", "limit=x", "sort=title", "cursor=x", "a-b=1", "or=(app_id.gt.0)&select=*"] {
+    for bad in [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "sort=a;b",
+        "offset=-1",
+        "offset=1&cursor=rt1",
+        "cursor=x",
+        "a-b=1",
+        "or=(app_id.gt.0)&select=*",
+    ] {
         let answer = list(bad).await;
         // `or` and `select` are fields of the app's own here.
         let want = if bad.starts_with("or") { (200, 0) } else { (400, 0) };
