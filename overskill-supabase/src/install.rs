@@ -51,10 +51,26 @@ pub(crate) struct Installation<'a> {
 struct Missing {
     schema: Vec<String>,
     members: bool,
-    key: bool,
-    exposed: bool,
-    public_channels: bool,
+    services: Vec<Service>,
     gateway: Option<Gateway>,
+}
+
+/// A setting of the project's own services.
+#[derive(Clone, Copy)]
+enum Service {
+    Key,
+    Exposed,
+    PrivateChannels,
+}
+
+impl Service {
+    const fn change(self) -> &'static str {
+        match self {
+            Self::Key => "import the key that signs apps' tokens, on standby",
+            Self::Exposed => "let the REST API show the schema `overskill_data`",
+            Self::PrivateChannels => "let Realtime open private channels alone, which policies are asked about",
+        }
+    }
 }
 
 /// The gateway's settings, and the name of a secret by which one sees that it was deployed with them.
@@ -82,14 +98,12 @@ impl Installation<'_> {
             members.install(self.schema.gate(), grant).await?;
         }
         let Some((management, key, _)) = &self.services else { return Ok(changes) };
-        if missing.key {
-            management.import_signing_key(grant, key).await?;
-        }
-        if missing.exposed {
-            management.expose_schema(grant, SCHEMA).await?;
-        }
-        if missing.public_channels {
-            management.set_public_channels(grant, false).await?;
+        for service in &missing.services {
+            match service {
+                Service::Key => management.import_signing_key(grant, key).await.map(drop)?,
+                Service::Exposed => management.expose_schema(grant, SCHEMA).await?,
+                Service::PrivateChannels => management.set_public_channels(grant, false).await?,
+            }
         }
         if let Some(gateway) = &missing.gateway {
             management.set_secrets(grant, &gateway.settings).await?;
@@ -109,9 +123,12 @@ impl Installation<'_> {
             missing.members = !members.check().await?.is_ready();
         }
         let Some((management, key, issuer)) = &self.services else { return Ok(missing) };
-        missing.key = management.signing_keys(grant).await?.iter().all(|known| known.id != key.kid());
-        missing.exposed = !management.exposed_schemas(grant).await?.iter().any(|known| known == SCHEMA);
-        missing.public_channels = !self.public_channels && management.has_public_channels(grant).await?;
+        let wrong = [
+            (Service::Key, management.signing_keys(grant).await?.iter().all(|known| known.id != key.kid())),
+            (Service::Exposed, !management.exposed_schemas(grant).await?.iter().any(|known| known == SCHEMA)),
+            (Service::PrivateChannels, !self.public_channels && management.has_public_channels(grant).await?),
+        ];
+        missing.services = wrong.into_iter().filter(|(_, wrong)| *wrong).map(|(service, _)| service).collect();
         missing.gateway = self.gateway(grant, management, issuer).await?;
         Ok(missing)
     }
@@ -160,14 +177,10 @@ impl Installation<'_> {
 impl Missing {
     fn changes(&self) -> Changes {
         let mut changes = self.schema.clone();
-        let rest = [
-            (self.members, "make the table of memberships"),
-            (self.key, "import the key that signs apps' tokens, on standby"),
-            (self.exposed, "let the REST API show the schema `overskill_data`"),
-            (self.public_channels, "let Realtime open private channels alone, which policies are asked about"),
-            (self.gateway.is_some(), "deploy the Edge Function `gateway` and its settings"),
-        ];
-        changes.extend(rest.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what.to_owned()));
+        changes.extend(self.members.then(|| "make the table of memberships".to_owned()));
+        changes.extend(self.services.iter().map(|service| service.change().to_owned()));
+        let gateway = self.gateway.as_ref();
+        changes.extend(gateway.map(|_| "deploy the Edge Function `gateway` and its settings".to_owned()));
         Changes(changes)
     }
 }

@@ -251,3 +251,47 @@ fn an_app_listens_to_a_channel_of_the_projects_own() {
         .ours(said)
         .fails();
 }
+
+#[test]
+fn a_list_is_asked_for_with_sql_in_it() {
+    // The twin pastes the value into its own statement, with the rights of whoever made it.
+    let weak = "CREATE FUNCTION weak.list(value text) RETURNS text LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
+        DECLARE said text; BEGIN
+            EXECUTE 'SELECT string_agg(data::text, '''') FROM weak.entities WHERE app_id = weak.app() AND t1 = ''' || value || ''''
+            INTO said; RETURN said; END $$";
+    let asks = [
+        r#""sort": "created", "filters": [["a", "' OR '1'='1", null]]"#,
+        r#""sort": "created", "filters": [["a' OR true OR data ->> 'a", "b", "1"]]"#,
+        r#""sort": "created", "filters": [["a", "b", "1 OR true"]]"#,
+        r#""sort": "created", "filters": [["id", "' OR true --", null]]"#,
+        r#""sort": "field", "field": "a') IS NULL OR true --", "filters": []"#,
+        r#""sort": "id", "cursor": "r' OR true --", "filters": []"#,
+        r#""sort": "updated", "cursor": "u1.1.x') OR true --", "filters": []"#,
+    ];
+    let ask = |kind: &str, more: &str| {
+        let asked = format!(r#"{{"limit": 9, "descending": false, {more}}}"#).replace('\'', "''");
+        format!("SELECT overskill_data.list_records('{kind}', '{asked}')")
+    };
+    let mut ours: Vec<_> = asks.map(|more| ask("Todo", more)).into();
+    ours.push(ask("Todo'' OR true --", r#""sort": "id", "filters": []"#));
+    let ours = ours.join(";; ROLLBACK TO before;; ");
+    Attack::reads("SELECT weak.list(QUOTED)".replace("QUOTED", &quoted("' OR '1'='1")).as_str())
+        .twin(weak)
+        .role("authenticator")
+        .ours(format!("SAVEPOINT before;; {ours}"))
+        .fails();
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[test]
+fn a_record_of_anothers_is_asked_for_by_its_name() {
+    let weak = "CREATE FUNCTION weak.read(it text) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS \
+        'SELECT data::text FROM weak.entities WHERE id = it'";
+    let ours = "SAVEPOINT before;; SELECT overskill_data.read_record('Todo', 'v1');; \
+        SELECT overskill_data.change_record('Todo', 'v1', '{}', 'true');; ROLLBACK TO before;; \
+        SELECT overskill_data.make_record('Todo', 'v1', '{}'), overskill_data.change_record('Todo', 'v1', '{}', 'true')";
+    Attack::reads("SELECT weak.read('v1')").twin(weak).role("authenticator").ours(ours).fails();
+}

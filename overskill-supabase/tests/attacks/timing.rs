@@ -119,9 +119,9 @@ async fn advantage(
     share_above(&took[0], &took[1])
 }
 
-fn share_above(these: &[Duration], those: &[Duration]) -> f64 {
-    let above =
-        |it: &Duration| those.iter().map(|other| if it > other { 2 } else { u32::from(it == other) }).sum::<u32>();
-    let twice: u32 = these.iter().map(above).sum();
-    f64::from(twice) / 2.0 / (these.len() * those.len()) as f64
+/// Of all pairs, in how many the one is larger; a draw counts half.
+fn share_above(ones: &[Duration], others: &[Duration]) -> f64 {
+    let above = |one: &Duration| others.iter().map(|it| if one > it { 2 } else { u32::from(one == it) }).sum::<u32>();
+    let twice: u32 = ones.iter().map(above).sum();
+    f64::from(twice) / 2.0 / f64::from(u32::try_from(ones.len() * others.len()).unwrap())
 }

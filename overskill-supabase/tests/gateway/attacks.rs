@@ -53,7 +53,7 @@ impl Yard {
     async fn new() -> Self {
         let field = field().await;
         let (sound, ours) = tokio::join!(field.run(WEAK, "none"), field.run(OURS, ""));
-        Self { sound, ours, field }
+        Self { field, sound, ours }
     }
 
     /// Shows an attack: `leaks` says whether it worked on a gateway.

@@ -10,8 +10,8 @@ mod twin;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use deno::Deno;
-use overskill_core::{AppId, AppTokens as _, Clock as _, Environment, Scope, SystemClock, SystemIds};
-use overskill_supabase::{GrantedIssuer, SigningKey, TokenIssuer, gateway_function};
+use overskill_core::{AppId, AppTokens as _, Clock as _, Environment, Rights, Scope, SystemClock, SystemIds};
+use overskill_supabase::{Access, GrantedIssuer, Placement, SigningKey, TenantTx, TokenIssuer, gateway_function};
 use rest::{Behind, PUBLISHABLE, SECRET};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -151,6 +151,62 @@ async fn lists_are_paged_filtered_and_sorted() {
         let want = if bad.starts_with("or") { (200, 0) } else { (400, 0) };
         assert_eq!((answer.0, parsed(&answer)["items"].as_array().map_or(0, Vec::len)), want, "{bad}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_goes_by_the_column_that_a_field_has() {
+    let field = Field::new().await;
+    let (gateway, ada) = (field.run(OURS, "").await, field.token("todo", "ada").await);
+    for (id, n) in [("t1", json!(2)), ("t2", json!("2")), ("t3", json!(2.0)), ("t4", json!(3))] {
+        let body = json!({ "id": id, "n": n, "word": id }).to_string();
+        assert_eq!(gateway.call("POST", "/api/entities/Task", &ada, &body).await.0, 201);
+    }
+    let ids = async |query: &str| {
+        let page = parsed(&gateway.call("GET", &format!("/api/entities/Task?{query}"), &ada, "").await);
+        let items = page["items"].as_array().unwrap().clone();
+        items.iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("n=2").await, ["t1", "t2", "t3"]);
+    let developer = field.world.grant_of("dev", "todo", Rights::ALL).await;
+    let define = async |tx: &TenantTx| tx.define("Task", Access::Everybody, &[("n1", "n"), ("t1", "word")]).await;
+    field.world.pool(Way::Direct).with_tenant(&developer, &scope("todo"), define).await.unwrap();
+    // Text is not in a column for numbers: it is the column that was asked.
+    assert_eq!(ids("n=2").await, ["t1", "t3"]);
+    assert_eq!(ids("word=t2&n=2").await, [""; 0]);
+    assert_eq!(ids("word=t2").await, ["t2"]);
+    assert_eq!(ids("word=t2'").await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_was_moved_is_told_to_be_elsewhere() {
+    let field = Field::new().await;
+    let (gateway, ada) = (field.run(OURS, "").await, field.token("todo", "ada").await);
+    assert_eq!(gateway.call("POST", "/api/entities/Task", &ada, r#"{"id":"t1"}"#).await.0, 201);
+    let paused = |paused: bool| {
+        field.world.execute(&format!("UPDATE overskill_guard.apps SET writes_paused = {paused} WHERE app = 'todo'"));
+    };
+    paused(true);
+    let waits = gateway.call("PUT", "/api/entities/Task/t1", &ada, "{}").await;
+    assert!(waits.0 == 503 && waits.1.contains("being moved"), "{waits:?}");
+    assert_eq!(gateway.call("GET", "/api/entities/Task/t1", &ada, "").await.0, 200);
+    paused(false);
+    let mover = field.world.mover(Way::Direct);
+    mover.relocate(&field.world.system, &scope("todo"), &Placement::Schema).await.unwrap();
+    for (method, path, body) in [
+        ("GET", "Task", ""),
+        ("POST", "Task", "{}"),
+        ("GET", "Task/t1", ""),
+        ("PUT", "Task/t1", "{}"),
+        ("PATCH", "Task/t1", "{}"),
+        ("DELETE", "Task/t1", ""),
+    ] {
+        let answer = gateway.call(method, &format!("/api/entities/{path}"), &ada, body).await;
+        let error = "This app has its data elsewhere: call it at its own address.";
+        assert_eq!((answer.0, &parsed(&answer)["error"]), (421, &json!(error)), "{method} {path}");
+    }
+    // Others are served.
+    let shop = field.token("shop", "ada").await;
+    assert_eq!(gateway.call("POST", "/api/entities/Task", &shop, "{}").await.0, 201);
 }
 
 #[tokio::test(flavor = "multi_thread")]

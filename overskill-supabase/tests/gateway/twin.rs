@@ -51,7 +51,12 @@ impl ApiUpstream for Gateway {
 }
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        encoded.push('%');
+        encoded.push_str(&hex(&[byte]));
+    }
+    encoded
 }
 
 /// The token that says this, as the issuer would make it if it had to.

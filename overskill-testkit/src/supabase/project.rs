@@ -15,6 +15,7 @@ pub(super) struct Project {
     pub(super) types: String,
     /// The settings of its REST API.
     rest: Value,
+    realtime: Value,
     next: u64,
 }
 
@@ -50,6 +51,8 @@ impl Project {
                 "db_schema": "public, graphql_public", "max_rows": 1000, "db_extra_search_path": "public, extensions",
                 "db_pool": null, "jwt_secret": "emulated-secret-of-before",
             }),
+            // Settings that nobody made are not shown.
+            realtime: json!({}),
             next: 1,
         };
         for kind in ["publishable", "secret"] {
