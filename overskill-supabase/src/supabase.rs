@@ -119,7 +119,8 @@ impl Supabase {
         TenantGate::new(Arc::new(self.validator()), audit, self.0.clock.clone())
     }
 
-    /// What makes apps' tokens.
+    /// What apps' tokens are made by: it publishes the keys, and makes tokens for who
+    /// [holds a grant](TokenIssuer::granted).
     ///
     /// # Errors
     /// `Invalid` without a [signing key](SupabaseBuilder::signing_key).

@@ -55,7 +55,9 @@ export async function entities(
     case "PUT":
     case "PATCH": {
       const body = await bodyOf(request);
-      if (body.id !== undefined && body.id !== id) throw invalid("field `id` must be the one in the path, or be left out.");
+      if (body.id !== undefined && body.id !== id) {
+        throw invalid("field `id` must be the one in the path, or be left out.");
+      }
       const merges = String(request.method === "PATCH");
       return text(200, found(await ask("change_record", { id, fields: body.text, merges })));
     }
@@ -103,7 +105,15 @@ function asked(query: URLSearchParams): Record<string, unknown> {
   if (cursor !== undefined && !ID.test(of.exec(cursor)?.[1] ?? "")) {
     throw invalid("cursor must be what `next` was in the page before, with the sort that it came from.");
   }
-  return { limit, offset: offset ?? 0, cursor: cursor ?? null, sort: by, field, descending: sort.startsWith("-"), filters };
+  return {
+    limit,
+    offset: offset ?? 0,
+    cursor: cursor ?? null,
+    sort: by,
+    field,
+    descending: sort.startsWith("-"),
+    filters,
+  };
 }
 
 function numberOf(value: string): string | null {
@@ -147,7 +157,9 @@ async function bodyOf(request: Request): Promise<Body> {
   } catch {
     throw invalid("The body must be a JSON object.");
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw invalid("The body must be a JSON object.");
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw invalid("The body must be a JSON object.");
+  }
   const wrong = Object.keys(value).find((name) => !NAME.test(name) || name === "__proto__");
   if (wrong !== undefined) throw invalid(`field name must be ${NAMES}.`);
   const id = Object.hasOwn(value, "id") ? (value as { id: unknown }).id : undefined;
