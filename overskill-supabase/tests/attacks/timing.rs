@@ -39,7 +39,7 @@ fn the_time_of_an_empty_answer_tells_what_others_have() {
     let weak = format!(
         "CREATE INDEX ON weak.entities (t1); INSERT INTO weak.entities (app_id, id, owner, data, t1) \
          SELECT 2, 'w' || n, 'vic', '{{}}', 'w' FROM generate_series(1, {}) n",
-        ROWS * 10
+        ROWS * 30
     );
     let twin = "SELECT count(*) FROM {t} WHERE t1 = '{x}'";
     let ours = "SELECT count(*) FROM {t} WHERE entity_type = 'Todo' AND t1 = '{x}'";
