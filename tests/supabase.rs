@@ -60,7 +60,7 @@ async fn a_platform_keeps_everything_in_a_project() {
 
     // The app's users, behind the platform's own gate.
     let scope = Scope::new(app.clone(), Environment::Production);
-    let issuer = supabase.issuer().unwrap();
+    let issuer = supabase.issuer().unwrap().granted(platform.gate(), &host);
     let (ada, _) = issuer.issue(&scope, Some(SubjectId::parse("ada").unwrap()), SystemClock.now()).await.unwrap();
     let api = supabase.entities(platform.gate());
     let call = async |scope: &Scope, method: ApiMethod, body: &'static str| {

@@ -280,6 +280,27 @@ async fn a_refusal_is_audited_with_its_reason_and_tells_the_caller_nothing() {
 }
 
 #[tokio::test]
+async fn a_flood_of_bad_tokens_is_refused_and_does_not_fill_the_log() {
+    let world = world(8).await;
+    let token = AccessToken::parse("app_other7_tenant.data").unwrap();
+    let knock = async |app: &str| world.platform.app(&token, app).await.unwrap_err().kind();
+    for _ in 0..50 {
+        assert_eq!(knock("todo42").await, ErrorKind::Unauthenticated);
+    }
+    let refusals = async || {
+        let log = world.memory.audit.read(None, None, NonZeroU32::new(1_000).unwrap()).await.unwrap();
+        let told = log.items.into_iter().map(|it| it.entry).filter(|it| it.action == "tenant.refused");
+        told.map(|it| it.detail).collect::<Vec<_>>()
+    };
+    assert_eq!(refusals().await.len(), 10);
+    knock("shop").await;
+    world.clock.advance(Duration::from_mins(1));
+    knock("todo42").await;
+    let told = refusals().await;
+    assert!(told.len() == 12 && told[11].ends_with("; 40 more like it were counted only"), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_suspended_app_stays_as_it_is() {
     let world = world(7).await;
     let host = world.platform.gate().system("test", "suspends", SystemScopes::All).await.unwrap();

@@ -6,7 +6,8 @@ use crate::management::FunctionBundle;
 /// `/api/storage` and `/api/realtime`.
 ///
 /// It checks an app's token and passes the call on with that token and the publishable key, so row level security decides;
-/// a key that could do more is not within its reach. Which app is served, the token alone says.
+/// a key that could do more is not within its reach. Which app is served, the token alone
+/// says; a path that ends in `/apps/{app}/{environment}` before `/api/` is for tokens of that app alone, 401 or 403 otherwise.
 ///
 /// It reads three secrets: `OVERSKILL_PUBLISHABLE_KEY`, `OVERSKILL_ISSUER` and `OVERSKILL_JWKS` (the
 /// [`jwks`](crate::TokenIssuer::jwks) of the tokens, as JSON); they name nothing that may not be known. `PostgREST` has to
@@ -15,8 +16,9 @@ use crate::management::FunctionBundle;
 /// Files are in the bucket `apps`, each app's in `{app}/{environment}/`, and channels are `app:{app}:{environment}:…`, to be
 /// joined as private ones: the [schema](crate::Schema::install) has policies for both.
 ///
-/// Records are served as by the embedded upstream, but for `sort`, which is `created_at` or `-created_at` here, and
-/// `offset`, in whose place there are cursors.
+/// Records are served by the same [protocol](overskill_core::entities) as everywhere else; their ids are random here, and
+/// their times the database's. An app that was [moved](crate::Mover) out of the shared tables is not served: all its calls are
+/// answered 421, for its platform serves it; while it is being moved, writes are answered 503 with `retry-after`.
 pub fn gateway_function() -> FunctionBundle {
     let files = [
         ("answers.ts", include_str!("../functions/gateway/answers.ts")),

@@ -41,6 +41,8 @@ pub(crate) struct Installation<'a> {
     /// The project's own services, where they can be reached.
     pub(crate) services: Option<(Management, &'a SigningKey, &'a TokenIssuer)>,
     pub(crate) publishable: Option<&'a str>,
+    /// Whether channels that no policy is asked about may stay.
+    pub(crate) public_channels: bool,
     pub(crate) ids: &'a dyn Ids,
 }
 
@@ -49,9 +51,26 @@ pub(crate) struct Installation<'a> {
 struct Missing {
     schema: Vec<String>,
     members: bool,
-    key: bool,
-    exposed: bool,
+    services: Vec<Service>,
     gateway: Option<Gateway>,
+}
+
+/// A setting of the project's own services.
+#[derive(Clone, Copy)]
+enum Service {
+    Key,
+    Exposed,
+    PrivateChannels,
+}
+
+impl Service {
+    const fn change(self) -> &'static str {
+        match self {
+            Self::Key => "import the key that signs apps' tokens, on standby",
+            Self::Exposed => "let the REST API show the schema `overskill_data`",
+            Self::PrivateChannels => "let Realtime open private channels alone, which policies are asked about",
+        }
+    }
 }
 
 /// The gateway's settings, and the name of a secret by which one sees that it was deployed with them.
@@ -76,14 +95,15 @@ impl Installation<'_> {
             self.schema.install(grant, self.passwords, self.contexts).await?;
         }
         if let Some(members) = self.members.filter(|_| missing.members) {
-            members.install().await?;
+            members.install(self.schema.gate(), grant).await?;
         }
         let Some((management, key, _)) = &self.services else { return Ok(changes) };
-        if missing.key {
-            management.import_signing_key(grant, key).await?;
-        }
-        if missing.exposed {
-            management.expose_schema(grant, SCHEMA).await?;
+        for service in &missing.services {
+            match service {
+                Service::Key => management.import_signing_key(grant, key).await.map(drop)?,
+                Service::Exposed => management.expose_schema(grant, SCHEMA).await?,
+                Service::PrivateChannels => management.set_public_channels(grant, false).await?,
+            }
         }
         if let Some(gateway) = &missing.gateway {
             management.set_secrets(grant, &gateway.settings).await?;
@@ -103,8 +123,12 @@ impl Installation<'_> {
             missing.members = !members.check().await?.is_ready();
         }
         let Some((management, key, issuer)) = &self.services else { return Ok(missing) };
-        missing.key = management.signing_keys(grant).await?.iter().all(|known| known.id != key.kid());
-        missing.exposed = !management.exposed_schemas(grant).await?.iter().any(|known| known == SCHEMA);
+        let wrong = [
+            (Service::Key, management.signing_keys(grant).await?.iter().all(|known| known.id != key.kid())),
+            (Service::Exposed, !management.exposed_schemas(grant).await?.iter().any(|known| known == SCHEMA)),
+            (Service::PrivateChannels, !self.public_channels && management.has_public_channels(grant).await?),
+        ];
+        missing.services = wrong.into_iter().filter(|(_, wrong)| *wrong).map(|(service, _)| service).collect();
         missing.gateway = self.gateway(grant, management, issuer).await?;
         Ok(missing)
     }
@@ -153,13 +177,10 @@ impl Installation<'_> {
 impl Missing {
     fn changes(&self) -> Changes {
         let mut changes = self.schema.clone();
-        let rest = [
-            (self.members, "make the table of memberships"),
-            (self.key, "import the key that signs apps' tokens, on standby"),
-            (self.exposed, "let the REST API show the schema `overskill_data`"),
-            (self.gateway.is_some(), "deploy the Edge Function `gateway` and its settings"),
-        ];
-        changes.extend(rest.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what.to_owned()));
+        changes.extend(self.members.then(|| "make the table of memberships".to_owned()));
+        changes.extend(self.services.iter().map(|service| service.change().to_owned()));
+        let gateway = self.gateway.as_ref();
+        changes.extend(gateway.map(|_| "deploy the Edge Function `gateway` and its settings".to_owned()));
         Changes(changes)
     }
 }

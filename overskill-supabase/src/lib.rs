@@ -43,6 +43,7 @@ mod gateway;
 mod inspector;
 mod install;
 mod management;
+mod permit;
 mod placement;
 mod pool;
 mod schema;
@@ -73,10 +74,10 @@ pub use placement::{Move, MoveStep, Mover, Placement, Project, ProjectList, Proj
 pub use pool::{Plan, PoolOptions, TenantPool};
 pub use schema::{RolePasswords, Schema};
 pub use supabase::{Supabase, SupabaseBuilder};
-pub use tokens::{SigningKey, TokenIssuer};
+pub use tokens::{GrantedIssuer, SigningKey, TokenIssuer};
 pub use tokio_postgres;
 pub use tx::{Access, Canceller, Server, TenantTx};
 pub use validator::{
-    Jwks, KeySource, Membership, MembershipKeys, Memberships, MemoryMemberships, PostgresMemberships, RefusalLimit,
+    Jwks, KeySource, Membership, MembershipKeys, Memberships, MemoryMemberships, PostgresMemberships,
     SupabaseValidator, SupabaseValidatorBuilder, TokenKeys, TrustedIssuer,
 };

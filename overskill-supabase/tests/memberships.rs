@@ -4,8 +4,12 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use overskill_core::{AppId, DataKey, ErrorKind, KeyId, Right, Rights, SubjectId, Timestamp};
+use overskill_core::{
+    AppId, DataKey, ErrorKind, KeyId, LocalKeys, LocalTokens, Right, Rights, SubjectId, SystemClock, SystemGrant,
+    SystemScopes, TenantGate, Timestamp, memory::MemoryAudit,
+};
 use overskill_supabase::{Membership, MembershipKeys, Memberships, MemoryMemberships, PostgresMemberships, Server};
+use std::sync::Arc;
 use support::{Way, World};
 
 fn keys() -> MembershipKeys {
@@ -21,40 +25,57 @@ fn member(subject: &str, tenant: &str, rights: Rights) -> Membership {
     )
 }
 
-async fn holds(store: &dyn Memberships) {
+async fn holds(store: &dyn Memberships, gate: &TenantGate, grant: &SystemGrant) {
     let (ada, todo): (SubjectId, AppId) = ("ada|@1".parse().unwrap(), "todo".parse().unwrap());
     assert!(store.check().await.unwrap().is_ready());
     assert_eq!(store.find(&ada, &todo).await.unwrap(), None);
-    assert!(!store.remove(&ada, &todo).await.unwrap());
+    assert!(!store.remove(gate, grant, &ada, &todo).await.unwrap());
     let whole = member("ada|@1", "app_todo_tenant", Rights::of([Right::Data, Right::Develop]));
     let other = member("ada|@1", "app_shop_user_ada|@1", Rights::NONE);
     for row in [&whole, &other] {
-        store.put(row).await.unwrap();
+        store.put(gate, grant, row).await.unwrap();
     }
     assert_eq!(store.find(&ada, &todo).await.unwrap().as_ref(), Some(&whole));
     assert_eq!(store.find(&ada, &"shop".parse().unwrap()).await.unwrap().as_ref(), Some(&other));
     assert_eq!(store.find(&"ad".parse().unwrap(), &todo).await.unwrap(), None);
     let less = member("ada|@1", "app_todo_user_ada|@1", Rights::of([Right::Data]));
-    store.put(&less).await.unwrap();
+    store.put(gate, grant, &less).await.unwrap();
     let found = store.find(&ada, &todo).await.unwrap().unwrap();
     assert!(found == less && keys().attests(&found));
-    assert!(store.remove(&ada, &todo).await.unwrap());
+    // Not with a grant for another app, for one environment, or of another gate.
+    let shop = gate.system("test", "one app", SystemScopes::app("shop".parse().unwrap())).await.unwrap();
+    let only = SystemScopes::Only(["todo/production".parse().unwrap()].into());
+    let only = gate.system("test", "one environment", only).await.unwrap();
+    let elsewhere = Arc::new(MemoryAudit::new());
+    let elsewhere = TenantGate::new(Arc::new(LocalTokens::new(local()).validator()), elsewhere, Arc::new(SystemClock));
+    let other = elsewhere.system("test", "another gate", SystemScopes::All).await.unwrap();
+    for grant in [&shop, &only, &other] {
+        assert_eq!(store.put(gate, grant, &whole).await.unwrap_err().kind(), ErrorKind::Denied);
+        assert_eq!(store.remove(gate, grant, &ada, &todo).await.unwrap_err().kind(), ErrorKind::Denied);
+    }
+    assert_eq!(store.find(&ada, &todo).await.unwrap().as_ref(), Some(&less));
+    assert!(store.remove(gate, grant, &ada, &todo).await.unwrap());
     assert_eq!(store.find(&ada, &todo).await.unwrap(), None);
+}
+
+fn local() -> LocalKeys {
+    LocalKeys::generate(KeyId::parse("local").unwrap()).unwrap()
 }
 
 #[tokio::test]
 async fn memory_and_postgres_hold_alike() {
-    holds(&MemoryMemberships::new()).await;
     let world = World::bare("NOBYPASSRLS").await;
+    let (gate, grant) = (&world.gate, &world.system);
+    holds(&MemoryMemberships::new(), gate, grant).await;
     for way in Way::ALL {
         let store = PostgresMemberships::new(Server::parse(&world.url(way, "host").as_str().into()).unwrap());
         if way == Way::Direct {
             assert!(!store.check().await.unwrap().is_ready());
         }
         for _ in 0..2 {
-            store.install().await.unwrap();
+            store.install(gate, grant).await.unwrap();
         }
-        holds(&store).await;
+        holds(&store, gate, grant).await;
     }
 }
 
@@ -62,8 +83,8 @@ async fn memory_and_postgres_hold_alike() {
 async fn no_tenants_role_reaches_them() {
     let world = World::new().await;
     let store = PostgresMemberships::new(Server::parse(&world.url(Way::Direct, "host").as_str().into()).unwrap());
-    store.install().await.unwrap();
-    store.put(&member("ada", "app_todo_tenant", Rights::ALL)).await.unwrap();
+    store.install(&world.gate, &world.system).await.unwrap();
+    store.put(&world.gate, &world.system, &member("ada", "app_todo_tenant", Rights::ALL)).await.unwrap();
     for role in ["overskill_app", "overskill_explorer", "authenticator"] {
         let client = world.raw(Way::Direct, role).await;
         for sql in [

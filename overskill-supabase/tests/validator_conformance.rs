@@ -1,7 +1,10 @@
 //! The suite of every validator, for tokens of apps and for tokens of users.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use overskill_core::{DataKey, KeyId, Rights, Secret, SystemClock, TenantId, Timestamp};
+use overskill_core::{
+    DataKey, KeyId, Rights, Secret, SystemClock, SystemGrant, SystemScopes, TenantGate, TenantId, Timestamp,
+    memory::MemoryAudit,
+};
 use overskill_http::{Client, Request, Response, not_sent, transport_fn};
 use overskill_supabase::{
     Jwks, KeySource, MembershipKeys, MemoryMemberships, SupabaseValidator, TokenKeys, TrustedIssuer,
@@ -34,6 +37,13 @@ fn attesting() -> MembershipKeys {
     MembershipKeys::new(KeyId::parse("m1").unwrap(), DataKey::from_bytes([7; 32]))
 }
 
+/// Who writes memberships.
+async fn host(validator: Arc<SupabaseValidator>) -> (TenantGate, SystemGrant) {
+    let gate = TenantGate::new(validator, Arc::new(MemoryAudit::new()), Arc::new(SystemClock));
+    let grant = gate.system("test", "writes memberships", SystemScopes::All).await.unwrap();
+    (gate, grant)
+}
+
 fn apps() -> TenantValidatorFixture {
     let mint = TokenMint::new(ISSUER, "authenticated");
     let validator = |keys: KeySource| {
@@ -48,7 +58,7 @@ fn apps() -> TenantValidatorFixture {
 }
 
 /// The same, where a membership has to attest the token.
-fn attested() -> TenantValidatorFixture {
+async fn attested() -> TenantValidatorFixture {
     let mint = TokenMint::new(ISSUER, "authenticated");
     let rows = MemoryMemberships::new();
     let validator = |keys: KeySource, rows: MemoryMemberships| {
@@ -56,9 +66,11 @@ fn attested() -> TenantValidatorFixture {
         Arc::new(SupabaseValidator::builder().trust(issuer).memberships(attesting(), rows).build().unwrap())
     };
     let (sound, unreachable) = (validator(keys(&mint), rows.clone()), validator(published(None).into(), rows.clone()));
+    let (gate, grant) = host(sound.clone()).await;
     let source = TokenSource::new(move |wish| {
         let tenant = TenantId::of_app(wish.tenant.app().clone());
-        rows.insert(attesting().attest(wish.subject.clone(), tenant, Rights::ALL, Timestamp::EPOCH));
+        rows.insert(&gate, &grant, attesting().attest(wish.subject.clone(), tenant, Rights::ALL, Timestamp::EPOCH))
+            .unwrap();
         Some(mint.mint(wish))
     });
     let source = source.accepts(ACCEPTED).undecided(unreachable);
@@ -67,7 +79,7 @@ fn attested() -> TenantValidatorFixture {
 
 /// Tokens as Supabase Auth makes them: no tenant, no rights, no `nbf`. What they open is a membership's to say. The project
 /// is one that moves from its legacy secret to signing keys: HS256 is accepted beside the others, by a key of its own.
-fn users() -> TenantValidatorFixture {
+async fn users() -> TenantValidatorFixture {
     let mint = TokenMint::new(ISSUER, "authenticated").layout(|_: &TokenWish| {
         let more = json!({ "role": "authenticated", "app_metadata": { "provider": "email" } });
         more.as_object().cloned().unwrap_or_else(Map::new)
@@ -84,10 +96,16 @@ fn users() -> TenantValidatorFixture {
     let jwks = |body| KeySource::both(legacy(), published(body));
     let sound = validator(jwks(Some(mint.jwks_of(&ACCEPTED).to_string())), rows.clone());
     let unreachable = validator(jwks(None), rows.clone());
+    let (gate, grant) = host(sound.clone()).await;
     let source = TokenSource::new(move |wish| {
         let told = matches!(wish.flaw, Some(Flaw::TenantText(_) | Flaw::Missing(TokenClaim::Tenant)));
         let rights = wish.rights.parse::<Rights>().ok().filter(|_| !told && wish.environment.is_none())?;
-        rows.insert(attesting().attest(wish.subject.clone(), wish.tenant.clone(), rights, Timestamp::EPOCH));
+        rows.insert(
+            &gate,
+            &grant,
+            attesting().attest(wish.subject.clone(), wish.tenant.clone(), rights, Timestamp::EPOCH),
+        )
+        .unwrap();
         Some(mint.mint(wish))
     });
     let source = source.accepts(ACCEPTED.into_iter().chain([TokenAlgorithm::Hs256])).undecided(unreachable);
@@ -99,9 +117,9 @@ mod of_apps {
 }
 
 mod of_apps_attested {
-    overskill_testkit::tenant_validator_conformance!(v1, async { crate::attested() });
+    overskill_testkit::tenant_validator_conformance!(v1, async { crate::attested().await });
 }
 
 mod of_users {
-    overskill_testkit::tenant_validator_conformance!(v1, async { crate::users() });
+    overskill_testkit::tenant_validator_conformance!(v1, async { crate::users().await });
 }

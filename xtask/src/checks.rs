@@ -73,7 +73,14 @@ fn nextest(workspace: &Workspace) -> Result<Outcome, Failure> {
         nextest.env("OVERSKILL_POSTGRES_BIN", folder);
     }
     nextest.envs(setup::npm_registry(workspace));
-    run(&mut nextest)
+    process::run(&mut nextest)?;
+    // Named tests that share a server: in one process, which nextest does not have.
+    let mut attacks = process::cargo(workspace.root());
+    attacks.args(["test", "--workspace", "--all-features", "--test", "attacks"]);
+    if let Some(folder) = setup::postgres(workspace) {
+        attacks.env("OVERSKILL_POSTGRES_BIN", folder);
+    }
+    run(&mut attacks)
 }
 
 /// Type-checks the JavaScript that runs in Node, what a preview brings into the page, and the Workers, by their `JSDoc`

@@ -1,4 +1,7 @@
-use super::grant::{GateId, Grant, SystemGrant, SystemScopes, TenantGrant};
+use super::{
+    grant::{GateId, Grant, SystemGrant, SystemScopes, TenantGrant},
+    refusals::Refusals,
+};
 use crate::{
     AccessToken, Actor, AppId, AuditEntry, AuditLog, Clock, Effect, Environment, Error, ErrorKind, ParseError, Refusal,
     Result, Right, Scope, TenantId, TenantValidator, instruments,
@@ -7,7 +10,9 @@ use std::sync::Arc;
 
 /// The one place where grants are made. Cheap to clone; clones are the same gate.
 ///
-/// Every refusal is audited with its reason, and the caller gets one sentence whatever the reason was.
+/// Refusals are audited with their reason, and the caller gets one sentence whatever the reason was. Whoever holds a bad
+/// token must not be able to make us write without end: in a minute, 10 refusals of each app and reason are written, and 600
+/// in all. The others are counted, and the next that is written tells how many.
 ///
 /// **In-process code is trusted:** the gate prevents accidents. What prevents attacks is the second wall, in the database.
 #[derive(Clone, Debug)]
@@ -16,12 +21,13 @@ pub struct TenantGate {
     validator: Arc<dyn TenantValidator>,
     audit: Arc<dyn AuditLog>,
     clock: Arc<dyn Clock>,
+    refusals: Refusals,
 }
 
 impl TenantGate {
     /// A gate of its own: its grants are good at no other.
     pub fn new(validator: Arc<dyn TenantValidator>, audit: Arc<dyn AuditLog>, clock: Arc<dyn Clock>) -> Self {
-        Self { id: GateId::next(), validator, audit, clock }
+        Self { id: GateId::next(), validator, audit, clock, refusals: Refusals::default() }
     }
 
     /// A grant for `tenant`, if `token` speaks for it.
@@ -125,17 +131,23 @@ impl TenantGate {
             _ => ErrorKind::Unauthenticated,
         };
         let reason = refusal.reason();
-        let entry = AuditEntry::new(self.clock.now(), Actor::Unknown, "tenant.refused")
-            .in_scope(Scope::sources(tenant.app().clone()))
-            .detail(format!("{reason}: {refusal} (tenant {tenant})"));
-        let audited = self.audit.append(&entry).await;
         let error = Error::new(kind, "access was refused")
             .public(Refusal::PUBLIC)
             .effect_as(Effect::None)
             .at("gate", "admit")
             .with("reason", reason);
+        let Some(counted) = self.refusals.admit(tenant.app(), reason, &*self.clock) else {
+            return error.with("not_audited", "counted only").caused_by(refusal);
+        };
+        let mut detail = format!("{reason}: {refusal} (tenant {tenant})");
+        if counted > 0 {
+            detail = format!("{detail}; {counted} more like it were counted only");
+        }
+        let entry = AuditEntry::new(self.clock.now(), Actor::Unknown, "tenant.refused")
+            .in_scope(Scope::sources(tenant.app().clone()))
+            .detail(detail);
         // A refusal stands even if it could not be written down.
-        match audited {
+        match self.audit.append(&entry).await {
             Ok(_) => error.caused_by(refusal),
             Err(e) => error.with("not_audited", e.kind()).caused_by(refusal),
         }

@@ -4,6 +4,7 @@ mod gate;
 mod grant;
 #[cfg(feature = "local-keys")]
 mod local;
+mod refusals;
 
 pub use gate::TenantGate;
 pub use grant::{Grant, SystemGrant, SystemScopes, TenantGrant};

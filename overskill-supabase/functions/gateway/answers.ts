@@ -8,7 +8,7 @@ export class Refused extends Error {
 
 export const denied = () => new Refused(401, "Access denied.");
 export const forbidden = () => new Refused(403, "Access denied.");
-export const notFound = () => new Refused(404, "There is no such thing.");
+export const notFound = (message = "There is no such thing.") => new Refused(404, message);
 export const wrongMethod = (allow: string) => new Refused(405, `Use ${allow} here.`, { allow });
 export const invalid = (message: string) => new Refused(400, message);
 
@@ -19,7 +19,12 @@ const COMMON = {
 };
 
 export function json(status: number, body: unknown, headers: Record<string, string> = {}): Response {
-  return new Response(JSON.stringify(body), {
+  return text(status, JSON.stringify(body), headers);
+}
+
+// JSON as it came, whatever numbers are in it.
+export function text(status: number, body: string, headers: Record<string, string> = {}): Response {
+  return new Response(body, {
     status,
     headers: { "content-type": "application/json", ...COMMON, ...headers },
   });
@@ -34,8 +39,16 @@ export function told(error: unknown): Response {
   return json(500, { error: "Something went wrong." });
 }
 
-// What the service behind said, as the caller may know it.
-export function fromBehind(status: number): Refused {
+// What the service behind said, as the caller may know it. `code` is the database's, where it was its own.
+export function fromBehind(status: number, code: string): Refused {
+  // An app with tables of its own is not served here: its platform serves it, at the app's own address.
+  if (code === "OS002") return new Refused(421, "This app has its data elsewhere: call it at its own address.");
+  if (code === "OS001") {
+    return new Refused(503, "The app is being moved: writes have to wait; try again soon.", { "retry-after": "2" });
+  }
+  if (code === "54000") {
+    return new Refused(413, "Too much: a record is at most 262144 bytes, and an app has at most 500 entities.");
+  }
   if (status === 401) return denied();
   if (status === 403) return forbidden();
   if (status === 404 || status === 406) return notFound();

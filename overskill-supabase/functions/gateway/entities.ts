@@ -1,27 +1,26 @@
-// /api/entities/{Entity} and /api/entities/{Entity}/{id} over PostgREST. The app and the owner are the database's to fill in.
+// /api/entities/{Entity} and /api/entities/{Entity}/{id}, by functions of the database through PostgREST. The app and the owner
+// are the database's to fill in. Records pass through as text: a number of JavaScript's is not every number of JSON's.
 
-import { invalid, json, notFound, nothing, Refused, wrongMethod } from "./answers.ts";
+import { invalid, notFound, nothing, Refused, text, wrongMethod } from "./answers.ts";
 import type { Behind } from "./gateway.ts";
 import type { Caller } from "./token.ts";
 
-const TABLE = "/rest/v1/entities";
-const ENTER = "/rest/v1/rpc/enter";
-const SCHEMA = { "accept-profile": "overskill_data", "content-profile": "overskill_data" };
-const COLUMNS = "id,data,created_at,updated_at,placed";
+const PROFILE = { "content-profile": "overskill_data", "content-type": "application/json" };
 const NAME = /^[A-Za-z_][A-Za-z0-9_]{0,63}$/;
-const ID = /^[A-Za-z0-9_.-]{1,64}$/;
+const NAMES = "1 to 64 of A-Z, a-z, 0-9 and _, not beginning with a digit";
+const ID = /^(?!\.+$)[A-Za-z0-9_.-]{1,64}$/;
+const NUMBER = /^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$/;
 const MAX_RECORD_BYTES = 256 * 1024;
 const DEFAULT_LIMIT = 100;
 const MAX_LIMIT = 1000;
-const OWN = ["id", "created_at", "updated_at"];
+const MAX_OFFSET = 2 ** 32 - 1;
+const MAX_FILTERS = 16;
+const TAKEN = "There is one with this id already.";
 
-type Fields = Record<string, unknown>;
-interface Row {
-  id: string;
-  data: Fields;
-  created_at: string;
-  updated_at: string;
-  placed: string;
+// A body, as it came and as it was understood.
+interface Body {
+  readonly text: string;
+  readonly id: unknown;
 }
 
 export async function entities(
@@ -31,161 +30,140 @@ export async function entities(
   caller: Caller,
   behind: Behind,
 ): Promise<Response> {
-  const [entity, id, ...more] = path;
-  if (entity === undefined || more.length > 0) throw notFound();
-  if (!NAME.test(entity)) throw invalid("An entity's name is 1 to 64 of A-Z a-z 0-9 _, not beginning with a digit.");
+  const [kind, id, ...more] = path;
+  if (kind === undefined || more.length > 0) {
+    throw notFound("The path must be /api/entities/{Entity} or /api/entities/{Entity}/{id}.");
+  }
+  if (!NAME.test(kind)) throw invalid(`entity name must be ${NAMES}.`);
+  const ask = (name: string, given: Record<string, string>) => call(name, { kind, ...given }, behind);
   if (id === undefined) {
-    if (request.method === "GET" || request.method === "HEAD") return await list(entity, query, behind);
-    if (request.method === "POST") return await create(entity, await fieldsOf(request), caller, behind);
+    if (request.method === "GET" || request.method === "HEAD") {
+      return text(200, await ask("list_records", { asked: JSON.stringify(asked(query)) }));
+    }
+    if (request.method === "POST") return await create(kind, await bodyOf(request), caller, behind);
     throw wrongMethod("GET, HEAD or POST");
   }
-  if (!ID.test(id)) throw notFound();
+  const found = (record: string) => {
+    if (record === "null" || record === "false") throw notFound("There is no such record.");
+    return record;
+  };
+  if (!ID.test(id)) throw notFound("There is no such record.");
   switch (request.method) {
     case "GET":
     case "HEAD":
-      return json(200, shown(await read(entity, id, behind)));
+      return text(200, found(await ask("read_record", { id })));
     case "PUT":
-      return json(200, shown(await write(entity, id, { data: own(await fieldsOf(request)) }, behind)));
-    case "PATCH":
-      return json(200, shown(await merge(entity, id, own(await fieldsOf(request)), behind)));
+    case "PATCH": {
+      const body = await bodyOf(request);
+      if (body.id !== undefined && body.id !== id) {
+        throw invalid("field `id` must be the one in the path, or be left out.");
+      }
+      const merges = String(request.method === "PATCH");
+      return text(200, found(await ask("change_record", { id, fields: body.text, merges })));
+    }
     case "DELETE":
-      await write(entity, id, { deleted_at: new Date().toISOString() }, behind);
+      found(await ask("delete_record", { id }));
       return nothing();
     default:
       throw wrongMethod("GET, HEAD, PUT, PATCH or DELETE");
   }
 }
 
-async function list(entity: string, query: URLSearchParams, behind: Behind): Promise<Response> {
-  const wanted = new URLSearchParams({ select: COLUMNS, entity_type: `eq.${entity}`, deleted_at: "is.null" });
-  let [limit, order] = [DEFAULT_LIMIT, "placed.asc,id.asc"];
+// What a list is asked for: `limit`, `offset` or `cursor`, `sort`, and filters by any other name.
+function asked(query: URLSearchParams): Record<string, unknown> {
+  let [limit, offset, sort] = [DEFAULT_LIMIT, undefined as number | undefined, "created_at"];
   let cursor: string | undefined;
+  const filters: (string | null)[][] = [];
   for (const [name, value] of query) {
     if (name === "limit") {
       limit = /^[0-9]{1,4}$/.test(value) ? Number(value) : 0;
-      if (limit < 1 || limit > MAX_LIMIT) throw invalid(`limit is 1 to ${MAX_LIMIT}.`);
+      if (limit < 1 || limit > MAX_LIMIT) throw invalid("limit must be 1 to 1,000.");
+    } else if (name === "offset") {
+      offset = /^[0-9]{1,10}$/.test(value) ? Number(value) : Infinity;
+      if (offset > MAX_OFFSET) throw invalid("offset must be a whole number.");
     } else if (name === "cursor") {
       cursor = value;
     } else if (name === "sort") {
-      if (value !== "created_at" && value !== "-created_at") throw invalid("sort is created_at or -created_at here.");
-      order = value.startsWith("-") ? "placed.desc,id.desc" : order;
-    } else if (NAME.test(name)) {
-      wanted.append(name === "id" ? "id" : `data->>${name}`, `eq.${value}`);
+      if (!NAME.test(value.replace(/^-/, ""))) throw invalid(`sort must be ${NAMES}, with - before it or without.`);
+      sort = value;
     } else {
-      throw invalid("A filter's name is that of a field.");
+      if (!NAME.test(name)) throw invalid(`filter must be ${NAMES}.`);
+      if (filters.push([name, value, numberOf(value)]) > MAX_FILTERS) throw invalid("There may be at most 16 filters.");
     }
   }
-  wanted.set("order", order);
-  if (cursor !== undefined) {
-    const seen = /^([0-9T:.+Z-]{20,40})~([A-Za-z0-9_.-]{1,64})$/.exec(cursor);
-    if (!seen) throw invalid("cursor is what `next` was.");
-    const than = order.includes("desc") ? "lt" : "gt";
-    const [placed, id] = [`"${seen[1]}"`, `"${seen[2]}"`];
-    wanted.set("or", `(placed.${than}.${placed},and(placed.eq.${placed},id.${than}.${id}))`);
+  if (cursor !== undefined && offset !== undefined) throw invalid("offset may not stand beside a cursor.");
+  const field = sort.replace(/^-/, "");
+  const known: Record<string, string> = {
+    created_at: "created",
+    created_date: "created",
+    updated_at: "updated",
+    updated_date: "updated",
+    id: "id",
+  };
+  const by = Object.hasOwn(known, field) ? known[field] : "field";
+  const of = by === "updated" ? /^u[0-9]{1,18}\.[0-9]{1,18}\.(.*)$/ : /^r(.*)$/;
+  if (cursor !== undefined && !ID.test(of.exec(cursor)?.[1] ?? "")) {
+    throw invalid("cursor must be what `next` was in the page before, with the sort that it came from.");
   }
-  wanted.set("limit", String(limit + 1));
-  const answer = await behind("GET", `${TABLE}?${wanted}`, { headers: SCHEMA });
-  const rows: Row[] = await answer.json();
-  const last = rows.length > limit ? rows[limit - 1] : undefined;
-  return json(200, { items: rows.slice(0, limit).map(shown), next: last ? `${last.placed}~${last.id}` : null });
+  return {
+    limit,
+    offset: offset ?? 0,
+    cursor: cursor ?? null,
+    sort: by,
+    field,
+    descending: sort.startsWith("-"),
+    filters,
+  };
 }
 
-async function create(entity: string, fields: Fields, caller: Caller, behind: Behind): Promise<Response> {
-  const id = fields.id ?? crypto.randomUUID();
-  if (typeof id !== "string" || !ID.test(id)) throw invalid("id is 1 to 64 of A-Z a-z 0-9 _ . -");
-  const make = () => send("POST", new URLSearchParams(), { entity_type: entity, id, data: own(fields) }, behind);
-  let rows: Row[];
+function numberOf(value: string): string | null {
+  return NUMBER.test(value) && Number.isFinite(Number(value)) ? value : null;
+}
+
+async function create(kind: string, body: Body, caller: Caller, behind: Behind): Promise<Response> {
+  const id = body.id ?? crypto.randomUUID();
+  if (typeof id !== "string" || !ID.test(id)) throw invalid("field `id` must be 1 to 64 of A-Z, a-z, 0-9, _, - and .");
+  const make = () => call("make_record", { kind, id, fields: body.text }, behind);
+  let record: string;
   try {
-    rows = await make();
+    record = await make();
   } catch (error) {
     // The first record of an app: the database does not know it yet, and takes it in by its signed context.
-    if (!(error instanceof Refused) || error.status !== 403 || !await entered(caller, behind)) throw error;
-    rows = await make();
+    if (!(error instanceof Refused) || error.status !== 403) throw error;
+    if (await call("enter", { context: caller.context }, behind) !== "true") throw error;
+    record = await make();
   }
-  return json(201, shown(rows[0]));
+  if (record === "null") throw new Refused(409, TAKEN);
+  return text(201, record);
 }
 
-async function entered(caller: Caller, behind: Behind): Promise<boolean> {
-  const headers = { ...SCHEMA, "content-type": "application/json" };
-  const answer = await behind("POST", ENTER, { headers, body: JSON.stringify({ context: caller.context }) });
-  return await answer.json() === true;
+// A function of the database's, as the caller.
+async function call(name: string, given: Record<string, string>, behind: Behind): Promise<string> {
+  const answer = await behind("POST", `/rest/v1/rpc/${name}`, { headers: PROFILE, body: JSON.stringify(given) });
+  return (await answer.text()).trim();
 }
 
-async function read(entity: string, id: string, behind: Behind): Promise<Row> {
-  const wanted = one(entity, id);
-  wanted.set("select", COLUMNS);
-  const rows: Row[] = await (await behind("GET", `${TABLE}?${wanted}`, { headers: SCHEMA })).json();
-  if (rows.length !== 1) throw notFound();
-  return rows[0];
-}
-
-async function write(
-  entity: string,
-  id: string,
-  change: Record<string, unknown>,
-  behind: Behind,
-  seen?: string,
-): Promise<Row> {
-  const which = one(entity, id);
-  if (seen !== undefined) which.set("updated_at", `eq.${seen}`);
-  const rows = await send("PATCH", which, { ...change, updated_at: new Date().toISOString() }, behind);
-  if (rows.length !== 1) throw notFound();
-  return rows[0];
-}
-
-// Reads and writes back what nobody changed in between.
-async function merge(entity: string, id: string, fields: Fields, behind: Behind): Promise<Row> {
-  for (let turn = 0; turn < 5; turn++) {
-    const row = await read(entity, id, behind);
-    const merged = Object.entries({ ...row.data, ...fields }).filter(([, value]) => value !== null);
-    try {
-      return await write(entity, id, { data: Object.fromEntries(merged) }, behind, row.updated_at);
-    } catch (error) {
-      if (!(error instanceof Refused) || error.status !== 404) throw error;
-    }
-  }
-  throw new Refused(409, "It was changed in the meantime.");
-}
-
-async function send(
-  method: string,
-  which: URLSearchParams,
-  body: Record<string, unknown>,
-  behind: Behind,
-): Promise<Row[]> {
-  which.set("select", COLUMNS);
-  const headers = { ...SCHEMA, "content-type": "application/json", prefer: "return=representation" };
-  const answer = await behind(method, `${TABLE}?${which}`, { headers, body: JSON.stringify(body) });
-  return await answer.json();
-}
-
-function one(entity: string, id: string): URLSearchParams {
-  return new URLSearchParams({ entity_type: `eq.${entity}`, id: `eq.${id}`, deleted_at: "is.null" });
-}
-
-function shown(row: Row): Fields {
-  return { ...row.data, id: row.id, created_at: row.created_at, updated_at: row.updated_at };
-}
-
-// Fields that are the record's own may be repeated, and change nothing.
-function own(fields: Fields): Fields {
-  return Object.fromEntries(Object.entries(fields).filter(([name]) => !OWN.includes(name)));
-}
-
-async function fieldsOf(request: Request): Promise<Fields> {
+async function bodyOf(request: Request): Promise<Body> {
   const type = (request.headers.get("content-type") ?? "").split(";")[0].trim().toLowerCase();
   if (type !== "application/json") throw new Refused(415, "Send application/json.");
   const text = await limited(request, MAX_RECORD_BYTES);
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(text, (_, part) => {
+      // Too large a number is one for the database, and none for whoever reads it.
+      if (part === Infinity || part === -Infinity) throw new Error();
+      return part;
+    });
   } catch {
-    throw invalid("The body is no JSON.");
+    throw invalid("The body must be a JSON object.");
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw invalid("The body is no JSON object.");
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw invalid("The body must be a JSON object.");
+  }
   const wrong = Object.keys(value).find((name) => !NAME.test(name) || name === "__proto__");
-  if (wrong !== undefined) throw invalid("A field's name is 1 to 64 of A-Z a-z 0-9 _, not beginning with a digit.");
-  return value as Fields;
+  if (wrong !== undefined) throw invalid(`field name must be ${NAMES}.`);
+  const id = Object.hasOwn(value, "id") ? (value as { id: unknown }).id : undefined;
+  return { text, id: id === null ? undefined : id };
 }
 
 async function limited(request: Request, most: number): Promise<string> {

@@ -1,6 +1,6 @@
 // Where a call goes: /api/entities, /api/storage and /api/realtime, whatever stands before it in the path.
 
-import { fromBehind, json, notFound, Refused, told, wrongMethod } from "./answers.ts";
+import { denied, forbidden, fromBehind, json, notFound, Refused, told, wrongMethod } from "./answers.ts";
 import { entities } from "./entities.ts";
 import { storage } from "./storage.ts";
 import { type Caller, callerOf, type Keys } from "./token.ts";
@@ -39,6 +39,10 @@ async function route(request: Request, config: Config): Promise<Response> {
   const at = raw.indexOf("/api/");
   if (at < 0) throw notFound();
   const caller = await callerOf(request, config);
+  // Whoever names an app in the path means that one, and no other.
+  const named = /\/apps\/([^/]*)\/([^/]*)$/.exec(raw.slice(0, at));
+  if (named && named[1] !== caller.app) throw denied();
+  if (named && named[2] !== caller.environment) throw forbidden();
   const [area, ...rest] = raw.slice(at + "/api/".length).split("/").map(segment);
   const behind = asCaller(caller, config);
   const query = new URL(request.url).searchParams;
@@ -51,7 +55,7 @@ async function route(request: Request, config: Config): Promise<Response> {
       if (request.method !== "GET") throw wrongMethod("GET");
       return realtime(caller, config);
     default:
-      throw notFound();
+      throw notFound("There is no such API here: entities, storage and realtime are what there is.");
   }
 }
 
@@ -79,11 +83,21 @@ function asCaller(caller: Caller, config: Config): Behind {
       signal: AbortSignal.timeout(TIMEOUT_MILLIS),
     });
     if (answer.ok) return answer;
-    await answer.body?.cancel();
+    const code = await codeOf(answer);
     throw answer.status >= 300 && answer.status < 400
       ? new Refused(500, "Something went wrong.")
-      : fromBehind(answer.status);
+      : fromBehind(answer.status, code);
   };
+}
+
+// The database's own code for what went wrong; nothing else of such an answer is looked at.
+async function codeOf(answer: Response): Promise<string> {
+  try {
+    const { code } = await answer.json();
+    return typeof code === "string" ? code : "";
+  } catch {
+    return "";
+  }
 }
 
 // A socket cannot stay open here for long: the client is told where to go, and our policies on `realtime.messages` let it

@@ -6,10 +6,8 @@ mod settings;
 pub use functions::{EdgeFunction, FunctionBundle};
 pub use settings::{ApiKey, ApiKeyKind, KeyState, ProjectSigningKey, SecretName};
 
-use overskill_core::{
-    AppId, Clock, Effect, Error, ErrorKind, Grant, ParseError, Result, Retry, Right, Secret, SystemGrant, SystemScopes,
-    TenantGate,
-};
+use crate::permit::permit_all;
+use overskill_core::{Clock, Effect, Error, ErrorKind, ParseError, Result, Retry, Secret, SystemGrant, TenantGate};
 use overskill_http::{Client, ClientBuilder, Credential, Limiter, Quota, Request, Response, Target};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -148,17 +146,8 @@ impl Management {
         Ok(call.operation("types").send().await?.json::<Types>()?.types)
     }
 
-    /// What touches all apps needs a grant for all.
     fn permit(&self, grant: &SystemGrant) -> Result<()> {
-        // Whether it is of our gate does not depend on the app.
-        self.gate.permit_app(&Grant::from(grant.clone()), &AppId::derive("any"), Right::Operate)?;
-        match grant.scopes() {
-            SystemScopes::All => Ok(()),
-            _ => {
-                Err(Error::new(ErrorKind::Denied, "the grant is for some apps, and this touches all")
-                    .at(NAME, "permit"))
-            }
-        }
+        permit_all(&self.gate, grant)
     }
 
     fn path<'a>(&'a self, rest: impl IntoIterator<Item = &'a str>) -> Target {

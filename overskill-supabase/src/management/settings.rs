@@ -264,12 +264,32 @@ impl Management {
         call.operation("expose_schema").idempotent().send().await.map(drop)
     }
 
+    /// Whether Realtime lets everybody who has the publishable key join channels that no policy is asked about.
+    pub async fn has_public_channels(&self, grant: &SystemGrant) -> Result<bool> {
+        self.permit(grant)?;
+        let call = self.client.get(self.path(["config", "realtime"])).operation("realtime");
+        // As long as nobody said anything, the setting is not shown.
+        Ok(!call.send().await?.json::<Realtime>()?.private_only.unwrap_or(false))
+    }
+
+    /// Sets whether it does. Whoever is connected to the project's Realtime is disconnected, and connects again.
+    pub async fn set_public_channels(&self, grant: &SystemGrant, allowed: bool) -> Result<()> {
+        self.permit(grant)?;
+        let call = self.client.patch(self.path(["config", "realtime"])).json(&json!({ "private_only": !allowed }));
+        call.operation("set_realtime").idempotent().send().await.map(drop)
+    }
+
     /// Ends the trust in tokens of another issuer.
     pub async fn distrust(&self, grant: &SystemGrant, id: &str) -> Result<()> {
         self.permit(grant)?;
         let call = self.client.delete(self.path(["config", "auth", "third-party-auth", id]));
         call.operation("distrust").send().await.map(drop)
     }
+}
+
+#[derive(Deserialize)]
+struct Realtime {
+    private_only: Option<bool>,
 }
 
 /// What the server says of a call that carried secrets might repeat one.

@@ -31,9 +31,18 @@ CREATE TABLE overskill_guard.schema_changes (
 );
 CREATE UNIQUE INDEX one_change_at_a_time ON overskill_guard.schema_changes (app_id, place) WHERE state = 'begun';
 
--- Where the records of an app are.
+-- The schema with the tables of an app.
 CREATE FUNCTION overskill_guard.tables_of(app bigint) RETURNS text
-LANGUAGE sql STABLE SET search_path = '' AS $$ SELECT 'overskill_data'::text $$;
+LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+DECLARE
+    place text;
+BEGIN
+    SELECT a.home INTO place FROM overskill_guard.apps a WHERE a.app_id = tables_of.app;
+    IF place IS NULL AND tables_of.app IS NOT NULL THEN
+        RAISE SQLSTATE 'OS002' USING MESSAGE = 'the app has its data in other tables';
+    END IF;
+    RETURN place;
+END $$;
 
 -- Whether a value is one of that type.
 CREATE FUNCTION overskill_guard.fits(kind text, given jsonb) RETURNS boolean

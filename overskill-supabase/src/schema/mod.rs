@@ -5,14 +5,14 @@ pub(crate) mod versions;
 
 use crate::{
     context::{ContextKey, ContextKeys, Session},
+    permit::permit_all,
     tx::{
         Server,
         fault::{BACKEND, failed, failed_commit},
     },
 };
 use overskill_core::{
-    AppId, Digest, Effect, Error, ErrorKind, Grant, Result, Right, Scope, Secret, SystemGrant, SystemScopes,
-    TenantGate, Timestamp,
+    Digest, Effect, Error, ErrorKind, Grant, Result, Right, Scope, Secret, SystemGrant, TenantGate, Timestamp,
 };
 use overskill_sql::postgres::{PostgresOptions, PostgresStores};
 use tokio_postgres::{
@@ -31,6 +31,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "tenants", sql: include_str!("0001_tenants.sql") },
     Migration { version: 3, name: "tables", sql: include_str!("0003_tables.sql") },
     Migration { version: 4, name: "placements", sql: include_str!("0004_placements.sql") },
+    Migration { version: 5, name: "records", sql: include_str!("0005_records.sql") },
 ];
 
 /// What belongs to Supabase's own services.
@@ -209,18 +210,8 @@ impl Schema {
         &self.gate
     }
 
-    /// What touches all apps needs a grant for all.
     pub(crate) fn permit_all(&self, grant: &SystemGrant) -> Result<()> {
-        // Whether it is of our gate does not depend on the app.
-        let any = AppId::derive("any");
-        self.gate.permit_app(&Grant::from(grant.clone()), &any, Right::Operate)?;
-        match grant.scopes() {
-            SystemScopes::All => Ok(()),
-            _ => {
-                Err(Error::new(ErrorKind::Denied, "the grant is for some apps, and this touches all")
-                    .at(BACKEND, "permit"))
-            }
-        }
+        permit_all(&self.gate, grant)
     }
 }
 

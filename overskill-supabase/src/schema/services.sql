@@ -30,7 +30,9 @@ BEGIN
     IF to_regrole('authenticated') IS NULL OR to_regrole('anon') IS NULL THEN
         RETURN;
     END IF;
-    GRANT EXECUTE ON FUNCTION overskill_data.enter(text) TO authenticated;
+    GRANT EXECUTE ON FUNCTION overskill_data.enter(text), overskill_data.make_record(text, text, text),
+        overskill_data.read_record(text, text), overskill_data.change_record(text, text, text, text),
+        overskill_data.delete_record(text, text), overskill_data.list_records(text, text) TO authenticated;
     GRANT EXECUTE ON FUNCTION overskill_guard.place(), overskill_guard.is_apps() TO authenticated, anon;
 
     -- Files: those of bucket `apps` in the app's own folder, {app}/{environment}/…, and in no other bucket, whatever policies

@@ -8,8 +8,8 @@ use crate::context::{Context, ContextKeys, Session};
 use async_trait::async_trait;
 use jsonwebtoken::{Algorithm, Header, encode};
 use overskill_core::{
-    AccessToken, AppTokens, Environment, Error, Ids, Readiness, Result, Right, Rights, Scope, SubjectId, SystemIds,
-    TenantId, Timestamp,
+    AccessToken, AppTokens, Environment, Error, Grant, Ids, Readiness, Result, Right, Rights, Scope, SubjectId,
+    SystemGrant, SystemIds, TenantGate, TenantId, Timestamp,
 };
 use serde::Serialize;
 use std::{fmt, sync::Arc, time::Duration};
@@ -26,20 +26,25 @@ use std::{fmt, sync::Arc, time::Duration};
 /// context for the database in `app_metadata.overskill`. Context and token expire at the same second.
 ///
 /// ```
-/// use overskill_core::{AppTokens, Clock, KeyId, Scope, SystemClock, SystemIds};
+/// use overskill_core::{AppTokens, Clock, KeyId, Scope, SystemClock, SystemIds, SystemScopes, TenantGate, memory::MemoryAudit};
 /// use overskill_supabase::{ContextKey, ContextKeys, SigningKey, SupabaseValidator, TokenIssuer, TokenKeys, TrustedIssuer};
+/// use std::sync::Arc;
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 ///
 /// let contexts = ContextKeys::new(ContextKey::generate(KeyId::parse("c1")?, &SystemIds));
 /// let key = SigningKey::generate(&SystemIds, SystemClock.now())?;
 /// let issuer = TokenIssuer::new("https://tokens.example.com", key, contexts);
 ///
-/// let scope: Scope = "todo42/production".parse()?;
-/// let (token, expires_at) = issuer.issue(&scope, None, SystemClock.now()).await?;
-///
 /// let keys = TokenKeys::from_jwks(issuer.jwks().to_string().as_bytes())?;
 /// let validator = SupabaseValidator::builder().trust(TrustedIssuer::apps(issuer.issuer(), keys)).build()?;
-/// # let _ = (token, expires_at, validator);
+/// let gate = TenantGate::new(Arc::new(validator), Arc::new(MemoryAudit::new()), Arc::new(SystemClock));
+///
+/// // Who serves apps makes tokens for them: of all, or of some.
+/// let grant = gate.system("server", "serves apps", SystemScopes::All).await?;
+/// let tokens = issuer.granted(&gate, &grant);
+/// let scope: Scope = "todo42/production".parse()?;
+/// let (token, expires_at) = tokens.issue(&scope, None, SystemClock.now()).await?;
+/// # let _ = (token, expires_at);
 /// # Ok::<(), overskill_core::Error>(())
 /// # }).unwrap();
 /// ```
@@ -104,6 +109,11 @@ impl TokenIssuer {
         serde_json::json!({ "keys": keys.map(SigningKey::public_jwk).collect::<Vec<_>>() })
     }
 
+    /// What makes tokens, for the apps that `grant` is for; each time, `gate` is asked about it.
+    pub fn granted(&self, gate: &TenantGate, grant: &SystemGrant) -> GrantedIssuer {
+        GrantedIssuer { issuer: self.clone(), gate: gate.clone(), grant: grant.clone().into() }
+    }
+
     fn with(self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = Arc::unwrap_or_clone(self.0);
         change(&mut inner);
@@ -134,18 +144,34 @@ struct Metadata<'a> {
     overskill: &'a str,
 }
 
+/// A [`TokenIssuer`] in the hands of who holds a grant: [`TokenIssuer::granted`]. Clones are cheap.
+#[derive(Clone, Debug)]
+pub struct GrantedIssuer {
+    issuer: TokenIssuer,
+    gate: TenantGate,
+    grant: Grant,
+}
+
 #[async_trait]
-impl AppTokens for TokenIssuer {
+impl AppTokens for GrantedIssuer {
     async fn check(&self) -> Result<Readiness> {
         Ok(Readiness::ready("supabase tokens"))
     }
 
+    /// `Denied` when the grant is of another gate, or for other apps.
     async fn issue(
         &self,
         scope: &Scope,
         subject: Option<SubjectId>,
         now: Timestamp,
     ) -> Result<(AccessToken, Timestamp)> {
+        self.gate.permit(&self.grant, scope, Right::Data)?;
+        self.issuer.sign(scope, subject, now)
+    }
+}
+
+impl TokenIssuer {
+    fn sign(&self, scope: &Scope, subject: Option<SubjectId>, now: Timestamp) -> Result<(AccessToken, Timestamp)> {
         let Inner { issuer, audience, current, contexts, ttl, ids, .. } = &*self.0;
         let seconds = |t: Timestamp| t.as_unix_millis().div_euclid(1000);
         let expires_at = Timestamp::from_unix_millis(seconds(now.plus(*ttl)) * 1000);
@@ -192,7 +218,9 @@ mod tests {
     use super::*;
     use crate::{ContextKey, SupabaseValidator, TokenKeys, TrustedIssuer};
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-    use overskill_core::{Clock as _, KeyId, SeededIds, TenantValidator as _, TestClock};
+    use overskill_core::{
+        Clock as _, ErrorKind, KeyId, SeededIds, SystemScopes, TenantValidator as _, TestClock, memory::MemoryAudit,
+    };
     use serde_json::Value;
 
     fn issuer() -> TokenIssuer {
@@ -214,7 +242,7 @@ mod tests {
     async fn a_token_is_for_one_subject_of_one_app_in_one_environment() {
         let (issuer, now) = (issuer(), TestClock::new().now());
         let scope: Scope = "todo42/preview".parse().unwrap();
-        let (token, expires_at) = issuer.issue(&scope, Some("ada".parse().unwrap()), now).await.unwrap();
+        let (token, expires_at) = issuer.sign(&scope, Some("ada".parse().unwrap()), now).unwrap();
         let seen = validator(&issuer).validate(&token, &"app_todo42_tenant".parse().unwrap(), now).await.unwrap();
         assert_eq!((seen.subject.as_str(), seen.tenant.to_string().as_str()), ("ada", "app_todo42_user_ada"));
         assert_eq!((seen.rights, seen.environment), (Rights::of([Right::Data]), Some(Environment::Preview)));
@@ -227,10 +255,35 @@ mod tests {
         let session = claims["session_id"].as_str().unwrap();
         assert!(context.starts_with(&format!("1.c1.todo42.preview.d.616461.{session}.")), "{context}");
         // To the second, whatever the clock says: the context must not outlive the token.
-        let (token, expires_at) = issuer.issue(&scope, None, now.plus(Duration::from_millis(999))).await.unwrap();
+        let (token, expires_at) = issuer.sign(&scope, None, now.plus(Duration::from_millis(999))).unwrap();
         assert_eq!(expires_at, now.plus(Duration::from_mins(5)));
         let seen = validator(&issuer).validate(&token, &"app_todo42_tenant".parse().unwrap(), now).await.unwrap();
         assert_eq!(seen.subject, SubjectId::visitor());
+    }
+
+    #[tokio::test]
+    async fn tokens_are_made_for_who_holds_a_grant_for_the_app() {
+        let (issuer, now) = (issuer(), TestClock::new().now());
+        let gate =
+            || TenantGate::new(Arc::new(validator(&issuer)), Arc::new(MemoryAudit::new()), Arc::new(TestClock::new()));
+        let (ours, other) = (gate(), gate());
+        let grant = async |gate: &TenantGate, scopes| gate.system("test", "serves apps", scopes).await.unwrap();
+        let scope: Scope = "todo42/production".parse().unwrap();
+        let only = SystemScopes::Only([scope.clone()].into());
+        for scopes in [SystemScopes::All, SystemScopes::app(scope.app.clone()), only] {
+            let tokens = issuer.granted(&ours, &grant(&ours, scopes).await);
+            let (token, _) = tokens.issue(&scope, None, now).await.unwrap();
+            assert!(ours.admit(&token, &"app_todo42_tenant".parse().unwrap()).await.is_ok());
+        }
+        let staging: Scope = "todo42/staging".parse().unwrap();
+        for grant in [
+            grant(&other, SystemScopes::All).await,
+            grant(&ours, SystemScopes::app("shop".parse().unwrap())).await,
+            grant(&ours, SystemScopes::Only([staging].into())).await,
+        ] {
+            let e = issuer.granted(&ours, &grant).issue(&scope, None, now).await.unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Denied);
+        }
     }
 
     #[tokio::test]
@@ -238,14 +291,14 @@ mod tests {
         let (old, now) = (issuer(), TestClock::new().now());
         let ids = SeededIds::new(2);
         let scope: Scope = "todo42/production".parse().unwrap();
-        let (token, _) = old.issue(&scope, None, now).await.unwrap();
+        let (token, _) = old.sign(&scope, None, now).unwrap();
         let key = SigningKey::generate(&ids, now).unwrap();
         let new = TokenIssuer::new(old.issuer(), key, old.0.contexts.clone()).also_publish(old.0.current.clone());
         let new = new.ttl(Duration::from_hours(1_000)).ids(ids);
         assert_eq!(new.jwks()["keys"].as_array().unwrap().len(), 2);
         let tenant = "app_todo42_tenant".parse().unwrap();
         assert!(validator(&new).validate(&token, &tenant, now).await.is_ok());
-        let (token, expires_at) = new.issue(&scope, None, now).await.unwrap();
+        let (token, expires_at) = new.sign(&scope, None, now).unwrap();
         assert_eq!(expires_at, now.plus(TokenIssuer::MAX_TTL));
         assert!(validator(&old).validate(&token, &tenant, now).await.is_err());
         let private = new.0.current.private_jwk();

@@ -1,9 +1,11 @@
 //! Who belongs to which tenant: rows that a key attests, so that who can write rows cannot make members.
 
+use crate::permit::permit_app;
 use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
 use overskill_core::{
-    AppId, DataKey, Error, KeyId, Readiness, Refusal, Result, Rights, SubjectId, TenantId, Timestamp,
+    AppId, DataKey, Error, KeyId, Readiness, Refusal, Result, Rights, SubjectId, SystemGrant, TenantGate, TenantId,
+    Timestamp,
 };
 use sha2::Sha256;
 use std::{
@@ -136,11 +138,12 @@ pub trait Memberships: Debug + Send + Sync + 'static {
     /// The one membership of `subject` in `app`, if there is one.
     async fn find(&self, subject: &SubjectId, app: &AppId) -> Result<Option<Membership>>;
 
-    /// Keeps a membership, in place of the one of the same subject and app.
-    async fn put(&self, membership: &Membership) -> Result<()>;
+    /// Keeps a membership, in place of the one of the same subject and app. `Denied` unless `grant` is of `gate` and for the
+    /// app in all its environments: [`TenantGate::permit_app`] says so.
+    async fn put(&self, gate: &TenantGate, grant: &SystemGrant, membership: &Membership) -> Result<()>;
 
-    /// Forgets it; whether there was one.
-    async fn remove(&self, subject: &SubjectId, app: &AppId) -> Result<bool>;
+    /// Forgets it; whether there was one. `Denied` as with [`put`](Self::put).
+    async fn remove(&self, gate: &TenantGate, grant: &SystemGrant, subject: &SubjectId, app: &AppId) -> Result<bool>;
 }
 
 /// Memberships in memory. Clones share them.
@@ -162,8 +165,10 @@ impl MemoryMemberships {
     }
 
     /// The same as [`put`](Memberships::put), at once.
-    pub fn insert(&self, membership: Membership) {
+    pub fn insert(&self, gate: &TenantGate, grant: &SystemGrant, membership: Membership) -> Result<()> {
+        permit_app(gate, grant, membership.tenant.app())?;
         self.lock().insert((membership.subject.clone(), membership.tenant.app().clone()), membership);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Rows> {
@@ -181,12 +186,12 @@ impl Memberships for MemoryMemberships {
         Ok(self.lock().get(&(subject.clone(), app.clone())).cloned())
     }
 
-    async fn put(&self, membership: &Membership) -> Result<()> {
-        self.insert(membership.clone());
-        Ok(())
+    async fn put(&self, gate: &TenantGate, grant: &SystemGrant, membership: &Membership) -> Result<()> {
+        self.insert(gate, grant, membership.clone())
     }
 
-    async fn remove(&self, subject: &SubjectId, app: &AppId) -> Result<bool> {
+    async fn remove(&self, gate: &TenantGate, grant: &SystemGrant, subject: &SubjectId, app: &AppId) -> Result<bool> {
+        permit_app(gate, grant, app)?;
         Ok(self.lock().remove(&(subject.clone(), app.clone())).is_some())
     }
 }

@@ -7,16 +7,15 @@ mod jwks;
 mod keys;
 mod membership;
 mod postgres;
-mod refusals;
 mod trust;
 
 pub use jwks::Jwks;
 pub use keys::TokenKeys;
 pub use membership::{Membership, MembershipKeys, Memberships, MemoryMemberships};
 pub use postgres::PostgresMemberships;
-pub use refusals::RefusalLimit;
 pub use trust::{KeySource, TrustedIssuer};
 
+use crate::permit::permit_all;
 use async_trait::async_trait;
 use cache::{Recent, Sum, Withdrawn, sum};
 use claims::Said;
@@ -24,8 +23,8 @@ use header::Parts;
 use keys::out_of_reach;
 use membership::Attested;
 use overskill_core::{
-    AccessToken, AppId, Claims, Environment, Error, Readiness, Refusal, Result, Rights, SubjectId, TenantId,
-    TenantValidator, Timestamp,
+    AccessToken, AppId, Claims, Environment, Error, Readiness, Refusal, Result, Rights, SubjectId, SystemGrant,
+    TenantGate, TenantId, TenantValidator, Timestamp,
 };
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -109,11 +108,12 @@ impl SupabaseValidator {
     }
 
     /// Refuses this token from now on, in this process; whoever issued it goes on issuing others. Memberships end for all
-    /// processes: [`Membership::since`].
+    /// processes: [`Membership::since`]. Needs a grant of `gate` for all apps.
     ///
     /// # Errors
     /// `Invalid` when it is no token: there is nothing to revoke.
-    pub fn revoke(&self, token: &AccessToken, now: Timestamp) -> Result<()> {
+    pub fn revoke(&self, gate: &TenantGate, grant: &SystemGrant, token: &AccessToken, now: Timestamp) -> Result<()> {
+        permit_all(gate, grant)?;
         let refused = |_| Error::invalid("token to revoke must be a JSON Web Token").at(NAME, "revoke");
         let parts = Parts::of(token.expose()).map_err(refused)?;
         let said = parts.payload().and_then(|json| Said::read(&json)).map_err(refused)?;
@@ -123,11 +123,19 @@ impl SupabaseValidator {
     }
 
     /// Refuses every token of `subject` that became valid before `now`, in this process. Its memberships are asked for
-    /// again at once.
-    pub fn revoke_subject(&self, subject: &SubjectId, now: Timestamp) {
+    /// again at once. Needs a grant of `gate` for all apps: a subject may belong to many.
+    pub fn revoke_subject(
+        &self,
+        gate: &TenantGate,
+        grant: &SystemGrant,
+        subject: &SubjectId,
+        now: Timestamp,
+    ) -> Result<()> {
+        permit_all(gate, grant)?;
         let longest = self.0.issuers.iter().map(|it| it.max_lifetime).max().unwrap_or_default();
         self.0.withdrawn.subject(subject.clone(), now, now.plus(longest), now);
         self.0.members.retain(|(of, _), _| of != subject);
+        Ok(())
     }
 
     async fn known(&self, token: &AccessToken, now: Timestamp) -> Result<Arc<Known>, Refusal> {

@@ -1,15 +1,18 @@
 //! Memberships in Postgres, out of reach of every tenant's role.
 
 use super::membership::{Membership, Memberships};
-use crate::tx::{
-    Server,
-    connection::Connection,
-    fault::{BACKEND, failed, failed_commit},
+use crate::{
+    permit::{permit_all, permit_app},
+    tx::{
+        Server,
+        connection::Connection,
+        fault::{BACKEND, failed, failed_commit},
+    },
 };
 use async_trait::async_trait;
 use overskill_core::{
     AppId, Clock, Effect, Error, ErrorKind, KeyId, ParseError, Readiness, Result, Rights, SubjectId, SystemClock,
-    TenantId, Timestamp, timeout,
+    SystemGrant, TenantGate, TenantId, Timestamp, timeout,
 };
 use std::{
     sync::{Arc, Mutex},
@@ -71,8 +74,9 @@ impl PostgresMemberships {
         self
     }
 
-    /// Creates what is missing. May be repeated.
-    pub async fn install(&self) -> Result<()> {
+    /// Creates what is missing. May be repeated. Needs a grant of `gate` for all apps.
+    pub async fn install(&self, gate: &TenantGate, grant: &SystemGrant) -> Result<()> {
+        permit_all(gate, grant)?;
         self.with(async |connection| connection.client.batch_execute(SCHEMA).await.map_err(failed_commit("install")))
             .await
     }
@@ -126,10 +130,11 @@ impl Memberships for PostgresMemberships {
         rows.first().map(read).transpose()
     }
 
-    async fn put(&self, membership: &Membership) -> Result<()> {
+    async fn put(&self, gate: &TenantGate, grant: &SystemGrant, membership: &Membership) -> Result<()> {
         const PUT: &str = "INSERT INTO overskill_members.memberships (subject, app, tenant, rights, since, kid, mac) \
             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (subject, app) DO UPDATE SET tenant = excluded.tenant, \
             rights = excluded.rights, since = excluded.since, kid = excluded.kid, mac = excluded.mac";
+        permit_app(gate, grant, membership.tenant.app())?;
         let Membership { subject, tenant, rights, since, key, mac } = membership;
         let (app, mac) = (tenant.app().as_str(), &mac[..]);
         let (subject, tenant, rights, key) = (subject.as_str(), tenant.to_string(), rights.to_string(), key.as_str());
@@ -149,8 +154,9 @@ impl Memberships for PostgresMemberships {
         .await
     }
 
-    async fn remove(&self, subject: &SubjectId, app: &AppId) -> Result<bool> {
+    async fn remove(&self, gate: &TenantGate, grant: &SystemGrant, subject: &SubjectId, app: &AppId) -> Result<bool> {
         const REMOVE: &str = "DELETE FROM overskill_members.memberships WHERE subject = $1 AND app = $2";
+        permit_app(gate, grant, app)?;
         let (subject, app) = (subject.as_str(), app.as_str());
         self.with(async |connection| {
             let arguments: Arguments<'_, 2> = [(&subject, Type::TEXT), (&app, Type::TEXT)];

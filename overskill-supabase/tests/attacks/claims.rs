@@ -5,39 +5,6 @@ use crate::{
     support::{Signed, hex},
 };
 
-attacks! {
-    claims_are_set_by_sql,
-    claims_are_set_within_one_select,
-    claims_are_set_by_a_function_that_runs_text,
-    claims_are_said_twice,
-    a_claim_that_is_missing_makes_everybody_the_same,
-    claims_that_are_no_json_decide_nothing,
-    a_context_is_made_without_a_signature,
-    a_context_is_signed_with_another_key,
-    a_context_names_another_app_than_was_signed,
-    a_context_names_another_environment_than_was_signed,
-    a_context_of_another_environment_sees_nothing_of_this,
-    a_context_expired_a_second_ago,
-    a_context_is_given_a_later_end,
-    a_key_that_is_not_there_checks_nothing,
-    a_key_id_is_more_than_a_name,
-    a_signature_is_only_as_long_as_it_has_to_be,
-    parts_of_a_context_move_into_each_other,
-    a_context_is_written_in_other_letters,
-    a_context_of_a_session_that_was_revoked,
-    a_context_of_an_app_that_is_suspended,
-    a_context_under_a_key_that_ended,
-    a_colleague_reads_what_is_not_shared,
-    a_colleague_makes_a_record_common,
-    a_subject_is_another_than_was_signed,
-    rights_are_raised_in_a_context,
-    an_explorer_without_the_right_sees_nothing,
-    the_role_is_changed_to_one_that_bypasses,
-    the_role_is_changed_within_one_select,
-    the_role_is_set_to_the_owner,
-    the_role_is_reset,
-}
-
 /// A twin whose `weak.app()` reads a context `app.subject.expiry.mac` and is careless in one way.
 const CONTEXTS: &str = "
     CREATE TABLE weak.keys (kid text, secret text);
@@ -73,28 +40,33 @@ fn twin_under(context: &str) -> String {
     format!("{SET}{context}{READ}")
 }
 
+#[test]
 fn claims_are_set_by_sql() {
     Attack::reads("SELECT set_config('request.jwt.claims', '{claims}', true);; SELECT data FROM {t}").fails();
 }
 
+#[test]
 fn claims_are_set_within_one_select() {
     let one = "WITH x AS MATERIALIZED (SELECT set_config('request.jwt.claims', '{claims}', true)) \
                SELECT data FROM x, {t}";
     Attack::reads(one).fails();
 }
 
+#[test]
 fn claims_are_set_by_a_function_that_runs_text() {
     let one = "SELECT query_to_xml('select data from {t}', true, false, '') \
                FROM (SELECT set_config('request.jwt.claims', '{claims}', true)) AS x";
     Attack::reads(one).fails();
 }
 
+#[test]
 fn claims_are_said_twice() {
     let twice = r#"{"app_id": 1, "app_id": {v}, "app_metadata": {"overskill": "x"}, "app_metadata": {"app_id": {v}}}"#;
     let sql = format!("SELECT set_config('request.jwt.claims', '{twice}', true);; SELECT data FROM {{t}}");
     Attack::reads(&sql).role("authenticator").stranger().fails();
 }
 
+#[test]
 fn a_claim_that_is_missing_makes_everybody_the_same() {
     let weak = "
         ALTER TABLE weak.entities ADD tenant text;
@@ -108,6 +80,7 @@ fn a_claim_that_is_missing_makes_everybody_the_same() {
     Attack::reads(sql).twin(weak).fails();
 }
 
+#[test]
 fn claims_that_are_no_json_decide_nothing() {
     // The twin lets whoever it cannot understand be the first app there is.
     let weak = "CREATE OR REPLACE FUNCTION weak.app() RETURNS bigint LANGUAGE plpgsql STABLE AS $$ BEGIN
@@ -117,6 +90,7 @@ fn claims_that_are_no_json_decide_nothing() {
     Attack::reads(sql).twin(weak).stranger().fails();
 }
 
+#[test]
 fn a_context_is_made_without_a_signature() {
     let mut forged = Signed::of("eve", "victim").text();
     forged.truncate(forged.rfind('.').unwrap());
@@ -125,6 +99,7 @@ fn a_context_is_made_without_a_signature() {
     Attack::reads(&twin_under("2.eve")).twin(weak).ours(ours).fails();
 }
 
+#[test]
 fn a_context_is_signed_with_another_key() {
     let mut forged = Signed::of("eve", "victim");
     forged.byte = 8;
@@ -136,6 +111,7 @@ fn a_context_is_signed_with_another_key() {
         .fails();
 }
 
+#[test]
 fn a_context_names_another_app_than_was_signed() {
     let ours = replaced(&Signed::of("eve", "evil"), |text| text.replace(".evil.", ".victim."));
     // The twin signs the subject alone.
@@ -145,6 +121,7 @@ fn a_context_names_another_app_than_was_signed() {
     Attack::reads(sql).twin(weak).ours(ours).fails();
 }
 
+#[test]
 fn a_context_names_another_environment_than_was_signed() {
     // The twin's rows of all environments are in one place: app 2 is app 1 in production.
     let weak = on_contexts("CASE WHEN weak.part(4) = weak.mac(weak.part(2)) THEN weak.part(1)::bigint END");
@@ -156,6 +133,7 @@ fn a_context_names_another_environment_than_was_signed() {
     Attack::reads(sql).twin(weak).ours(ours).fails();
 }
 
+#[test]
 fn a_context_of_another_environment_sees_nothing_of_this() {
     let mut preview = Signed::of("vic", "victim");
     preview.environment = "preview";
@@ -163,6 +141,7 @@ fn a_context_of_another_environment_sees_nothing_of_this() {
     Attack::reads(&twin_under("2.preview")).twin(weak).ours(under(&preview)).fails();
 }
 
+#[test]
 fn a_context_expired_a_second_ago() {
     let mut late = Signed::of("vic", "victim");
     late.expires_in_seconds = -1;
@@ -173,6 +152,7 @@ fn a_context_expired_a_second_ago() {
     Attack::reads(sql).twin(weak).ours(under(&late)).fails();
 }
 
+#[test]
 fn a_context_is_given_a_later_end() {
     let mut late = Signed::of("vic", "victim");
     late.expires_in_seconds = -1;
@@ -191,6 +171,7 @@ fn a_context_is_given_a_later_end() {
     Attack::reads(sql).twin(weak).ours(ours).fails();
 }
 
+#[test]
 fn a_key_that_is_not_there_checks_nothing() {
     let ours = replaced(&Signed::of("eve", "victim"), |text| text.replace(".k1.", ".k9."));
     // The twin compares with null, and takes what is not false.
@@ -201,6 +182,7 @@ fn a_key_that_is_not_there_checks_nothing() {
     Attack::reads(&twin_under("2.k9.9.x")).twin(weak).ours(ours).fails();
 }
 
+#[test]
 fn a_key_id_is_more_than_a_name() {
     let ours = replaced(&Signed::of("eve", "victim"), |text| text.replace(".k1.", ".k1'' or true--."));
     let weak = "CREATE TABLE weak.keys (kid text, ok boolean); INSERT INTO weak.keys VALUES ('k1', false), ('k2', true);
@@ -211,6 +193,7 @@ fn a_key_id_is_more_than_a_name() {
     Attack::reads(&twin_under("2.x'' or ''1''=''1")).twin(weak).ours(ours).fails();
 }
 
+#[test]
 fn a_signature_is_only_as_long_as_it_has_to_be() {
     let ours = replaced(&Signed::of("eve", "victim"), |text| text[..text.len() - 64].to_owned());
     // The twin compares as far as the given one goes.
@@ -220,6 +203,7 @@ fn a_signature_is_only_as_long_as_it_has_to_be() {
     Attack::reads(&twin_under("2.eve.9.")).twin(weak).ours(ours).fails();
 }
 
+#[test]
 fn parts_of_a_context_move_into_each_other() {
     // Signed for the app "evil" and a subject that looks like the rest of a context.
     let mut shifted = Signed::of("eve", "evil");
@@ -236,6 +220,7 @@ fn parts_of_a_context_move_into_each_other() {
     Attack::reads(sql).twin(weak).ours(ours).fails();
 }
 
+#[test]
 fn a_context_is_written_in_other_letters() {
     for change in [
         (|text: String| text.replace(".evil.", ".ｖictim.")) as fn(String) -> String,
@@ -253,6 +238,7 @@ fn a_context_is_written_in_other_letters() {
     }
 }
 
+#[test]
 fn a_context_of_a_session_that_was_revoked() {
     let session = Signed::of("vic", "victim");
     let unlucky =
@@ -263,6 +249,7 @@ fn a_context_of_a_session_that_was_revoked() {
     Attack::reads(sql).twin(weak).unlucky(unlucky).ours(under(&session)).fails();
 }
 
+#[test]
 fn a_context_of_an_app_that_is_suspended() {
     let unlucky = "UPDATE overskill_guard.apps SET state = 'suspended' WHERE app = 'victim'";
     let weak = on_contexts("CASE WHEN weak.part(4) = weak.mac(weak.part(1)) THEN weak.part(1)::bigint END");
@@ -271,6 +258,7 @@ fn a_context_of_an_app_that_is_suspended() {
     Attack::reads(sql).twin(weak).unlucky(unlucky).ours(under(&Signed::of("vic", "victim"))).fails();
 }
 
+#[test]
 fn a_context_under_a_key_that_ended() {
     let unlucky = "UPDATE overskill_guard.keys SET not_after = now() - interval '1 second'";
     let weak = on_contexts("CASE WHEN weak.part(4) = weak.mac(weak.part(1)) THEN weak.part(1)::bigint END");
@@ -289,12 +277,14 @@ fn private() -> &'static str {
     sql.leak()
 }
 
+#[test]
 fn a_colleague_reads_what_is_not_shared() {
     let weak = "UPDATE weak.entities SET app_id = 1";
     let ours = under(&Signed::of("eve", "victim"));
     Attack::reads("SELECT data FROM {t}").twin(weak).meanwhile(private()).ours(ours).fails();
 }
 
+#[test]
 fn a_colleague_makes_a_record_common() {
     let weak = "UPDATE weak.entities SET app_id = 1; ALTER TABLE weak.entities ADD access int DEFAULT 0;
         ALTER POLICY app ON weak.entities USING (access = 2 OR owner = current_setting('request.jwt.claims')::jsonb ->> 'sub');
@@ -307,6 +297,7 @@ fn a_colleague_makes_a_record_common() {
     Attack::reads("SELECT weak.define(2);; SELECT data FROM {t}").twin(weak).meanwhile(private()).ours(ours).fails();
 }
 
+#[test]
 fn a_subject_is_another_than_was_signed() {
     let mut shared = Signed::of("eve", "victim");
     shared.subject = "eve";
@@ -316,6 +307,7 @@ fn a_subject_is_another_than_was_signed() {
     Attack::reads(sql).twin(weak).meanwhile(private()).ours(ours).fails();
 }
 
+#[test]
 fn rights_are_raised_in_a_context() {
     let mut weak_right = Signed::of("eve", "victim");
     weak_right.rights = "d";
@@ -328,6 +320,7 @@ fn rights_are_raised_in_a_context() {
         .fails();
 }
 
+#[test]
 fn an_explorer_without_the_right_sees_nothing() {
     let weak = "CREATE POLICY explorers ON weak.entities TO overskill_explorer USING (true)";
     Attack::reads("SELECT data FROM {t}")
@@ -337,17 +330,20 @@ fn an_explorer_without_the_right_sees_nothing() {
         .fails();
 }
 
+#[test]
 fn the_role_is_changed_to_one_that_bypasses() {
     let sql = "SELECT set_config('role', 'service_role', true);; SELECT data FROM {t}";
     Attack::reads(sql).role("authenticator").twin("GRANT USAGE ON SCHEMA weak TO service_role").fails();
 }
 
+#[test]
 fn the_role_is_changed_within_one_select() {
     let sql = "SELECT query_to_xml('select data from {t}', true, false, '') \
                FROM (SELECT set_config('role', 'service_role', true)) AS x";
     Attack::reads(sql).role("authenticator").fails();
 }
 
+#[test]
 fn the_role_is_set_to_the_owner() {
     let weak = "GRANT weak_owner TO overskill_app";
     Attack::reads("SET ROLE weak_owner;; SELECT data FROM {t}")
@@ -356,6 +352,7 @@ fn the_role_is_set_to_the_owner() {
         .fails();
 }
 
+#[test]
 fn the_role_is_reset() {
     // PostgREST's way: the session's own role is one that may more than the request's.
     let weak = "ALTER ROLE authenticator INHERIT; GRANT weak_owner TO authenticator";

@@ -4,18 +4,20 @@
 //! own, could be. Each attack is first made on a twin that is weak in one way (the original plan's design, or worse), where
 //! it must succeed; then on the real schema, directly and through `PgBouncer` in transaction mode, where it must not.
 //!
-//! The attacks of a module are one test: they are made in turn on one server, each in a database of its own. Those that
-//! fail are told by name; `OVERSKILL_ATTACK=a_part_of_its_name` makes only one of them.
+//! Each is a test by its name, in a database of its own. They share a server, as long as they leave it as it was: so they run
+//! in one process, by `cargo test --test attacks`. nextest, which gives each test a process, leaves them out; it would take
+//! three times as long.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 #![allow(unreachable_pub, reason = "a test's modules")]
 
-#[macro_use]
-mod stage;
 mod claims;
+mod names;
 mod openings;
 mod oracles;
 mod schemas;
 mod services;
 mod sessions;
+mod stage;
 #[path = "../support/mod.rs"]
 mod support;
+mod timing;

@@ -2,60 +2,37 @@
 
 use crate::stage::Attack;
 
-attacks! {
-    row_security_was_never_enabled,
-    the_owner_asks,
-    the_owner_switches_row_security_off,
-    the_role_of_the_app_owns_its_table,
-    a_policy_is_added_by_the_attacker,
-    a_permissive_policy_is_added_later,
-    a_view_reads_as_its_owner,
-    a_materialized_view_holds_what_its_owner_saw,
-    a_function_runs_as_its_owner,
-    a_function_takes_the_app_as_an_argument,
-    a_definers_function_finds_the_attackers_table,
-    the_keys_are_read,
-    the_keys_are_read_although_granted,
-    a_helper_signs_for_whoever_asks,
-    an_app_is_taken_in_without_a_signature,
-    records_are_inserted_for_another_app,
-    records_are_inserted_for_another_app_although_granted,
-    records_are_moved_to_another_app,
-    records_are_put_under_another_owner,
-    a_view_without_a_check_takes_what_it_does_not_show,
-    everything_is_truncated,
-    records_of_others_are_deleted,
-    records_of_others_are_merged_over,
-    a_trigger_is_put_on_the_table,
-    a_connection_of_its_own_goes_round_it,
-    files_of_the_server_are_read,
-}
-
+#[test]
 fn row_security_was_never_enabled() {
     // The original plan writes a policy and does not switch it on.
     let weak = "ALTER TABLE weak.entities DISABLE ROW LEVEL SECURITY";
     Attack::reads("SELECT data FROM {t}").twin(weak).fails();
 }
 
+#[test]
 fn the_owner_asks() {
     // Not forced, a policy does not bind the owner.
     Attack::reads("SELECT data FROM {t}").by_the_owner().fails();
 }
 
+#[test]
 fn the_owner_switches_row_security_off() {
     Attack::reads("SET row_security = off;; SELECT data FROM {t}").by_the_owner().fails();
 }
 
+#[test]
 fn the_role_of_the_app_owns_its_table() {
     let weak = "ALTER TABLE weak.entities OWNER TO overskill_app; ALTER TABLE weak.entities FORCE ROW LEVEL SECURITY";
     Attack::reads("ALTER TABLE {t} DISABLE ROW LEVEL SECURITY;; SELECT data FROM {t}").twin(weak).fails();
 }
 
+#[test]
 fn a_policy_is_added_by_the_attacker() {
     let weak = "ALTER TABLE weak.entities OWNER TO overskill_app; ALTER TABLE weak.entities FORCE ROW LEVEL SECURITY";
     Attack::reads("CREATE POLICY mine ON {t} USING (true);; SELECT data FROM {t}").twin(weak).fails();
 }
 
+#[test]
 fn a_permissive_policy_is_added_later() {
     Attack::reads("SELECT data FROM {t}")
         .twin("CREATE POLICY later ON weak.entities USING (true)")
@@ -63,6 +40,7 @@ fn a_permissive_policy_is_added_later() {
         .fails();
 }
 
+#[test]
 fn a_view_reads_as_its_owner() {
     Attack::reads("SELECT data FROM weak.v")
         .twin(
@@ -77,6 +55,7 @@ fn a_view_reads_as_its_owner() {
         .fails();
 }
 
+#[test]
 fn a_materialized_view_holds_what_its_owner_saw() {
     Attack::reads("SELECT data FROM weak.m")
         .twin("CREATE MATERIALIZED VIEW weak.m AS SELECT * FROM weak.entities; GRANT SELECT ON weak.m TO overskill_app")
@@ -88,6 +67,7 @@ fn a_materialized_view_holds_what_its_owner_saw() {
         .fails();
 }
 
+#[test]
 fn a_function_runs_as_its_owner() {
     Attack::reads("SELECT data FROM weak.f()")
         .twin(
@@ -102,6 +82,7 @@ fn a_function_runs_as_its_owner() {
         .fails();
 }
 
+#[test]
 fn a_function_takes_the_app_as_an_argument() {
     // The original plan's `get_app_entities_optimized(p_app_id)`.
     Attack::reads("SELECT data FROM weak.f({v})")
@@ -117,6 +98,7 @@ fn a_function_takes_the_app_as_an_argument() {
         .fails();
 }
 
+#[test]
 fn a_definers_function_finds_the_attackers_table() {
     // Without a search_path of its own it finds temporary tables first.
     let weak = "
@@ -140,6 +122,7 @@ fn a_definers_function_finds_the_attackers_table() {
     Attack::reads(sql).twin(weak).ours(ours).fails();
 }
 
+#[test]
 fn the_keys_are_read() {
     let weak = "CREATE TABLE weak.keys AS SELECT 'hushhush' AS secret; GRANT SELECT ON weak.keys TO PUBLIC";
     Attack::reads("SELECT secret FROM weak.keys")
@@ -149,6 +132,7 @@ fn the_keys_are_read() {
         .fails();
 }
 
+#[test]
 fn the_keys_are_read_although_granted() {
     // A grant too many alone opens nothing: there is no policy for the role.
     let weak = "CREATE TABLE weak.keys AS SELECT 'hushhush' AS secret; GRANT SELECT ON weak.keys TO PUBLIC";
@@ -162,6 +146,7 @@ fn the_keys_are_read_although_granted() {
         .fails();
 }
 
+#[test]
 fn a_helper_signs_for_whoever_asks() {
     let weak = "
         CREATE FUNCTION weak.sign(app text) RETURNS text LANGUAGE sql SECURITY DEFINER AS
@@ -176,6 +161,7 @@ fn a_helper_signs_for_whoever_asks() {
     Attack::reads(sql).twin(weak).ours(ours).fails();
 }
 
+#[test]
 fn an_app_is_taken_in_without_a_signature() {
     let weak = "CREATE TABLE weak.apps (app text, app_id bigint); GRANT ALL ON weak.apps TO PUBLIC;
         INSERT INTO weak.apps VALUES ('evil', 1), ('victim', 2);
@@ -190,6 +176,7 @@ fn an_app_is_taken_in_without_a_signature() {
         .fails();
 }
 
+#[test]
 fn records_are_inserted_for_another_app() {
     let planted = "SELECT count(*) > 0 FROM {t} WHERE app_id = {v} AND id = 'planted'";
     let sql = "INSERT INTO {t} (app_id, entity_type, id, data) VALUES ({v}, 'Todo', 'planted', '{}')";
@@ -197,6 +184,7 @@ fn records_are_inserted_for_another_app() {
     Attack::harms(&format!("{sql};; COMMIT"), planted, planted).twin(weak).fails();
 }
 
+#[test]
 fn records_are_inserted_for_another_app_although_granted() {
     let planted = "SELECT count(*) > 0 FROM {t} WHERE app_id = {v} AND id = 'planted'";
     let sql = "INSERT INTO {t} (app_id, entity_type, id, data) VALUES ({v}, 'Todo', 'planted', '{}');; COMMIT";
@@ -207,6 +195,7 @@ fn records_are_inserted_for_another_app_although_granted() {
         .fails();
 }
 
+#[test]
 fn records_are_moved_to_another_app() {
     let moved = "SELECT count(*) > 1 FROM {t} WHERE app_id = {v}";
     let weak = "ALTER POLICY app ON weak.entities WITH CHECK (true)";
@@ -216,6 +205,7 @@ fn records_are_moved_to_another_app() {
         .fails();
 }
 
+#[test]
 fn records_are_put_under_another_owner() {
     let given = "SELECT count(*) > 0 FROM {t} WHERE id = 'e1' AND owner = 'vic'";
     Attack::harms("UPDATE {t} SET owner = 'vic' WHERE id = 'e1';; COMMIT", given, given)
@@ -223,6 +213,7 @@ fn records_are_put_under_another_owner() {
         .fails();
 }
 
+#[test]
 fn a_view_without_a_check_takes_what_it_does_not_show() {
     let planted = "SELECT count(*) > 0 FROM {t} WHERE app_id = {v} AND id = 'planted'";
     let weak = "ALTER TABLE weak.entities DISABLE ROW LEVEL SECURITY;
@@ -234,11 +225,13 @@ fn a_view_without_a_check_takes_what_it_does_not_show() {
         .fails();
 }
 
+#[test]
 fn everything_is_truncated() {
     let gone = "SELECT count(*) = 0 FROM {t} WHERE app_id = {v}";
     Attack::harms("TRUNCATE {t} CASCADE;; COMMIT", gone, gone).fails();
 }
 
+#[test]
 fn records_of_others_are_deleted() {
     let gone = "SELECT count(*) = 0 FROM {t} WHERE app_id = {v}";
     let weak = "DROP POLICY app ON weak.entities; CREATE POLICY reads ON weak.entities FOR SELECT USING (true); \
@@ -252,6 +245,7 @@ fn records_of_others_are_deleted() {
         .fails();
 }
 
+#[test]
 fn records_of_others_are_merged_over() {
     let gone = "SELECT count(*) > 0 FROM {t} WHERE app_id = {v} AND data = '{\"merged\": 1}'";
     let sql = "MERGE INTO {t} e USING (SELECT 'v1' AS id) s ON e.id = s.id \
@@ -260,6 +254,7 @@ fn records_of_others_are_merged_over() {
     Attack::harms(sql, gone, gone).twin(weak).fails();
 }
 
+#[test]
 fn a_trigger_is_put_on_the_table() {
     let weak = "GRANT TRIGGER ON weak.entities TO overskill_app";
     let sql = "CREATE FUNCTION weak.spy() RETURNS trigger LANGUAGE plpgsql AS \
@@ -269,6 +264,7 @@ fn a_trigger_is_put_on_the_table() {
     Attack::reads(sql).twin(weak).fails();
 }
 
+#[test]
 fn a_connection_of_its_own_goes_round_it() {
     let weak = "CREATE EXTENSION dblink; GRANT EXECUTE ON FUNCTION dblink_connect_u(text, text) TO overskill_app";
     let sql = "SELECT dblink_connect_u('c', format('host=127.0.0.1 port=%s user=postgres dbname=%s', \
@@ -281,6 +277,7 @@ fn a_connection_of_its_own_goes_round_it() {
         .fails();
 }
 
+#[test]
 fn files_of_the_server_are_read() {
     let weak = "GRANT pg_read_server_files TO overskill_app; GRANT pg_write_server_files TO overskill_app; \
                 ALTER ROLE overskill_app INHERIT; \

@@ -2,39 +2,21 @@
 
 use crate::{stage::Attack, support::Signed};
 
-attacks! {
-    a_primary_key_tells_what_is_taken,
-    an_upsert_tells_what_is_taken,
-    an_upsert_tells_by_its_refusal,
-    a_foreign_key_tells_what_is_there,
-    a_foreign_key_tells_which_apps_there_are,
-    a_check_of_other_rows_tells_of_them,
-    an_error_tells_the_value_that_made_it,
-    a_division_by_zero_tells_one_letter,
-    a_function_of_the_attackers_own_sees_every_row,
-    a_function_of_the_attackers_own_is_called_leakproof,
-    an_operator_of_the_attackers_own_is_shown_statistics,
-    statistics_are_read,
-    a_plan_tells_how_common_a_value_is,
-    a_plan_tells_how_large_an_app_is,
-    a_key_that_is_being_taken_makes_others_wait,
-    a_row_that_is_locked_makes_others_wait,
-    advisory_locks_tell_who_is_active,
-    a_sequence_tells_how_much_others_write,
-}
-
+#[test]
 fn a_primary_key_tells_what_is_taken() {
     Attack::tells("INSERT INTO {t} (entity_type, id, data) VALUES ('Todo', '{x}', '{}')", "v1", "zz")
         .twin("ALTER TABLE weak.entities ALTER app_id SET DEFAULT 1")
         .fails();
 }
 
+#[test]
 fn an_upsert_tells_what_is_taken() {
     let sql =
         "INSERT INTO {t} (entity_type, id, data) VALUES ('Todo', '{x}', '{}') ON CONFLICT DO NOTHING RETURNING id";
     Attack::tells(sql, "v1", "zz").twin("ALTER TABLE weak.entities ALTER app_id SET DEFAULT 1").fails();
 }
 
+#[test]
 fn an_upsert_tells_by_its_refusal() {
     let sql = "INSERT INTO {t} AS e (entity_type, id, data) VALUES ('Todo', '{x}', '{}') \
                ON CONFLICT (app_id, entity_type, id) DO UPDATE SET data = '{}'";
@@ -44,6 +26,7 @@ fn an_upsert_tells_by_its_refusal() {
         .fails();
 }
 
+#[test]
 fn a_foreign_key_tells_what_is_there() {
     // References are checked past policies.
     let weak = "CREATE TABLE weak.links (id text REFERENCES weak.entities); GRANT ALL ON weak.links TO overskill_app";
@@ -61,6 +44,7 @@ fn a_foreign_key_tells_what_is_there() {
         .fails();
 }
 
+#[test]
 fn a_foreign_key_tells_which_apps_there_are() {
     let weak = "CREATE TABLE weak.apps (app_id bigint PRIMARY KEY); INSERT INTO weak.apps VALUES (1), (2);
         ALTER TABLE weak.entities ADD FOREIGN KEY (app_id) REFERENCES weak.apps; ALTER POLICY app ON weak.entities WITH CHECK (true)";
@@ -70,6 +54,7 @@ fn a_foreign_key_tells_which_apps_there_are() {
         .fails();
 }
 
+#[test]
 fn a_check_of_other_rows_tells_of_them() {
     // An exclusion constraint or a unique index over more than the key sees all apps' rows.
     let weak = "CREATE UNIQUE INDEX ON weak.entities ((data ->> 'secret')); ALTER TABLE weak.entities ALTER app_id SET DEFAULT 1";
@@ -77,6 +62,7 @@ fn a_check_of_other_rows_tells_of_them() {
     Attack::tells(sql, "hushhush", "nobodys").twin(weak).fails();
 }
 
+#[test]
 fn an_error_tells_the_value_that_made_it() {
     // A view is no wall: what can fail is evaluated on rows that it does not show.
     let weak = "ALTER TABLE weak.entities DISABLE ROW LEVEL SECURITY;
@@ -85,6 +71,7 @@ fn an_error_tells_the_value_that_made_it() {
     Attack::reads("SELECT id FROM weak.v WHERE (data ->> 'secret')::int = 1").twin(weak).ours(ours).fails();
 }
 
+#[test]
 fn a_division_by_zero_tells_one_letter() {
     let weak = "ALTER TABLE weak.entities DISABLE ROW LEVEL SECURITY;
         CREATE VIEW weak.v AS SELECT * FROM weak.entities WHERE app_id = weak.app(); GRANT ALL ON weak.v TO overskill_app";
@@ -94,6 +81,7 @@ fn a_division_by_zero_tells_one_letter() {
     Attack::tells(&ask("weak.v"), "h", "q").twin(weak).ours(ask("{t}")).fails();
 }
 
+#[test]
 fn a_function_of_the_attackers_own_sees_every_row() {
     let weak = "ALTER TABLE weak.entities DISABLE ROW LEVEL SECURITY;
         CREATE VIEW weak.v AS SELECT * FROM weak.entities WHERE app_id = weak.app(); GRANT ALL ON weak.v TO overskill_app";
@@ -102,6 +90,7 @@ fn a_function_of_the_attackers_own_sees_every_row() {
     Attack::reads(&spy.replace("{of}", "weak.v")).twin(weak).ours(spy.replace("{of}", "{t}")).fails();
 }
 
+#[test]
 fn a_function_of_the_attackers_own_is_called_leakproof() {
     let sql = "CREATE FUNCTION pg_temp.spy(seen jsonb) RETURNS boolean LANGUAGE plpgsql COST 0.0000001 LEAKPROOF AS \
                $$ BEGIN RAISE NOTICE '%', seen; RETURN true; END $$;; SELECT id FROM {t} WHERE pg_temp.spy(data)";
@@ -111,6 +100,7 @@ fn a_function_of_the_attackers_own_is_called_leakproof() {
         .fails();
 }
 
+#[test]
 fn an_operator_of_the_attackers_own_is_shown_statistics() {
     // The planner asks an operator about the most common values, to guess how many rows it will find.
     let weak = "ALTER TABLE weak.entities DISABLE ROW LEVEL SECURITY;
@@ -142,6 +132,7 @@ const COMMON_BEHIND_A_VIEW: &str = "ALTER TABLE weak.entities DISABLE ROW LEVEL 
     CREATE VIEW weak.v AS SELECT * FROM weak.entities WHERE app_id = weak.app(); GRANT ALL ON weak.v TO overskill_app;
     ANALYZE weak.entities";
 
+#[test]
 fn statistics_are_read() {
     let weak = "ALTER TABLE weak.entities DISABLE ROW LEVEL SECURITY;
         INSERT INTO weak.entities (app_id, id, t1) SELECT 2, 'n' || n, 'hushhush' FROM generate_series(1, 500) n; ANALYZE weak.entities";
@@ -150,6 +141,7 @@ fn statistics_are_read() {
     Attack::reads(sql).twin(weak).meanwhile(common()).fails();
 }
 
+#[test]
 fn a_plan_tells_how_common_a_value_is() {
     let ask = |of: &str| format!("EXPLAIN SELECT id FROM {of} WHERE t1 = '{{x}}'");
     Attack::tells(&ask("weak.v"), "hushhush", "nobodys")
@@ -159,11 +151,13 @@ fn a_plan_tells_how_common_a_value_is() {
         .fails();
 }
 
+#[test]
 fn a_plan_tells_how_large_an_app_is() {
     let ask = |of: &str| format!("EXPLAIN SELECT id FROM {of} WHERE app_id = {{x}}");
     Attack::tells(&ask("weak.v"), "2", "9").twin(COMMON_BEHIND_A_VIEW).meanwhile(common()).ours(ask("{t}")).fails();
 }
 
+#[test]
 fn a_key_that_is_being_taken_makes_others_wait() {
     // Another's insert that is not committed yet: a key over all apps waits for it.
     let sql =
@@ -175,6 +169,7 @@ fn a_key_that_is_being_taken_makes_others_wait() {
         .fails();
 }
 
+#[test]
 fn a_row_that_is_locked_makes_others_wait() {
     let weak =
         "DROP POLICY app ON weak.entities; CREATE POLICY reads ON weak.entities FOR SELECT USING (app_id = weak.app());
@@ -189,6 +184,7 @@ fn a_row_that_is_locked_makes_others_wait() {
         .fails();
 }
 
+#[test]
 fn advisory_locks_tell_who_is_active() {
     Attack::hears(
         "SELECT CASE WHEN count(*) > 0 THEN 'active' END FROM pg_locks WHERE locktype = 'advisory'",
@@ -198,6 +194,7 @@ fn advisory_locks_tell_who_is_active() {
     .fails();
 }
 
+#[test]
 fn a_sequence_tells_how_much_others_write() {
     let weak = "CREATE SEQUENCE weak.numbers; GRANT ALL ON weak.numbers TO PUBLIC; ALTER TABLE weak.entities ADD n bigint DEFAULT nextval('weak.numbers')";
     let ours = "SELECT CASE WHEN last_value > 0 THEN 'hushhush' END FROM pg_sequences WHERE schemaname LIKE 'overskill%' \

@@ -4,31 +4,12 @@
 
 use crate::stage::Attack;
 
-attacks! {
-    the_search_path_leads_to_anothers_schema,
-    a_table_is_named_with_anothers_schema,
-    a_setting_says_which_schema_is_ones_own,
-    a_whole_schema_is_read_as_xml,
-    a_schemas_name_tells_which_apps_there_are,
-    the_text_of_a_policy_tells_which_apps_there_are,
-    comments_tell_whose_a_schema_is,
-    statistics_show_values_of_anothers_schema,
-    default_privileges_let_everybody_empty_a_new_table,
-    default_privileges_let_the_web_read_a_new_schema,
-    a_function_in_anothers_schema_runs_as_its_owner,
-    a_view_in_anothers_schema_reads_as_its_owner,
-    something_is_planted_in_anothers_schema,
-    a_record_is_put_into_anothers_schema,
-    somebody_says_that_they_are_the_mover,
-    the_mover_writes_whatever_it_is_given,
-    what_makes_schemas_is_called_by_somebody_else,
-    what_a_move_left_behind_is_read,
-}
-
+#[test]
 fn the_search_path_leads_to_anothers_schema() {
     Attack::reads("SET LOCAL search_path = {s};; SELECT data FROM entities").on_a_schema().fails();
 }
 
+#[test]
 fn a_table_is_named_with_anothers_schema() {
     // Its policy asks whether there is an app, and leaves the rest to the schema.
     let weak = "ALTER TABLE weak_2.entities ENABLE ROW LEVEL SECURITY; \
@@ -36,6 +17,7 @@ fn a_table_is_named_with_anothers_schema() {
     Attack::reads("SELECT data FROM {t}").twin(weak).on_a_schema().fails();
 }
 
+#[test]
 fn a_setting_says_which_schema_is_ones_own() {
     let weak = "ALTER TABLE weak_2.entities ENABLE ROW LEVEL SECURITY; \
         CREATE POLICY app ON weak_2.entities USING (current_setting('overskill.home', true) = 'weak_2')";
@@ -45,10 +27,12 @@ fn a_setting_says_which_schema_is_ones_own() {
         .fails();
 }
 
+#[test]
 fn a_whole_schema_is_read_as_xml() {
     Attack::reads("SELECT schema_to_xml('{s}', true, false, '')").on_a_schema().fails();
 }
 
+#[test]
 fn a_schemas_name_tells_which_apps_there_are() {
     Attack::tells("SELECT count(*) FROM pg_namespace WHERE nspname LIKE '%{x}%'", "victim", "nobody")
         .twin("CREATE SCHEMA app_victim_production")
@@ -57,6 +41,7 @@ fn a_schemas_name_tells_which_apps_there_are() {
         .fails();
 }
 
+#[test]
 fn the_text_of_a_policy_tells_which_apps_there_are() {
     let sql = "SELECT count(*) FROM pg_policy WHERE pg_get_expr(polqual, polrelid) LIKE '%{x}%'";
     Attack::tells(sql, "victim", "nobody")
@@ -66,6 +51,7 @@ fn the_text_of_a_policy_tells_which_apps_there_are() {
         .fails();
 }
 
+#[test]
 fn comments_tell_whose_a_schema_is() {
     let sql = "SELECT count(*) FROM pg_description WHERE description LIKE '%{x}%'";
     Attack::tells(sql, "victim", "nobody")
@@ -75,6 +61,7 @@ fn comments_tell_whose_a_schema_is() {
         .fails();
 }
 
+#[test]
 fn statistics_show_values_of_anothers_schema() {
     let weak = "INSERT INTO weak_2.entities SELECT 2, 'Todo', 'v' || n, 'vic', '{}', 'hushhush' FROM generate_series(10, 99) n; \
         ANALYZE weak_2.entities";
@@ -85,6 +72,7 @@ fn statistics_show_values_of_anothers_schema() {
         .fails();
 }
 
+#[test]
 fn default_privileges_let_everybody_empty_a_new_table() {
     // TRUNCATE asks no policy.
     let weak = "ALTER DEFAULT PRIVILEGES IN SCHEMA weak_2 GRANT ALL ON TABLES TO overskill_app; \
@@ -100,6 +88,7 @@ fn default_privileges_let_everybody_empty_a_new_table() {
     .fails();
 }
 
+#[test]
 fn default_privileges_let_the_web_read_a_new_schema() {
     // As PostgREST's role: whoever is signed in anywhere.
     let weak = "ALTER DEFAULT PRIVILEGES IN SCHEMA weak_2 GRANT ALL ON TABLES TO authenticated; \
@@ -115,6 +104,7 @@ fn default_privileges_let_the_web_read_a_new_schema() {
         .fails();
 }
 
+#[test]
 fn a_function_in_anothers_schema_runs_as_its_owner() {
     // Whoever may use the schema may call what is in it, unless somebody thought of that.
     let weak = "CREATE FUNCTION weak_2.all_of_it() RETURNS SETOF weak_2.entities LANGUAGE sql SECURITY DEFINER \
@@ -130,6 +120,7 @@ fn a_function_in_anothers_schema_runs_as_its_owner() {
         .fails();
 }
 
+#[test]
 fn a_view_in_anothers_schema_reads_as_its_owner() {
     let weak = "CREATE VIEW weak_2.all_of_it AS SELECT * FROM weak_2.entities; ALTER VIEW weak_2.all_of_it OWNER TO weak_owner; \
         GRANT SELECT ON weak_2.all_of_it TO overskill_app; REVOKE ALL ON weak_2.entities FROM overskill_app";
@@ -142,6 +133,7 @@ fn a_view_in_anothers_schema_reads_as_its_owner() {
         .fails();
 }
 
+#[test]
 fn something_is_planted_in_anothers_schema() {
     let there = "SELECT to_regclass('{s}.planted') IS NOT NULL";
     Attack::harms("CREATE TABLE {s}.planted (data jsonb);; COMMIT", there, there)
@@ -150,6 +142,7 @@ fn something_is_planted_in_anothers_schema() {
         .fails();
 }
 
+#[test]
 fn a_record_is_put_into_anothers_schema() {
     let there = "SELECT EXISTS (SELECT FROM {t} WHERE id = 'evil')";
     Attack::harms("INSERT INTO {t} (entity_type, id, data) VALUES ('Todo', 'evil', '{}');; COMMIT", there, there)
@@ -157,6 +150,7 @@ fn a_record_is_put_into_anothers_schema() {
         .fails();
 }
 
+#[test]
 fn somebody_says_that_they_are_the_mover() {
     // What copies between places has to pass by policies; a setting that anybody can make must not be enough.
     let weak = "ALTER TABLE weak_2.entities ENABLE ROW LEVEL SECURITY; CREATE POLICY app ON weak_2.entities \
@@ -167,6 +161,7 @@ fn somebody_says_that_they_are_the_mover() {
         .fails();
 }
 
+#[test]
 fn the_mover_writes_whatever_it_is_given() {
     let weak = "ALTER TABLE weak_2.entities ENABLE ROW LEVEL SECURITY; CREATE POLICY app ON weak_2.entities \
         USING (app_id = weak.app() OR current_setting('overskill.moving', true) = 'on')";
@@ -176,6 +171,7 @@ fn the_mover_writes_whatever_it_is_given() {
     Attack::harms(put, there, there).twin(weak).on_a_schema().fails();
 }
 
+#[test]
 fn what_makes_schemas_is_called_by_somebody_else() {
     let weak = "REVOKE ALL ON weak_2.entities FROM overskill_app; \
         CREATE FUNCTION weak.furnish(place text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS \
@@ -187,6 +183,7 @@ fn what_makes_schemas_is_called_by_somebody_else() {
         .fails();
 }
 
+#[test]
 fn what_a_move_left_behind_is_read() {
     // The old copy, which nobody looks after any more.
     let weak = "CREATE TABLE weak.entities_before_the_move AS SELECT * FROM weak.entities; \

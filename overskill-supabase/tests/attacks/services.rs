@@ -2,26 +2,6 @@
 
 use crate::{stage::Attack, support::Signed};
 
-attacks! {
-    files_of_another_app_are_listed,
-    files_are_put_into_anothers_folder,
-    a_file_is_moved_into_anothers_folder,
-    a_file_of_anothers_is_removed,
-    an_app_whose_name_begins_anothers_reads_its_files,
-    a_name_climbs_out_of_its_folder,
-    a_policy_for_all_buckets_is_added_later,
-    an_app_reads_a_bucket_of_the_projects_own,
-    files_are_read_without_a_token,
-    files_of_another_environment_are_read,
-    files_of_a_suspended_app_are_read,
-    a_context_that_expired_reads_what_the_projects_users_may,
-    a_channel_of_another_app_is_listened_to,
-    an_app_whose_name_begins_anothers_listens,
-    a_topic_is_said_and_rows_of_another_are_read,
-    something_is_said_in_anothers_channel,
-    an_app_listens_to_a_channel_of_the_projects_own,
-}
-
 /// The victim's file, and one of the attacker's own.
 const FILES: &str = "
     INSERT INTO storage.buckets (id, name) VALUES ('avatars', 'avatars');
@@ -73,10 +53,12 @@ const ALL_FILES: &str = "SELECT name FROM storage.objects ORDER BY name DESC";
 /// What comes of the attacker's own app is shown: the twin's claims say it as text.
 const IN_CLAIMS: &str = "SELECT set_config('request.jwt.claims', '{\"app\": \"vic\"}', true);;";
 
+#[test]
 fn files_of_another_app_are_listed() {
     files("CREATE POLICY files ON weak.objects USING (bucket_id = 'apps')").fails();
 }
 
+#[test]
 fn files_are_put_into_anothers_folder() {
     let planted = |table: &str| format!("SELECT count(*) > 0 FROM {table} WHERE name = 'victim/production/planted'");
     let put = |table: &str| {
@@ -96,6 +78,7 @@ fn files_are_put_into_anothers_folder() {
         .fails();
 }
 
+#[test]
 fn a_file_is_moved_into_anothers_folder() {
     let moved = |table: &str| format!("SELECT count(*) > 0 FROM {table} WHERE name = 'victim/production/moved'");
     let r#move = |table: &str| {
@@ -116,6 +99,7 @@ fn a_file_is_moved_into_anothers_folder() {
         .fails();
 }
 
+#[test]
 fn a_file_of_anothers_is_removed() {
     let gone = |table: &str| format!("SELECT count(*) = 0 FROM {table} WHERE name LIKE 'victim/%'");
     let remove = |table: &str| format!("DELETE FROM {table} WHERE name LIKE 'victim/%';; COMMIT");
@@ -133,6 +117,7 @@ fn a_file_of_anothers_is_removed() {
         .fails();
 }
 
+#[test]
 fn an_app_whose_name_begins_anothers_reads_its_files() {
     let weak = "CREATE POLICY files ON weak.objects USING
         (name LIKE (current_setting('request.jwt.claims')::jsonb ->> 'app') || '%')";
@@ -140,6 +125,7 @@ fn an_app_whose_name_begins_anothers_reads_its_files() {
     twin.on_twin(&format!("{IN_CLAIMS} SELECT name FROM weak.objects")).fails();
 }
 
+#[test]
 fn a_name_climbs_out_of_its_folder() {
     let climbed = |table: &str| format!("SELECT count(*) > 0 FROM {table} WHERE name LIKE '%..%' OR name LIKE '%//%'");
     let harm = [climbed("weak.objects"), climbed("storage.objects")].map(|it| &*it.leak());
@@ -158,18 +144,21 @@ fn a_name_climbs_out_of_its_folder() {
     }
 }
 
+#[test]
 fn a_policy_for_all_buckets_is_added_later() {
     files("CREATE POLICY mine ON weak.objects USING (split_part(name, '/', 1) = 'evil'); CREATE POLICY later ON weak.objects USING (true)")
         .unlucky("CREATE POLICY later ON storage.objects USING (true)")
         .fails();
 }
 
+#[test]
 fn an_app_reads_a_bucket_of_the_projects_own() {
     files("CREATE POLICY users ON weak.objects TO authenticated USING (true)")
         .unlucky("CREATE POLICY users ON storage.objects TO authenticated USING (bucket_id = 'avatars')")
         .fails();
 }
 
+#[test]
 fn files_are_read_without_a_token() {
     files("CREATE POLICY files ON weak.objects USING (split_part(name, '/', 1) = coalesce(current_setting('app.name', true), split_part(name, '/', 1)))")
         .ours(format!("SET LOCAL ROLE anon;; {ALL_FILES};; ROLLBACK;; BEGIN;; SET LOCAL ROLE authenticated;; SELECT name FROM storage.objects WHERE bucket_id = 'apps'"))
@@ -177,6 +166,7 @@ fn files_are_read_without_a_token() {
         .fails();
 }
 
+#[test]
 fn files_of_another_environment_are_read() {
     let mut preview = Signed::of("vic", "victim");
     preview.environment = "preview";
@@ -184,6 +174,7 @@ fn files_of_another_environment_are_read() {
     files(weak).ours(under(&preview, ALL_FILES)).fails();
 }
 
+#[test]
 fn files_of_a_suspended_app_are_read() {
     files("CREATE POLICY files ON weak.objects USING (split_part(name, '/', 1) = 'victim')")
         .unlucky("UPDATE overskill_guard.apps SET state = 'suspended' WHERE app = 'victim'")
@@ -191,6 +182,7 @@ fn files_of_a_suspended_app_are_read() {
         .fails();
 }
 
+#[test]
 fn a_context_that_expired_reads_what_the_projects_users_may() {
     // A token of an app's is no user's of the project, whether its context holds or not.
     let mut late = Signed::of("eve", "evil");
@@ -205,10 +197,12 @@ fn a_context_that_expired_reads_what_the_projects_users_may() {
         .fails();
 }
 
+#[test]
 fn a_channel_of_another_app_is_listened_to() {
     messages("CREATE POLICY channels ON weak.messages USING (extension = 'broadcast')").fails();
 }
 
+#[test]
 fn an_app_whose_name_begins_anothers_listens() {
     let weak = "CREATE POLICY channels ON weak.messages USING
         (topic LIKE 'app:' || (current_setting('request.jwt.claims')::jsonb ->> 'app') || '%')";
@@ -217,6 +211,7 @@ fn an_app_whose_name_begins_anothers_listens() {
     attack.on_twin(&format!("{IN_CLAIMS} SELECT payload FROM weak.messages")).fails();
 }
 
+#[test]
 fn a_topic_is_said_and_rows_of_another_are_read() {
     // The policy of the documentation looks at the topic that was said, and not at the row.
     let said = "SELECT set_config('realtime.topic', 'app:evil:production:room', true);; SELECT payload FROM";
@@ -226,6 +221,7 @@ fn a_topic_is_said_and_rows_of_another_are_read() {
     attack.on_twin(&format!("{said} weak.messages")).fails();
 }
 
+#[test]
 fn something_is_said_in_anothers_channel() {
     let heard = |table: &str| format!("SELECT count(*) > 0 FROM {table} WHERE payload = '\"planted\"'");
     let say = |table: &str| {
@@ -247,10 +243,55 @@ fn something_is_said_in_anothers_channel() {
         .fails();
 }
 
+#[test]
 fn an_app_listens_to_a_channel_of_the_projects_own() {
     let said = "SELECT set_config('realtime.topic', 'users:1', true);; SELECT payload FROM realtime.messages";
     messages("CREATE POLICY users ON weak.messages TO authenticated USING (true)")
         .unlucky("CREATE POLICY users ON realtime.messages TO authenticated USING (true)")
         .ours(said)
         .fails();
+}
+
+#[test]
+fn a_list_is_asked_for_with_sql_in_it() {
+    // The twin pastes the value into its own statement, with the rights of whoever made it.
+    let weak = "CREATE FUNCTION weak.list(value text) RETURNS text LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
+        DECLARE said text; BEGIN
+            EXECUTE 'SELECT string_agg(data::text, '''') FROM weak.entities WHERE app_id = weak.app() AND t1 = ''' || value || ''''
+            INTO said; RETURN said; END $$";
+    let asks = [
+        r#""sort": "created", "filters": [["a", "' OR '1'='1", null]]"#,
+        r#""sort": "created", "filters": [["a' OR true OR data ->> 'a", "b", "1"]]"#,
+        r#""sort": "created", "filters": [["a", "b", "1 OR true"]]"#,
+        r#""sort": "created", "filters": [["id", "' OR true --", null]]"#,
+        r#""sort": "field", "field": "a') IS NULL OR true --", "filters": []"#,
+        r#""sort": "id", "cursor": "r' OR true --", "filters": []"#,
+        r#""sort": "updated", "cursor": "u1.1.x') OR true --", "filters": []"#,
+    ];
+    let ask = |kind: &str, more: &str| {
+        let asked = format!(r#"{{"limit": 9, "descending": false, {more}}}"#).replace('\'', "''");
+        format!("SELECT overskill_data.list_records('{kind}', '{asked}')")
+    };
+    let mut ours: Vec<_> = asks.map(|more| ask("Todo", more)).into();
+    ours.push(ask("Todo'' OR true --", r#""sort": "id", "filters": []"#));
+    let ours = ours.join(";; ROLLBACK TO before;; ");
+    Attack::reads("SELECT weak.list(QUOTED)".replace("QUOTED", &quoted("' OR '1'='1")).as_str())
+        .twin(weak)
+        .role("authenticator")
+        .ours(format!("SAVEPOINT before;; {ours}"))
+        .fails();
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[test]
+fn a_record_of_anothers_is_asked_for_by_its_name() {
+    let weak = "CREATE FUNCTION weak.read(it text) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER AS \
+        'SELECT data::text FROM weak.entities WHERE id = it'";
+    let ours = "SAVEPOINT before;; SELECT overskill_data.read_record('Todo', 'v1');; \
+        SELECT overskill_data.change_record('Todo', 'v1', '{}', 'true');; ROLLBACK TO before;; \
+        SELECT overskill_data.make_record('Todo', 'v1', '{}'), overskill_data.change_record('Todo', 'v1', '{}', 'true')";
+    Attack::reads("SELECT weak.read('v1')").twin(weak).role("authenticator").ours(ours).fails();
 }

@@ -6,21 +6,6 @@ use crate::{
 };
 use overskill_supabase::{PoolOptions, TenantPool, TenantTx, tokio_postgres::types::Type};
 
-attacks! {
-    a_context_is_left_behind_on_the_connection,
-    a_table_of_the_attackers_own_stands_before_the_real_one,
-    a_plan_that_was_made_for_the_victim_is_used_again,
-    a_cursor_is_left_open,
-    a_table_that_was_made_for_a_moment_is_left,
-    settings_that_were_left_behind_stop_nobody,
-    the_defaults_of_the_role_are_poisoned,
-    sessions_of_one_role_see_each_others_statements,
-    a_context_is_read_off_another_session,
-    news_of_others_are_listened_to,
-    a_copy_leaves_by_another_door,
-    a_program_of_the_server_is_run,
-}
-
 fn run(test: impl AsyncFnOnce(&Stage, Shared<'_>)) {
     Stage::on(async |stage| test(stage, Shared(stage)).await);
 }
@@ -31,7 +16,7 @@ struct Shared<'a>(&'a Stage);
 
 impl Shared<'_> {
     fn url(self) -> String {
-        self.0.one_connection.url("overskill_app", &self.0.world.database)
+        self.0.one_connection().url("overskill_app", &self.0.world.database)
     }
 
     async fn attacker(self) -> Attacker {
@@ -55,6 +40,7 @@ impl Shared<'_> {
 
 const CLAIMS: &str = r#"SELECT set_config('request.jwt.claims', '{"app_id": 2}', "#;
 
+#[test]
 fn a_context_is_left_behind_on_the_connection() {
     run(async |_, shared| {
         let (victim, attacker) = (shared.attacker().await, shared.attacker().await);
@@ -68,6 +54,7 @@ fn a_context_is_left_behind_on_the_connection() {
     });
 }
 
+#[test]
 fn a_table_of_the_attackers_own_stands_before_the_real_one() {
     run(async |_, shared| {
         let (victim, attacker) = (shared.attacker().await, shared.attacker().await);
@@ -89,6 +76,7 @@ fn a_table_of_the_attackers_own_stands_before_the_real_one() {
     });
 }
 
+#[test]
 fn a_plan_that_was_made_for_the_victim_is_used_again() {
     run(async |stage, _| {
         let weak = "ALTER FUNCTION weak.app() IMMUTABLE";
@@ -115,6 +103,7 @@ fn a_plan_that_was_made_for_the_victim_is_used_again() {
     });
 }
 
+#[test]
 fn a_cursor_is_left_open() {
     run(async |stage, shared| {
         let (victim, attacker) = (shared.attacker().await, shared.attacker().await);
@@ -134,6 +123,7 @@ fn a_cursor_is_left_open() {
     });
 }
 
+#[test]
 fn a_table_that_was_made_for_a_moment_is_left() {
     run(async |stage, shared| {
         let (victim, attacker) = (shared.attacker().await, shared.attacker().await);
@@ -153,6 +143,7 @@ fn a_table_that_was_made_for_a_moment_is_left() {
     });
 }
 
+#[test]
 fn settings_that_were_left_behind_stop_nobody() {
     run(async |stage, shared| {
         let attacker = shared.attacker().await;
@@ -174,6 +165,7 @@ fn settings_that_were_left_behind_stop_nobody() {
     });
 }
 
+#[test]
 fn the_defaults_of_the_role_are_poisoned() {
     run(async |stage, _| {
         let attacker = Attacker::connect(stage, Way::Direct, "overskill_app").await;
@@ -202,6 +194,7 @@ fn the_defaults_of_the_role_are_poisoned() {
     });
 }
 
+#[test]
 fn sessions_of_one_role_see_each_others_statements() {
     const SQL: &str = "INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Todo', 'v8', $1)";
     run(async |stage, _| {
@@ -226,6 +219,7 @@ fn sessions_of_one_role_see_each_others_statements() {
     });
 }
 
+#[test]
 fn a_context_is_read_off_another_session() {
     run(async |stage, _| {
         let spy = Attacker::connect(stage, Way::Direct, "overskill_app").await;
@@ -246,6 +240,7 @@ fn a_context_is_read_off_another_session() {
     });
 }
 
+#[test]
 fn news_of_others_are_listened_to() {
     run(async |stage, _| {
         let weak = "CREATE FUNCTION weak.tells() RETURNS trigger LANGUAGE plpgsql AS
@@ -265,6 +260,7 @@ fn news_of_others_are_listened_to() {
     });
 }
 
+#[test]
 fn a_copy_leaves_by_another_door() {
     run(async |stage, _| {
         use futures::TryStreamExt as _;
@@ -297,6 +293,7 @@ fn a_copy_leaves_by_another_door() {
     });
 }
 
+#[test]
 fn a_program_of_the_server_is_run() {
     let weak = "ALTER ROLE overskill_app INHERIT; GRANT pg_execute_server_program TO overskill_app";
     let sql = "CREATE TEMP TABLE out (line text);; COPY out FROM PROGRAM 'echo hush''h''ush';; TABLE out";

@@ -7,33 +7,7 @@ use overskill_supabase::{
     tokio_postgres::{self, AsyncMessage, Client, NoTls, types::Type},
 };
 use overskill_testkit::postgres::PgBouncer;
-use std::{
-    panic::catch_unwind,
-    sync::{Arc, Mutex, PoisonError},
-};
-
-/// The attacks of a module, as one test.
-macro_rules! attacks {
-    ($($name:ident,)*) => {
-        #[test]
-        fn none_succeeds() {
-            crate::stage::all(&[$((stringify!($name), $name as fn())),*]);
-        }
-    };
-}
-
-/// Makes one after another, and tells all that did not go as they should.
-pub fn all(attacks: &[(&'static str, fn())]) {
-    let only = std::env::var("OVERSKILL_ATTACK").unwrap_or_default();
-    let mut failed = Vec::new();
-    for (name, attack) in attacks.iter().filter(|(name, _)| name.contains(&only)) {
-        println!("{name}"); // stands before what it panics with
-        if catch_unwind(attack).is_err() {
-            failed.push(*name);
-        }
-    }
-    assert!(failed.is_empty(), "{} of {} did not go as they should: {failed:?}", failed.len(), attacks.len());
-}
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What only the victim may see.
 pub const SECRET: &str = "hushhush";
@@ -64,6 +38,7 @@ const OWN_SCHEMAS: &str = "
     GRANT SELECT, INSERT ON weak_1.entities, weak_2.entities TO overskill_app, authenticated;";
 
 /// One attack.
+#[must_use = "it is not made before `fails`"]
 #[derive(Clone)]
 pub struct Attack {
     /// What makes the twin weak, beyond what it is.
@@ -278,8 +253,7 @@ impl Attack {
 /// A database with both, and a victim.
 pub struct Stage {
     pub world: World,
-    /// One connection to the server for everybody.
-    pub one_connection: PgBouncer,
+    one_connection: OnceLock<PgBouncer>,
     /// The victim's `app_id` in the real schema.
     victim: i64,
     /// The victim's own schema, if it has one.
@@ -289,8 +263,8 @@ pub struct Stage {
     number: u32,
 }
 
-/// The stage of the attack before, if it left the server as it found it.
-static LEFT: Mutex<Option<Stage>> = Mutex::new(None);
+/// Stages of attacks before, which left the server as they found it.
+static LEFT: Mutex<Vec<Stage>> = Mutex::new(Vec::new());
 
 impl Stage {
     /// Runs `test` on a stage that nobody was on: a new database, and a new server if the one before is not as it was. A
@@ -298,7 +272,7 @@ impl Stage {
     pub fn on(test: impl AsyncFnOnce(&mut Self)) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            let left = LEFT.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let left = LEFT.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut stage = match left {
                 Some(stage) => stage,
                 None => Self::new().await,
@@ -313,16 +287,16 @@ impl Stage {
             let gone = format!("DROP DATABASE {database} WITH (FORCE)");
             stage.world.cluster.execute("postgres", &gone).unwrap();
             if stage.shared().await == stage.shared {
-                *LEFT.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);
+                LEFT.lock().unwrap_or_else(PoisonError::into_inner).push(stage);
             }
         });
     }
 
     async fn new() -> Self {
         let world = World::new().await;
-        let one_connection = PgBouncer::start(&world.cluster, &ROLES, 1).unwrap();
         world.execute(TWIN);
-        let mut stage = Self { world, one_connection, victim: 0, home: None, shared: String::new(), number: 0 };
+        let mut stage =
+            Self { world, one_connection: OnceLock::new(), victim: 0, home: None, shared: String::new(), number: 0 };
         stage.victim_writes(Way::Direct, "v1").await;
         let eve = stage.world.grant("eve", "evil").await;
         let pool = stage.world.pool(Way::Direct);
@@ -333,6 +307,11 @@ impl Stage {
         stage.victim = number.get(0);
         stage.shared = stage.shared().await;
         stage
+    }
+
+    /// A pooler with one connection to the server for everybody.
+    pub fn one_connection(&self) -> &PgBouncer {
+        self.one_connection.get_or_init(|| PgBouncer::start(&self.world.cluster, &ROLES, 1).unwrap())
     }
 
     /// Roles, their memberships, settings and rights.

@@ -12,6 +12,7 @@ use tokio::{
 };
 
 /// A function that runs. It ends with its owner, however that ends: a closed pipe tells the shell between.
+#[derive(Debug)]
 pub(crate) struct Deno {
     port: u16,
     child: Child,

@@ -6,11 +6,12 @@ mod deno;
 mod rest;
 #[path = "../support/mod.rs"]
 mod support;
+mod twin;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use deno::Deno;
-use overskill_core::{AppId, AppTokens as _, Clock as _, Environment, Scope, SystemClock, SystemIds};
-use overskill_supabase::{SigningKey, TokenIssuer, gateway_function};
+use overskill_core::{AppId, AppTokens as _, Clock as _, Environment, Rights, Scope, SystemClock, SystemIds};
+use overskill_supabase::{Access, GrantedIssuer, Placement, SigningKey, TenantTx, TokenIssuer, gateway_function};
 use rest::{Behind, PUBLISHABLE, SECRET};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ const ISSUER: &str = "https://tokens.overskill.example";
 /// Two apps, `todo` and `shop`, behind a gateway.
 struct Field {
     world: World,
+    key: SigningKey,
     issuer: TokenIssuer,
     url: String,
     behind: Arc<Behind>,
@@ -33,7 +35,7 @@ impl Field {
     async fn new() -> Self {
         let world = World::new().await;
         let key = SigningKey::generate(&SystemIds, SystemClock.now()).unwrap();
-        let issuer = TokenIssuer::new(ISSUER, key, world.keys.clone());
+        let issuer = TokenIssuer::new(ISSUER, key.clone(), world.keys.clone());
         let (url, behind) = rest::serve(world.cluster.tcp_url(DATABASE), &issuer.jwks()).await;
         let mut ids = json!({});
         // The first transaction of an app gives it its number.
@@ -44,12 +46,16 @@ impl Field {
             let row = raw.query_one("SELECT app_id FROM overskill_guard.apps WHERE app = $1", &[&app]).await.unwrap();
             ids[app] = json!(row.get::<_, i64>(0));
         }
-        Self { world, issuer, url, behind, ids }
+        Self { world, key, issuer, url, behind, ids }
     }
 
     async fn token(&self, app: &str, subject: &str) -> String {
         let subject = subject.parse().unwrap();
-        self.issuer.issue(&scope(app), Some(subject), SystemClock.now()).await.unwrap().0.expose().to_owned()
+        self.tokens().issue(&scope(app), Some(subject), SystemClock.now()).await.unwrap().0.expose().to_owned()
+    }
+
+    fn tokens(&self) -> GrantedIssuer {
+        self.issuer.granted(&self.world.gate, &self.world.system)
     }
 
     async fn run(&self, script: &str, hole: &str) -> Deno {
@@ -87,7 +93,9 @@ async fn records_are_made_read_changed_and_deleted() {
     assert_eq!((again.0, parsed(&again)["error"].as_str()), (409, Some("There is one with this id already.")));
     let read = gateway.call("GET", "/api/entities/Task/t1", &ada, "").await;
     assert_eq!((read.0, &parsed(&read)["title"], &parsed(&read)["done"]), (200, &json!("it's"), &json!(false)));
-    let patched = gateway.call("PATCH", "/api/entities/Task/t1", &ada, r#"{"done":true,"title":null,"id":"t9"}"#).await;
+    let patched = gateway.call("PATCH", "/api/entities/Task/t1", &ada, r#"{"done":true,"title":null,"id":"t1"}"#).await;
+    let other = gateway.call("PATCH", "/api/entities/Task/t1", &ada, r#"{"id":"t9"}"#).await;
+    assert_eq!(other.0, 400, "{other:?}");
     assert_eq!(
         (&parsed(&patched)["done"], parsed(&patched).get("title"), &parsed(&patched)["id"]),
         (&json!(true), None, &json!("t1"))
@@ -127,12 +135,78 @@ async fn lists_are_paged_filtered_and_sorted() {
     assert_eq!(parsed(&list("odd=true").await)["items"].as_array().unwrap().len(), 3);
     assert_eq!(parsed(&list("note=a,b).or(x&odd=false").await)["items"].as_array().unwrap().len(), 4);
     assert_eq!(parsed(&list("sort=-created_at&limit=1").await)["items"][0]["id"], "t6");
-    for bad in ["limit=0", "limit=1001", "limit=x", "sort=title", "cursor=x", "a-b=1", "or=(app_id.gt.0)&select=*"] {
+    for bad in [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "sort=a;b",
+        "offset=-1",
+        "offset=1&cursor=rt1",
+        "cursor=x",
+        "a-b=1",
+        "or=(app_id.gt.0)&select=*",
+    ] {
         let answer = list(bad).await;
         // `or` and `select` are fields of the app's own here.
         let want = if bad.starts_with("or") { (200, 0) } else { (400, 0) };
         assert_eq!((answer.0, parsed(&answer)["items"].as_array().map_or(0, Vec::len)), want, "{bad}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_goes_by_the_column_that_a_field_has() {
+    let field = Field::new().await;
+    let (gateway, ada) = (field.run(OURS, "").await, field.token("todo", "ada").await);
+    for (id, n) in [("t1", json!(2)), ("t2", json!("2")), ("t3", json!(2.0)), ("t4", json!(3))] {
+        let body = json!({ "id": id, "n": n, "word": id }).to_string();
+        assert_eq!(gateway.call("POST", "/api/entities/Task", &ada, &body).await.0, 201);
+    }
+    let ids = async |query: &str| {
+        let page = parsed(&gateway.call("GET", &format!("/api/entities/Task?{query}"), &ada, "").await);
+        let items = page["items"].as_array().unwrap().clone();
+        items.iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("n=2").await, ["t1", "t2", "t3"]);
+    let developer = field.world.grant_of("dev", "todo", Rights::ALL).await;
+    let define = async |tx: &TenantTx| tx.define("Task", Access::Everybody, &[("n1", "n"), ("t1", "word")]).await;
+    field.world.pool(Way::Direct).with_tenant(&developer, &scope("todo"), define).await.unwrap();
+    // Text is not in a column for numbers: it is the column that was asked.
+    assert_eq!(ids("n=2").await, ["t1", "t3"]);
+    assert_eq!(ids("word=t2&n=2").await, [""; 0]);
+    assert_eq!(ids("word=t2").await, ["t2"]);
+    assert_eq!(ids("word=t2'").await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_was_moved_is_told_to_be_elsewhere() {
+    let field = Field::new().await;
+    let (gateway, ada) = (field.run(OURS, "").await, field.token("todo", "ada").await);
+    assert_eq!(gateway.call("POST", "/api/entities/Task", &ada, r#"{"id":"t1"}"#).await.0, 201);
+    let paused = |paused: bool| {
+        field.world.execute(&format!("UPDATE overskill_guard.apps SET writes_paused = {paused} WHERE app = 'todo'"));
+    };
+    paused(true);
+    let waits = gateway.call("PUT", "/api/entities/Task/t1", &ada, "{}").await;
+    assert!(waits.0 == 503 && waits.1.contains("being moved"), "{waits:?}");
+    assert_eq!(gateway.call("GET", "/api/entities/Task/t1", &ada, "").await.0, 200);
+    paused(false);
+    let mover = field.world.mover(Way::Direct);
+    mover.relocate(&field.world.system, &scope("todo"), &Placement::Schema).await.unwrap();
+    for (method, path, body) in [
+        ("GET", "Task", ""),
+        ("POST", "Task", "{}"),
+        ("GET", "Task/t1", ""),
+        ("PUT", "Task/t1", "{}"),
+        ("PATCH", "Task/t1", "{}"),
+        ("DELETE", "Task/t1", ""),
+    ] {
+        let answer = gateway.call(method, &format!("/api/entities/{path}"), &ada, body).await;
+        let error = "This app has its data elsewhere: call it at its own address.";
+        assert_eq!((answer.0, &parsed(&answer)["error"]), (421, &json!(error)), "{method} {path}");
+    }
+    // Others are served.
+    let shop = field.token("shop", "ada").await;
+    assert_eq!(gateway.call("POST", "/api/entities/Task", &shop, "{}").await.0, 201);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -222,7 +296,7 @@ async fn refusals_say_one_sentence_and_nothing_of_what_is_behind() {
         assert_eq!(answer.0, status, "{method} {path}: {}", answer.1);
     }
     let expired = field
-        .issuer
+        .tokens()
         .issue(&scope("todo"), None, SystemClock.now().minus(std::time::Duration::from_hours(1)))
         .await
         .unwrap();

@@ -180,7 +180,7 @@ async fn run(
 fn call(schema: &str, function: &str, body: &[u8]) -> Option<(String, bool)> {
     let sound = |it: &str| it.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let given = named(body)?.iter().map(|it| format!("\"{it}\" => $1::text::json ->> '{it}'")).collect::<Vec<_>>();
-    let call = format!("SELECT to_json(\"{schema}\".\"{function}\"({}))::text", given.join(", "));
+    let call = format!("SELECT coalesce(to_json(\"{schema}\".\"{function}\"({}))::text, 'null')", given.join(", "));
     (sound(schema) && sound(function)).then_some((call, true))
 }
 

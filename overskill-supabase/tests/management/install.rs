@@ -45,8 +45,14 @@ async fn a_project_is_installed_once_and_then_as_it_should_be() {
     let gate = supabase.gate(Arc::new(MemoryAudit::new()));
     let grant = gate.system("test", "the first installation", SystemScopes::All).await.unwrap();
     let planned = supabase.plan(&gate, &grant).await.unwrap();
-    for word in ["migration 1 (tenants)", "memberships", "import the key", "overskill_data", "Edge Function `gateway`"]
-    {
+    for word in [
+        "migration 1 (tenants)",
+        "memberships",
+        "import the key",
+        "overskill_data",
+        "private channels",
+        "Edge Function `gateway`",
+    ] {
         assert_eq!(planned.iter().filter(|change| change.contains(word)).count(), 1, "{word}: {planned}");
     }
     // It changed nothing.
@@ -79,6 +85,15 @@ async fn a_project_is_installed_once_and_then_as_it_should_be() {
     assert!(changed.plan(&gate, &grant).await.unwrap().is_empty());
     let marks = changed.management(&gate).unwrap().secrets(&grant).await.unwrap();
     assert_eq!(marks.iter().filter(|name| name.starts_with("OVERSKILL_GATEWAY_")).count(), 1, "{marks:?}");
+    // Channels that no policy is asked about are closed again, unless they are to stay.
+    let control = supabase.management(&gate).unwrap();
+    assert!(!control.has_public_channels(&grant).await.unwrap());
+    control.set_public_channels(&grant, true).await.unwrap();
+    assert!(changed.plan(&gate, &grant).await.unwrap().to_string().contains("private channels"));
+    let open = describe().public_channels().build().unwrap();
+    assert!(!open.plan(&gate, &grant).await.unwrap().to_string().contains("private channels"));
+    supabase.install(&gate, &grant).await.unwrap();
+    assert!(!control.has_public_channels(&grant).await.unwrap());
     // So is a wall that fell.
     world.execute("ALTER TABLE storage.objects DISABLE ROW LEVEL SECURITY");
     let fallen = supabase.schema(&gate).pending(&grant, &world.keys).await.unwrap();
@@ -108,6 +123,7 @@ async fn everything_comes_from_one_handle() {
     let (token, _) = supabase
         .issuer()
         .unwrap()
+        .granted(&gate, &grant)
         .issue(&scope("todo"), Some(SubjectId::parse("ada").unwrap()), SystemClock.now())
         .await
         .unwrap();
@@ -141,7 +157,7 @@ async fn everything_comes_from_one_handle() {
     let e = explorer.table(&user, &scope("todo"), &query).await.unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Denied, "a user is no developer");
     let row = members().attest(dev.clone(), tenant, Rights::of([Right::Develop]), Timestamp::EPOCH);
-    supabase.memberships().unwrap().put(&row).await.unwrap();
+    supabase.memberships().unwrap().put(&gate, &grant, &row).await.unwrap();
     assert_eq!(supabase.memberships().unwrap().find(&dev, &scope("todo").app).await.unwrap(), Some(row));
 
     // Its tables, and where they are.

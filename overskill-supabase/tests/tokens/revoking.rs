@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use overskill_core::{
     AccessToken, AppId, Claims, Clock as _, DataKey, Error, ErrorKind, KeyId, Readiness, Refusal, Result, Right,
-    Rights, Secret, SubjectId, TenantId, TenantValidator as _, TestClock, Timestamp,
+    Rights, Secret, SubjectId, SystemClock, SystemGrant, SystemScopes, TenantGate, TenantId, TenantValidator as _,
+    TestClock, Timestamp, memory::MemoryAudit,
 };
 use overskill_supabase::{
     Membership, MembershipKeys, Memberships, MemoryMemberships, SupabaseValidator, TokenKeys, TrustedIssuer,
@@ -40,7 +41,8 @@ async fn a_revoked_token_with_its_signature_written_in_the_other_way() {
     let ours = field.ours();
     // It is the same token, and was good.
     validate(&ours, &other, TENANT, NOW).await.unwrap();
-    ours.revoke(&AccessToken::parse(&token).unwrap(), at(NOW)).unwrap();
+    let host = Host::of(&ours).await;
+    ours.revoke(&host.gate, &host.grant, &AccessToken::parse(&token).unwrap(), at(NOW)).unwrap();
     for text in [&token, &other] {
         assert_eq!(validate(&ours, text, TENANT, NOW).await.unwrap_err().reason(), "revoked");
     }
@@ -57,12 +59,46 @@ async fn a_subject_is_revoked_with_all_that_it_had() {
     };
     let (before, after) = (token(NOW), token(NOW + 10));
     validate(&ours, &before, TENANT, NOW).await.unwrap();
-    ours.revoke_subject(&"ada".parse().unwrap(), at(NOW + 10));
+    let host = Host::of(&ours).await;
+    let revoke = |subject: &str, seconds| {
+        ours.revoke_subject(&host.gate, &host.grant, &subject.parse().unwrap(), at(NOW + seconds)).unwrap();
+    };
+    revoke("ada", 10);
     assert_eq!(validate(&ours, &before, TENANT, NOW + 10).await.unwrap_err().reason(), "revoked");
     validate(&ours, &after, TENANT, NOW + 10).await.unwrap();
-    ours.revoke_subject(&"bob".parse().unwrap(), at(NOW + 100));
+    revoke("bob", 100);
     validate(&ours, &after, TENANT, NOW + 10).await.unwrap();
-    assert!(ours.revoke(&AccessToken::parse("no.token").unwrap(), at(NOW)).is_err());
+    let no_token = AccessToken::parse("no.token").unwrap();
+    let e = ours.revoke(&host.gate, &host.grant, &no_token, at(NOW)).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Invalid);
+    // Only with a grant for all apps, of the gate that is given.
+    let one = host.gate.system("test", "one app", SystemScopes::app("todo42".parse().unwrap())).await.unwrap();
+    let token = AccessToken::parse(&after).unwrap();
+    for grant in [&one, &Host::of(&ours).await.grant] {
+        let ended = ours.revoke(&host.gate, grant, &token, at(NOW));
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::Denied);
+        let ended = ours.revoke_subject(&host.gate, grant, &"ada".parse().unwrap(), at(NOW + 100));
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::Denied);
+    }
+    validate(&ours, &after, TENANT, NOW + 10).await.unwrap();
+}
+
+/// The host's own code, at a gate.
+struct Host {
+    gate: TenantGate,
+    grant: SystemGrant,
+}
+
+impl Host {
+    async fn of(validator: &SupabaseValidator) -> Self {
+        let gate = TenantGate::new(Arc::new(validator.clone()), Arc::new(MemoryAudit::new()), Arc::new(SystemClock));
+        let grant = gate.system("test", "a test", SystemScopes::All).await.unwrap();
+        Self { gate, grant }
+    }
+
+    fn insert(&self, rows: &MemoryMemberships, row: Membership) {
+        rows.insert(&self.gate, &self.grant, row).unwrap();
+    }
 }
 
 fn keys() -> MembershipKeys {
@@ -94,10 +130,10 @@ fn tenant(text: &str) -> TenantId {
 async fn a_subject_may_belong_to_many_tenants_and_to_no_other() {
     let rows = MemoryMemberships::new();
     let (secret, ours) = project(rows.clone());
-    let ada: SubjectId = "ada".parse().unwrap();
+    let (host, ada): (_, SubjectId) = (Host::of(&ours).await, "ada".parse().unwrap());
     let data = Rights::of([Right::Data]);
-    rows.insert(keys().attest(ada.clone(), tenant(TENANT), Rights::ALL, Timestamp::EPOCH));
-    rows.insert(keys().attest(ada.clone(), tenant("app_shop_user_ada"), data, Timestamp::EPOCH));
+    host.insert(&rows, keys().attest(ada.clone(), tenant(TENANT), Rights::ALL, Timestamp::EPOCH));
+    host.insert(&rows, keys().attest(ada.clone(), tenant("app_shop_user_ada"), data, Timestamp::EPOCH));
     let token = user_token(&secret, "ada", NOW);
     let ask = async |of: &str| ours.validate(&token, &tenant(of), at(NOW)).await;
     let all = Claims::new(ada.clone(), tenant(TENANT), Rights::ALL, at(NOW + 3600));
@@ -132,8 +168,8 @@ async fn a_name_that_flows_into_the_tenant_of_another_membership() {
     assert!(!keys().attests(&forged) && keys().attests(&wanted));
 
     let rows = MemoryMemberships::new();
-    rows.insert(forged);
-    let (secret, ours) = project(rows);
+    let (secret, ours) = project(rows.clone());
+    Host::of(&ours).await.insert(&rows, forged);
     let token = user_token(&secret, "a:app_b_user_c", NOW);
     let refused = ours.validate(&token, &tenant(TENANT), at(NOW)).await.unwrap_err();
     assert_eq!(refused.reason(), "not_attested");
@@ -148,13 +184,13 @@ async fn a_row_that_somebody_wrote_into_the_table() {
     let mut raised = few.clone();
     raised.rights = Rights::ALL;
     let (secret, ours) = project(rows.clone());
-    let token = user_token(&secret, "ada", NOW);
+    let (host, token) = (Host::of(&ours).await, user_token(&secret, "ada", NOW));
     for row in [others.attest(ada, tenant(TENANT), Rights::ALL, Timestamp::EPOCH), raised] {
-        rows.insert(row);
+        host.insert(&rows, row);
         let refused = ours.validate(&token, &tenant(TENANT), at(NOW)).await.unwrap_err();
         assert_eq!(refused.reason(), "not_attested");
     }
-    rows.insert(few);
+    host.insert(&rows, few);
     assert!(ours.validate(&token, &tenant(TENANT), at(NOW)).await.is_ok());
 }
 
@@ -162,16 +198,17 @@ async fn a_row_that_somebody_wrote_into_the_table() {
 async fn a_membership_that_ended_ends_within_its_time() {
     let rows = MemoryMemberships::new();
     let (secret, ours) = project(rows.clone());
+    let host = Host::of(&ours).await;
     let (ada, app): (SubjectId, AppId) = ("ada".parse().unwrap(), "todo42".parse().unwrap());
     let member = |since| keys().attest("ada".parse().unwrap(), tenant(TENANT), Rights::ALL, since);
-    rows.insert(member(Timestamp::EPOCH));
+    host.insert(&rows, member(Timestamp::EPOCH));
     let token = user_token(&secret, "ada", NOW);
     let ask = async |seconds| ours.validate(&token, &tenant(TENANT), at(NOW + seconds)).await;
     assert!(ask(0).await.is_ok());
-    assert!(rows.remove(&ada, &app).await.unwrap());
+    assert!(rows.remove(&host.gate, &host.grant, &ada, &app).await.unwrap());
     assert_eq!(ask(30).await.unwrap_err().reason(), "not_attested");
     // All sessions end: tokens of before do not count any more, in every process that reads the row.
-    rows.put(&member(at(NOW + 60))).await.unwrap();
+    rows.put(&host.gate, &host.grant, &member(at(NOW + 60))).await.unwrap();
     assert_eq!(ask(60).await.unwrap_err().reason(), "revoked");
     let new = user_token(&secret, "ada", NOW + 60);
     assert!(ours.validate(&new, &tenant(TENANT), at(NOW + 60)).await.is_ok());
@@ -188,10 +225,10 @@ impl Memberships for Down {
     async fn find(&self, _: &SubjectId, _: &AppId) -> Result<Option<Membership>> {
         Err(Error::new(ErrorKind::Unavailable, "no connection"))
     }
-    async fn put(&self, _: &Membership) -> Result<()> {
+    async fn put(&self, _: &TenantGate, _: &SystemGrant, _: &Membership) -> Result<()> {
         Err(Error::new(ErrorKind::Unavailable, "no connection"))
     }
-    async fn remove(&self, _: &SubjectId, _: &AppId) -> Result<bool> {
+    async fn remove(&self, _: &TenantGate, _: &SystemGrant, _: &SubjectId, _: &AppId) -> Result<bool> {
         Err(Error::new(ErrorKind::Unavailable, "no connection"))
     }
 }

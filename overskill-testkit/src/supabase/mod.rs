@@ -19,7 +19,7 @@
 //! ```
 //!
 //! What it has: `database/query` on a Postgres of yours, `functions` and `functions/deploy`, `secrets`, `api-keys`,
-//! `advisors`, `types/typescript`, `postgrest`, `config/auth/signing-keys` and `config/auth/third-party-auth`, and the limit of 120
+//! `advisors`, `types/typescript`, `postgrest`, `config/realtime`, `config/auth/signing-keys` and `config/auth/third-party-auth`, and the limit of 120
 //! calls a minute by the clock that it was given. `types` and `advisors` answer with what a test put there.
 
 mod auth;

@@ -15,6 +15,7 @@ pub(super) struct Project {
     pub(super) types: String,
     /// The settings of its REST API.
     rest: Value,
+    realtime: Value,
     next: u64,
 }
 
@@ -50,6 +51,8 @@ impl Project {
                 "db_schema": "public, graphql_public", "max_rows": 1000, "db_extra_search_path": "public, extensions",
                 "db_pool": null, "jwt_secret": "emulated-secret-of-before",
             }),
+            // Settings that nobody made are not shown.
+            realtime: json!({}),
             next: 1,
         };
         for kind in ["publishable", "secret"] {
@@ -105,6 +108,8 @@ impl Project {
             ("GET", ["types", "typescript"]) => Answer::json(200, &json!({ "types": self.types })),
             ("GET", ["postgrest"]) => Answer::json(200, &self.rest),
             ("PATCH", ["postgrest"]) => self.set_rest(&call.body),
+            ("GET", ["config", "realtime"]) => Answer::json(200, &self.realtime),
+            ("PATCH", ["config", "realtime"]) => self.set_realtime(&call.body),
             (_, ["config", "auth", rest @ ..]) => self.auth.answer(call, rest, now),
             _ => Answer::refusal(404, format_args!("Cannot {} {}", call.method, call.path)),
         }
@@ -124,6 +129,34 @@ impl Project {
         let mut shown = self.rest.clone();
         shown.as_object_mut().map(|it| it.remove("jwt_secret"));
         Answer::json(200, &shown)
+    }
+
+    fn set_realtime(&mut self, body: &Bytes) -> Answer {
+        const NUMBERS: [&str; 6] = [
+            "connection_pool",
+            "max_concurrent_users",
+            "max_events_per_second",
+            "max_bytes_per_second",
+            "max_channels_per_client",
+            "max_joins_per_second",
+        ];
+        let Ok(Value::Object(changes)) = serde_json::from_slice(body) else {
+            return Answer::refusal(400, "Expected an object");
+        };
+        for (name, value) in &changes {
+            let known = if name == "private_only" {
+                value.is_boolean()
+            } else {
+                NUMBERS.contains(&name.as_str()) && value.is_u64()
+            };
+            if !known {
+                return Answer::refusal(400, format_args!("{name}: Invalid"));
+            }
+        }
+        for (name, value) in changes {
+            self.realtime[name] = value;
+        }
+        Answer::json(204, &Value::Null)
     }
 
     fn deploy(&mut self, call: &Call, now: Timestamp) -> Answer {
