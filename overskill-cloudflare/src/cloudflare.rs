@@ -464,6 +464,22 @@ mod tests {
     }
 
     #[test]
+    fn the_salt_of_assets_is_of_account_prefix_and_token() {
+        let salt = |builder: CloudflareBuilder| builder.build().unwrap().0.asset_salt.expose().to_owned();
+        let one = salt(connect());
+        assert_eq!(one, salt(connect()));
+        for other in [
+            Cloudflare::connect("0123456789abcdef", "hunter3"),
+            Cloudflare::connect("0123456789abcdef", ""),
+            Cloudflare::connect("fedcba9876543210", "hunter2"),
+            connect().prefix("other"),
+        ] {
+            assert_ne!(salt(other), one);
+        }
+        assert_eq!(salt(connect().asset_salt("own")), "own");
+    }
+
+    #[test]
     fn nothing_of_a_secret_shows() {
         let builder = connect().asset_salt("hunter3");
         assert!(!format!("{builder:?}").contains("hunter"));
