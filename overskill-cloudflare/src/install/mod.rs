@@ -331,7 +331,8 @@ async fn take_away(settings: &Arc<Settings>, install: &Install) -> Result<Plan> 
         account::delete_route(settings, &route.id).await?;
         plan.add(Action::Remove, ROUTE, route.pattern.clone());
     }
-    for record in found.records.iter().filter(|record| record.is_ours(settings)) {
+    let records = if install.dns { dns::ours(settings).await? } else { Vec::new() };
+    for record in &records {
         dns::delete(settings, &record.id).await?;
         plan.add(Action::Remove, DNS, record.name.clone());
     }

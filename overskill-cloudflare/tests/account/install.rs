@@ -243,6 +243,26 @@ async fn a_name_that_leads_somewhere_is_left_alone_and_one_of_ours_is_mended() {
 }
 
 #[tokio::test]
+async fn a_domain_that_was_dropped_leaves_no_record() {
+    let emulator = emulated(|options| options);
+    let zone = emulator.zone_id("example.com").unwrap();
+    let many: Vec<String> = (0..60).map(|n| format!("d{n}.example.com")).collect();
+    let at = |domains: &[String]| connect(&emulator).domains(domains.to_vec()).build().unwrap();
+    at(&many).install(&install()).await.unwrap();
+    // Somebody else's, of another platform, or with a note that resembles ours.
+    for (name, comment) in [("a", Value::Null), ("b", json!("another: apps are served by its Worker"))] {
+        let record =
+            json!({"type": "AAAA", "name": format!("{name}.example.com"), "content": "100::", "comment": comment});
+        api(&emulator, "POST", &format!("/zones/{zone}/dns_records"), &record).await;
+    }
+    assert_eq!(emulator.state().records.len(), 2 * 60 + 2);
+    let plan = at(&many[..1]).uninstall(&install()).await.unwrap();
+    assert_eq!(plan.changes().iter().filter(|change| change.what == "DNS record").count(), 2 * 60, "{plan}");
+    assert_eq!(emulator.state().records.into_keys().collect::<Vec<_>>(), ["a.example.com", "b.example.com"]);
+    assert!(emulator.state().routes.is_empty());
+}
+
+#[tokio::test]
 async fn what_is_missing_is_named() {
     let emulator = emulated(|options| options);
     let e = connect(&emulator).domains::<String>([]).build().unwrap().plan(&install()).await.unwrap_err();

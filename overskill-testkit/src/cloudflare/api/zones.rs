@@ -97,8 +97,11 @@ fn records(state: &mut State, call: &Call<'_>, zone: &str, path: &[&str]) -> Opt
     let records = &mut state.zones.get_mut(zone).expect("the caller looked for it").records;
     Some(match (call.method.as_str(), path) {
         ("GET", []) => {
+            let commented = call.query("comment.exact").map(str::to_lowercase);
             let matches = |it: &&Value| {
-                ["name", "type", "content"].iter().all(|key| call.query(key).is_none_or(|wanted| it[*key] == wanted))
+                let comment = |wanted: &String| it["comment"].as_str().is_some_and(|it| it.to_lowercase() == *wanted);
+                let plain = |key: &&str| call.query(key).is_none_or(|wanted| it[*key] == wanted);
+                ["name", "type", "content"].iter().all(plain) && commented.as_ref().is_none_or(comment)
             };
             paged(call, records.values().filter(matches).cloned().collect())
         }
