@@ -109,7 +109,7 @@ impl Cloudflare {
             .build()
     }
 
-    /// Customers' own domains.
+    /// Customers' own domains. They are served once [`Install::customer_hostnames`] is installed.
     ///
     /// # Errors
     /// `Invalid` when no [zone](CloudflareBuilder::zone) was named.

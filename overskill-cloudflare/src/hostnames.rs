@@ -18,7 +18,9 @@ use std::{
 /// [`Cloudflare::hostnames`](crate::Cloudflare::hostnames).
 ///
 /// A hostname works once both its [state](Hostname::state) and its [certificate](Hostname::certificate) are active. What
-/// the customer has to put into DNS until then is in [`Hostname::validation`].
+/// the customer has to put into DNS until then is in [`Hostname::validation`]. It leads to the platform's Worker where
+/// [`Install::customer_hostnames`](crate::Install::customer_hostnames) is installed, and to an app once
+/// [`CloudflareRoutes::connect_host`](crate::CloudflareRoutes::connect_host) says to which.
 ///
 /// The zone may have hostnames that somebody else made. So what is made here is noted in Workers KV, in `{prefix}-production`
 /// (the provider's own metadata are for Enterprise plans), and [`uninstall`](crate::Cloudflare::uninstall) takes away what is
@@ -288,11 +290,11 @@ impl Hostnames {
         }
         let (mut ids, mut names) = (HashSet::new(), HashMap::new());
         for entry in &notes {
-            let Some(noted) = entry.name.strip_prefix(NOTE) else { continue };
-            if let Some(id) = noted.strip_prefix(ID) {
+            let Some(known) = entry.name.strip_prefix(NOTE) else { continue };
+            if let Some(id) = known.strip_prefix(ID) {
                 ids.insert(id);
             } else if let Some(at) = entry.metadata["at"].as_i64() {
-                names.insert(noted, Timestamp::from_unix_millis(at));
+                names.insert(known, Timestamp::from_unix_millis(at));
             }
         }
         let is_ours = |told: &Told| {

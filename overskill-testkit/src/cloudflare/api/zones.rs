@@ -94,6 +94,8 @@ fn put_route(state: &mut State, call: &Call<'_>, zone: &str, id: Option<&str>) -
 fn records(state: &mut State, call: &Call<'_>, zone: &str, path: &[&str]) -> Option<Outcome> {
     let not_found = || Refusal::new(404, 81_044, "Record does not exist.");
     let id = state.hex_id();
+    // Whether custom hostnames are served depends on one of them.
+    state.routing += u64::from(call.method != "GET");
     let records = &mut state.zones.get_mut(zone).expect("the caller looked for it").records;
     Some(match (call.method.as_str(), path) {
         ("GET", []) => {
