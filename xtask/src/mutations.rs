@@ -26,7 +26,7 @@ const ENDING: &str = "overskill-core/src/deployments/ending.rs";
 const JOURNAL: &str = "overskill-core/src/deployments/journal.rs";
 const SERVICE: &str = "overskill-core/src/deployments/service.rs";
 
-const BUGS: [Bug; 16] = [
+const BUGS: [Bug; 18] = [
     Bug {
         name: "an unknown outcome is taken for a failure: nobody observes",
         file: ATTEMPT,
@@ -96,8 +96,8 @@ const BUGS: [Bug; 16] = [
     Bug {
         name: "the version before stays on the target that was left",
         file: CHORES,
-        from: "one <= id && !is_live(one)",
-        to: "one == id && !is_live(one)",
+        from: "one <= id && !is_live && !kept",
+        to: "one == id && !is_live && !kept",
     },
     Bug {
         name: "an activation that was never answered is forgotten once another was",
@@ -108,8 +108,8 @@ const BUGS: [Bug; 16] = [
     Bug {
         name: "a sweep that breaks off is forgotten",
         file: JOURNAL,
-        from: "(self.ended, self.due) = (true, Some(self.clock.now()));",
-        to: "self.ended = true;",
+        from: "(self.silent, self.due) = (true, Some(self.clock.now()));",
+        to: "self.silent = true;",
     },
     Bug {
         name: "a restoration that was not answered counts as one that was",
@@ -122,6 +122,18 @@ const BUGS: [Bug; 16] = [
         file: ADMISSION,
         from: "known.breakers[ask as usize] = Breaker::default();",
         to: "known.breakers = [Breaker::default(); 2];",
+    },
+    Bug {
+        name: "what went live between a look at the route and the lease is overtaken",
+        file: SERVICE,
+        from: "if fence != routed.next() {",
+        to: "if fence == Fence::ZERO {",
+    },
+    Bug {
+        name: "who waits for one target keeps everybody waiting",
+        file: ADMISSION,
+        from: "let line = state.lines.get(wants);",
+        to: "let line = state.lines.values().next();",
     },
 ];
 

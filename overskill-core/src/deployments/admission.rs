@@ -4,7 +4,7 @@ use crate::{
     BackendName, Consequence, DeploymentId, DeploymentTarget, Effect, Error, ErrorKind, Retry, TargetInfo, Timestamp,
 };
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -25,7 +25,19 @@ pub(super) struct Admission {
 #[derive(Debug, Default)]
 struct State {
     targets: HashMap<BackendName, Target>,
-    line: Line,
+    /// One for those who want the same: who waits for one target keeps nobody waiting who wants another.
+    lines: BTreeMap<Wants, Line>,
+}
+
+/// Which targets somebody waits for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Wants(Arc<[BackendName]>);
+
+impl Wants {
+    pub(super) fn of(targets: &[Arc<dyn DeploymentTarget>]) -> Self {
+        let names: BTreeSet<_> = targets.iter().map(|target| target.info().name).collect();
+        Self(names.into_iter().collect())
+    }
 }
 
 /// What a target is asked to do for a deployment, with a breaker for each.
@@ -61,11 +73,17 @@ pub(super) struct Busy {
     pub(super) reason: String,
     /// It is well, and has no budget left: that comes back by itself, so it is worth any wait.
     pub(super) well: bool,
+    /// In which line it waits.
+    pub(super) line: Wants,
 }
 
 impl Busy {
     pub(super) fn earlier(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         one.into_iter().chain(other).min_by_key(|busy| busy.until)
+    }
+
+    pub(super) fn in_line(self, line: Wants) -> Self {
+        Self { line, ..self }
     }
 }
 
@@ -136,34 +154,41 @@ impl Admission {
         }
     }
 
-    /// Puts a deployment in the line.
-    pub(super) fn wait(&self, owner: &str, id: DeploymentId) {
-        self.state().line.push(owner, id);
+    /// Puts a deployment in the line of those who want the same.
+    pub(super) fn wait(&self, wants: &Wants, owner: &str, id: DeploymentId) {
+        let mut state = self.state();
+        // What it wants may be otherwise than before.
+        state.leave(Some(wants), owner, id);
+        state.lines.entry(wants.clone()).or_default().push(owner, id);
     }
 
     /// Whether it is this one's turn: nobody waits, or it is the next. It leaves the line then.
-    pub(super) fn turn(&self, owner: &str, id: DeploymentId) -> bool {
+    pub(super) fn turn(&self, wants: &Wants, owner: &str, id: DeploymentId) -> bool {
         let mut state = self.state();
-        if state.line.is_empty() || state.line.next() == Some(id) {
-            state.line.remove(owner, id);
-            return true;
+        let line = state.lines.get(wants);
+        let turn = line.is_none_or(|line| line.is_empty() || line.next() == Some(id));
+        if turn {
+            state.leave(None, owner, id);
         }
-        false
+        turn
     }
 
     /// It does not wait any more.
     pub(super) fn leave(&self, owner: &str, id: DeploymentId) {
-        self.state().line.remove(owner, id);
+        self.state().leave(None, owner, id);
     }
 
-    /// Who is next, in order, at most `limit`; they stay in the line.
+    /// Who is next, in order, at most `limit`, one line after the other; they stay in their lines.
     pub(super) fn upcoming(&self, limit: usize) -> Vec<DeploymentId> {
-        self.state().line.order(limit)
+        let orders: Vec<_> = self.state().lines.values().map(|line| line.order(limit)).collect();
+        let longest = orders.iter().map(Vec::len).max().unwrap_or(0);
+        let places = (0..longest).flat_map(|place| orders.iter().filter_map(move |order| order.get(place).copied()));
+        places.take(limit).collect()
     }
 
     /// How long whoever joins the line need not be looked at: the longer the line, the longer.
-    pub(super) fn time_in_line(&self) -> Duration {
-        let waiting = self.state().line.waiting.len();
+    pub(super) fn time_in_line(&self, wants: &Wants) -> Duration {
+        let waiting = self.state().lines.get(wants).map_or(0, |line| line.waiting.len());
         Duration::from_secs(u64::try_from(waiting / 4).unwrap_or(u64::MAX).clamp(1, 600))
     }
 
@@ -173,6 +198,16 @@ impl Admission {
 }
 
 impl State {
+    /// Takes one out of every line but `keep`'s.
+    fn leave(&mut self, keep: Option<&Wants>, owner: &str, id: DeploymentId) {
+        self.lines.retain(|wants, line| {
+            if keep != Some(wants) {
+                line.remove(owner, id);
+            }
+            !line.is_empty() || keep == Some(wants)
+        });
+    }
+
     fn busy(&mut self, info: &TargetInfo, now: Timestamp) -> Option<Busy> {
         let busy = self.targets.get_mut(&info.name)?.busy(info.deploys_per_hour, now)?;
         Some(Busy { reason: format!("{}: {}", info.name, busy.reason), ..busy })
@@ -186,7 +221,9 @@ impl Target {
     }
 
     fn busy(&mut self, per_hour: Option<NonZeroU32>, now: Timestamp) -> Option<Busy> {
-        let busy = |until: Timestamp, reason: &str| Some(Busy { until, reason: reason.to_owned(), well: false });
+        let busy = |until: Timestamp, reason: &str| {
+            Some(Busy { until, reason: reason.to_owned(), well: false, line: nobody() })
+        };
         if let Some(until) = self.probing_until.filter(|until| *until > now) {
             return busy(until, "it failed too often, and one deployment is there to see whether it is well again");
         }
@@ -203,8 +240,13 @@ impl Target {
         }
         let oldest = self.asked.front().filter(|_| self.asked.len() >= limit)?;
         let reason = format!("its budget of {limit} deploys an hour is spent");
-        Some(Busy { until: oldest.plus(HOUR), reason, well: true })
+        Some(Busy { until: oldest.plus(HOUR), reason, well: true, line: nobody() })
     }
+}
+
+/// Until it is known where it waits.
+fn nobody() -> Wants {
+    Wants(Arc::new([]))
 }
 
 /// Those who wait: one owner after the other has a turn, so that one with a thousand apps delays the others by one.
@@ -372,19 +414,37 @@ mod tests {
     #[test]
     fn owners_take_turns() {
         let (admission, ids) = (admission(), ids(6));
+        let line = nobody();
         for id in &ids[..4] {
-            admission.wait("many", *id);
+            admission.wait(&line, "many", *id);
         }
-        admission.wait("few", ids[4]);
-        admission.wait("few", ids[4]);
-        admission.wait("other", ids[5]);
+        admission.wait(&line, "few", ids[4]);
+        admission.wait(&line, "few", ids[4]);
+        admission.wait(&line, "other", ids[5]);
         assert_eq!(admission.upcoming(99).len(), 6);
         assert_eq!(admission.upcoming(9), [ids[0], ids[4], ids[5], ids[1], ids[2], ids[3]]);
-        assert!(!admission.turn("few", ids[4]), "not yet");
-        assert!(admission.turn("many", ids[0]));
+        assert!(!admission.turn(&line, "few", ids[4]), "not yet");
+        assert!(admission.turn(&line, "many", ids[0]));
         assert_eq!(admission.upcoming(3), [ids[4], ids[5], ids[1]]);
         admission.leave("few", ids[4]);
-        assert!(admission.turn("other", ids[5]));
+        assert!(admission.turn(&line, "other", ids[5]));
         assert_eq!(admission.upcoming(99), ids[1..4]);
+    }
+
+    #[test]
+    fn who_wants_something_else_stands_in_another_line() {
+        let (admission, ids) = (admission(), ids(4));
+        let wants = |names: &[&str]| Wants(names.iter().map(|name| BackendName::parse(name).unwrap()).collect());
+        let (edge, servers) = (wants(&["edge"]), wants(&["servers"]));
+        admission.wait(&edge, "one", ids[0]);
+        admission.wait(&edge, "one", ids[1]);
+        admission.wait(&servers, "two", ids[2]);
+        assert_eq!(admission.upcoming(9), [ids[0], ids[2], ids[1]]);
+        assert!(admission.turn(&servers, "two", ids[2]));
+        assert!(admission.turn(&servers, "three", ids[3]), "nobody waits for that");
+        assert!(!admission.turn(&edge, "three", ids[3]));
+        // What it wants is otherwise now.
+        admission.wait(&servers, "one", ids[0]);
+        assert_eq!(admission.upcoming(9), [ids[1], ids[0]]);
     }
 }
