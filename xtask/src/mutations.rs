@@ -132,8 +132,8 @@ const BUGS: [Bug; 18] = [
     Bug {
         name: "who waits for one target keeps everybody waiting",
         file: ADMISSION,
-        from: "let line = state.lines.get(wants);",
-        to: "let line = state.lines.values().next();",
+        from: "if before.iter().any(|other| !state.all_busy(other, now)) {",
+        to: "if state.lines.keys().any(|other| other != wants) {",
     },
 ];
 

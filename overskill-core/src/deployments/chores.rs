@@ -54,8 +54,7 @@ impl Deployments {
         let late = ended.plus(strategy.late_arrivals);
         let known = self.to_sweep(record.events().iter().map(|e| &e.event));
         let mut targets = known.clone();
-        if targets.is_empty()
-            && let Some(DeploymentEnd::Active { target, .. }) = record.end()
+        if let Some(DeploymentEnd::Active { target, .. }) = record.end()
             && self.takes_old_fences(target)
         {
             // Somebody made it live once more, which the record does not tell.
@@ -210,7 +209,8 @@ impl Deployments {
         if due > now {
             return Ok(Some(due));
         }
-        // What somebody asked for since goes before.
+        // What somebody asked for since goes before: whatever is not in this list has a greater id.
+        let id = DeploymentId::generate(&*parts.ids, now);
         let newest = parts.store.list(record.scope(), None, PAGE).await?.items;
         if newest.iter().any(|other| other.id > record.id() && other.end.is_none()) {
             return Ok(Some(now.plus(wait)));
@@ -228,7 +228,7 @@ impl Deployments {
             owner: record.owner().cloned(),
             strategy: record.strategy().cloned(),
         };
-        match self.request_trying(back, 0).await {
+        match self.request_as(Some(id), back).await {
             // Somebody asked for something in between.
             Err(e) if e.kind() == ErrorKind::Conflict => Ok(Some(now.plus(wait))),
             asked => asked.map(|_| None),

@@ -192,6 +192,7 @@ impl Deployments {
     ) -> Result<Drove> {
         let (parts, scope) = (&*self.parts, record.scope());
         let reason = format!("{target}: it is not well: {why}");
+        let fence = journal.take(journal.fence()).await?;
         let Some(before) = parts.routes.get(scope).await? else {
             return Ok(Drove::Ended(DeploymentEnd::Failed { reason: format!("{reason}; nothing was live before") }));
         };
@@ -200,7 +201,6 @@ impl Deployments {
             // The other target serves it all the time.
             return Ok(Drove::Ended(DeploymentEnd::RolledBack { to, reason }));
         }
-        let fence = journal.take(journal.fence()).await?;
         journal.note(DeploymentEvent::RollingBack { target: target.clone(), to, fence });
         journal.keep().await?;
         match self.make_live_again(scope, &before, fence, journal).await? {

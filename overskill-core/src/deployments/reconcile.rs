@@ -111,7 +111,14 @@ impl Deployments {
         let highest = self.highest_fence(scope, &mut journal).await?;
         let fence = journal.take_silently(highest).await?;
         // Somebody may have deployed before the lease was ours.
-        if self.parts.routes.get(scope).await?.is_none_or(|now| now.deployment != route.deployment) {
+        let now = match self.parts.routes.get(scope).await {
+            Ok(now) => now,
+            Err(e) => {
+                journal.break_off().await?;
+                return Err(e);
+            }
+        };
+        if now.is_none_or(|now| now.deployment != route.deployment) {
             journal.release(Some(self.parts.clock.now())).await?;
             return Err(Error::conflict("something newer went live meanwhile").with("scope", scope));
         }

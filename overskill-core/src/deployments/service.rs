@@ -89,11 +89,11 @@ impl Deployments {
     ///
     /// A source artifact has to be held in the scope that its deployment went to; it is held for the new one from now on.
     pub async fn request(&self, new: NewDeployment) -> Result<DeploymentId> {
-        self.request_trying(new, REQUEST_TRIES).await
+        self.request_as(None, new).await
     }
 
-    /// The same; after so many tries it gives way to others that came in between.
-    pub(super) async fn request_trying(&self, new: NewDeployment, most: u32) -> Result<DeploymentId> {
+    /// The same; under an id that is known it gives way, with a `Conflict`, to whatever has a newer one.
+    pub(super) async fn request_as(&self, known: Option<DeploymentId>, new: NewDeployment) -> Result<DeploymentId> {
         let parts = &*self.parts;
         let targets = match &new.strategy {
             Some(config) => parts.strategy.configured(config)?.names(),
@@ -124,7 +124,8 @@ impl Deployments {
             events.push(built(&artifact));
             held = Some(digest);
         }
-        let mut commit = crate::Commit::new(DeploymentId::generate(&*parts.ids, now), new.scope, 0, events, now);
+        let id = known.unwrap_or_else(|| DeploymentId::generate(&*parts.ids, now));
+        let mut commit = crate::Commit::new(id, new.scope, 0, events, now);
         let mut tries = 0;
         loop {
             let id = commit.id;
@@ -137,7 +138,7 @@ impl Deployments {
                 self.let_go(id).await;
             }
             // Another one of the same moment, or of a clock that is ahead.
-            if e.kind() != ErrorKind::Conflict || tries == most {
+            if e.kind() != ErrorKind::Conflict || known.is_some() || tries == REQUEST_TRIES {
                 return Err(e);
             }
             tries += 1;
@@ -175,7 +176,7 @@ impl Deployments {
                     Ok(Driven::Known(outcome)) => return Ok(outcome),
                     Ok(Driven::Waits(until)) => {
                         // Somebody whose caller has gone may stand in front.
-                        for next in self.admission.upcoming(1).into_iter().filter(|next| *next != id) {
+                        for next in self.admission.fronts().into_iter().filter(|next| *next != id) {
                             self.drive_free(next).await;
                         }
                         until.since(self.parts.clock.now()).clamp(LEAST_WAIT, LONGEST_IN_LINE)
@@ -266,6 +267,9 @@ impl Deployments {
             Ok(ended) => ended,
             Err(e) if e.kind() == ErrorKind::Conflict => false, // somebody else was quicker
             Err(e) => {
+                if e.kind() == ErrorKind::NotFound {
+                    self.admission.forget(id);
+                }
                 tracing::warn!(deployment = %id, error = %e, "a deployment could not be driven");
                 false
             }
@@ -415,14 +419,14 @@ impl Deployments {
             let now = parts.clock.now();
             if let Some(busy) = self.admission.all_busy(&targets, now) {
                 return Ok(if busy.well || patient {
-                    self.watch_while_waiting(record).await?;
+                    self.watch_while_waiting(record).await;
                     Drove::Waits(busy.in_line(line))
                 } else {
                     parts.strategy.nobody_took(busy.reason)
                 });
             }
-            if !self.admission.turn(&line, &owner(record), id) {
-                self.watch_while_waiting(record).await?;
+            if !self.admission.turn(&line, &owner(record), id, now) {
+                self.watch_while_waiting(record).await;
                 let (until, reason) = (now.plus(LONGEST_WAIT), "others are before it".into());
                 return Ok(Drove::Waits(Busy { until, reason, well: true, line }));
             }
@@ -504,11 +508,12 @@ impl Deployments {
     }
 
     /// What was asked to activate it and never answered may do so while it waits.
-    async fn watch_while_waiting(&self, record: &DeploymentRecord) -> Result<()> {
-        let looked = record.waits_until().filter(|until| *until <= self.parts.clock.now());
-        match looked {
-            Some(until) if !record.unanswered().is_empty() => self.watch_doubt(record, until).await,
-            _ => Ok(()),
+    async fn watch_while_waiting(&self, record: &DeploymentRecord) {
+        let due = record.waits_until().filter(|until| *until <= self.parts.clock.now());
+        let Some(until) = due.filter(|_| !record.unanswered().is_empty()) else { return };
+        if let Err(e) = self.watch_doubt(record, until).await {
+            // It waits on, and somebody looks again when that is due.
+            tracing::warn!(deployment = %record.id(), error = %e, "what may turn up could not be looked for");
         }
     }
 

@@ -336,46 +336,48 @@ async fn who_was_overtaken_while_it_asked_its_targets_gives_way() {
     }
 }
 
-/// Nobody took it, and a person is asked; or it waits for a budget. What was never answered turns up meanwhile.
+/// Nobody took it, and a person is asked; or it waits, for all it may go to are busy. What was never answered turns up
+/// meanwhile.
 #[tokio::test]
 async fn what_turns_up_while_it_waits_for_whatever_has_no_traffic_for_long() {
-    for waits in [false, true] {
+    for (waits, down) in [(false, false), (true, false), (true, true)] {
         let late = Late::new(target("first"), false);
-        let plan = FaultPlan::new();
-        let mut info = TargetInfo::new("second".try_into().unwrap(), "second");
-        info.deploys_per_hour = waits.then_some(std::num::NonZeroU32::MIN);
-        let second = plan.around(MemoryTarget::with(info));
-        let strategy = DeploymentStrategy::prefer(late.clone()).then(second).ask_operator(Duration::from_hours(24));
-        let test = platform(strategy.tries_per_target(std::num::NonZeroU32::MIN)).await;
+        let (plan, unreachable) = (FaultPlan::new(), FaultPlan::new());
+        let strategy = DeploymentStrategy::prefer(unreachable.around(late.clone()))
+            .then(plan.around(target("second")))
+            .tries_per_target(std::num::NonZeroU32::MIN);
+        let strategy = if waits {
+            strategy.breaker(std::num::NonZeroU32::MIN, Duration::from_mins(40))
+        } else {
+            strategy.ask_operator(Duration::from_hours(24))
+        };
+        let test = platform(strategy).await;
         let app = written(&test).await;
         late.let_through();
         let good = deploy(&test, &app, "one").await;
-        if waits {
-            // Another app spends the budget.
-            let other = test.app("other").await;
-            other.write([("index.html", "hi")]).await.unwrap();
-            late.hold_next();
-            let spent = other.deploy(PRODUCTION).await.unwrap();
-            assert_eq!(live_on(&test.clock.drive(spent.outcome()).await.unwrap()), "second");
-            late.drop_held();
-        }
-        let plan = plan.always(Calls::of("target", "stage"), Fault::before());
+        let _plan = plan.always(Calls::of("target", "stage"), Fault::before());
         late.hold_next();
         app.write([("index.html", "two")]).await.unwrap();
         let doubtful = app.deploy(PRODUCTION).await.unwrap();
         later(&test, Duration::from_millis(1)).await;
         let record = app.deployment(doubtful.id()).await.unwrap();
         assert!(record.end().is_none() && !record.unanswered().is_empty(), "{}", record.timeline());
-        assert_eq!(record.question().is_none(), waits, "{}", record.timeline());
+        assert_eq!(record.waits_until().is_some(), waits, "{}", record.timeline());
         late.arrive().await.unwrap();
         assert_eq!(late.inner.serving(&scope()).unwrap().0, doubtful.id());
+        let unreachable = unreachable.always(Calls::of_seam("target"), Fault::before());
+        if !down {
+            unreachable.pause();
+        }
         later(&test, Duration::from_mins(11)).await;
-        let route = test.memory.routes.get(&scope()).await.unwrap().unwrap();
-        let serving = late.inner.serving(&scope()).unwrap().0;
-        assert_eq!(serving, route.deployment, "waits: {waits}");
-        // Either it was undone, or it could go on and is live.
-        assert!(route.deployment == good.id || route.deployment == doubtful.id());
-        drop(plan);
+        if down {
+            // Nobody can look now: it waits on, and whoever waits for it hears nothing of that.
+            let record = app.deployment(doubtful.id()).await.unwrap();
+            assert!(record.waits_until().is_some(), "{}", record.timeline());
+            unreachable.pause();
+            later(&test, Duration::from_mins(11)).await;
+        }
+        assert_live(&test, good.id, &late.inner).await;
     }
 }
 

@@ -96,11 +96,6 @@ impl Late {
         Self { inner, held: Arc::default(), hold: Arc::new(Mutex::new(true)), answers_status }
     }
 
-    /// What was held never arrives.
-    pub(crate) fn drop_held(&self) {
-        self.held.lock().unwrap().take();
-    }
-
     /// Holds nothing.
     pub(crate) fn let_through(&self) {
         *self.hold.lock().unwrap() = false;

@@ -132,7 +132,7 @@ impl Simulation {
             .fall_back(fallback)
             .gate_staged(staged)
             .gate_live(gate)
-            .breaker(NonZeroU32::new(6).unwrap(), Duration::from_secs(20))
+            .breaker(NonZeroU32::new(3).unwrap(), Duration::from_mins(1))
             .attempt_timeout(Duration::from_secs(10));
         if self.roll(2) == 0 {
             strategy = strategy.ask_operator(Duration::from_mins(30));
