@@ -3,7 +3,12 @@
 //! A copy of the sources gets one bug after the other; a bug under which the cases and the simulation stay green fails the
 //! step. The list is checked against the sources by a test, so that it does not fall behind them.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{
     process::{self, Failure},
@@ -177,9 +182,28 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Outcome, Failure> {
     Err(Failure::new(format!("nobody noticed: {}", missed.join("; "))))
 }
 
+/// Removes what an earlier copy has and git knows no more: a test that moved would be there twice.
+fn remove_unknown(folder: &Path, known: &BTreeSet<PathBuf>) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_unknown(&entry.path(), known)?;
+        } else if !known.contains(&entry.path()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Copies what git knows of; files that are as they were keep their times, so that little is built again.
 fn copy_sources(root: &Path, to: &Path) -> Result<(), Failure> {
     let files = process::output(process::program("git", root).args(["ls-files", "-z"]))?;
+    let known: BTreeSet<_> = files.split('\0').map(|file| to.join(file)).collect();
+    remove_unknown(to, &known).map_err(|e| Failure::new(format!("{}: {e}", to.display())))?;
     for file in files.split('\0').filter(|file| !file.is_empty()) {
         let (from, to) = (root.join(file), to.join(file));
         let Ok(contents) = fs::read(&from) else { continue }; // deleted, and not committed yet

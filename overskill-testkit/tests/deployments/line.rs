@@ -153,7 +153,13 @@ async fn who_waits_for_one_target_keeps_nobody_waiting_who_wants_another() {
     later(&test, Duration::from_secs(1)).await;
     assert!(waits.record().await.unwrap().waits_until().is_some(), "{}", waits.record().await.unwrap().timeline());
     let deployment = app_of(&test, "elsewhere").await.deploy(PRODUCTION).await.unwrap();
-    assert_eq!(live_on(&test.clock.drive(deployment.outcome()).await.unwrap()), "edge");
+    let outcome = async {
+        tokio::select! {
+            outcome = deployment.outcome() => outcome.unwrap(),
+            () = test.clock.sleep(Duration::from_mins(20)) => panic!("it waits"),
+        }
+    };
+    assert_eq!(live_on(&test.clock.drive(outcome).await), "edge");
     let story = deployment.record().await.unwrap().timeline();
     assert!(!story.contains("waits until"), "{story}");
 }
