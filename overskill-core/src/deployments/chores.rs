@@ -5,12 +5,14 @@ use super::{
     ending::Answers,
     journal::Journal,
     record::{leftovers, unanswered},
+    service::PAGE,
 };
 use crate::{
-    Actor, BackendName, Consequence, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, Fencing,
-    NewDeployment, Observed, ObservedState, Removal, Result, Route, Scope, Timestamp, timeout,
+    Actor, BackendName, Commit, Consequence, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, ErrorKind,
+    Fence, Fencing, LeaseChange, NewDeployment, Observed, ObservedState, Removal, Result, Route, Scope, Timestamp,
+    timeout,
 };
-use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 /// After this long a target that cannot be asked is left to an operator: the record names it.
 const GIVE_UP_SWEEPING: Duration = Duration::from_hours(24 * 7);
@@ -52,8 +54,7 @@ impl Deployments {
         let late = ended.plus(strategy.late_arrivals);
         let known = self.to_sweep(record.events().iter().map(|e| &e.event));
         let mut targets = known.clone();
-        if targets.is_empty()
-            && let Some(DeploymentEnd::Active { target, .. }) = record.end()
+        if let Some(DeploymentEnd::Active { target, .. }) = record.end()
             && self.takes_old_fences(target)
         {
             // Somebody made it live once more, which the record does not tell.
@@ -166,13 +167,27 @@ impl Deployments {
         match watch.await {
             Ok(answers) => {
                 let late = parts.clock.now().plus(parts.strategy.late_arrivals);
-                journal.release(Some(if answers == Answers::All { deadline } else { deadline.min(late) })).await
+                let due = if answers == Answers::All { deadline } else { deadline.min(late) };
+                match journal.release(Some(due)).await {
+                    Err(e) if e.kind() == ErrorKind::Conflict => self.hand_back(record, journal.fence()).await,
+                    released => released,
+                }
             }
             Err(e) => {
-                journal.break_off().await?;
+                // An answer that came meanwhile has added to the record: what goes on from it is not to wait for the lease.
+                if journal.break_off().await.is_err() {
+                    self.hand_back(record, journal.fence()).await?;
+                }
                 Err(e)
             }
         }
+    }
+
+    /// Gives a lease back, whatever has been added to the record.
+    async fn hand_back(&self, record: &DeploymentRecord, fence: Fence) -> Result<()> {
+        let (record, now) = (self.read(record.id()).await?, self.parts.clock.now());
+        let commit = Commit::new(record.id(), record.scope().clone(), record.seq(), [], now);
+        self.parts.store.commit(&commit.lease(LeaseChange::Release { fence }).due(Some(now))).await.map(drop)
     }
 
     /// Asks for the same artifact on the preferred target, once it is time; when to come again, if it is not.
@@ -194,16 +209,17 @@ impl Deployments {
         if due > now {
             return Ok(Some(due));
         }
-        // What somebody asked for since goes before.
-        let newest = parts.store.list(record.scope(), None, NonZeroU32::MIN).await?.items.into_iter().next();
-        if newest.is_some_and(|newest| newest.id != record.id() && newest.end.is_none()) {
+        // What somebody asked for since goes before: whatever is not in this list has a greater id.
+        let id = DeploymentId::generate(&*parts.ids, now);
+        let newest = parts.store.list(record.scope(), None, PAGE).await?.items;
+        if newest.iter().any(|other| other.id > record.id() && other.end.is_none()) {
             return Ok(Some(now.plus(wait)));
         }
         if let Some(busy) = self.admission.all_busy(&[preferred], now) {
             return Ok(Some(busy.until));
         }
         let Some(digest) = record.digest() else { return Ok(None) };
-        self.request(NewDeployment {
+        let back = NewDeployment {
             actor: Actor::System("failback".into()),
             scope: record.scope().clone(),
             source: DeploymentSource::Artifact { digest, of: record.id() },
@@ -211,8 +227,11 @@ impl Deployments {
             limits: record.limits(),
             owner: record.owner().cloned(),
             strategy: record.strategy().cloned(),
-        })
-        .await?;
-        Ok(None)
+        };
+        match self.request_as(Some(id), back).await {
+            // Somebody asked for something in between.
+            Err(e) if e.kind() == ErrorKind::Conflict => Ok(Some(now.plus(wait))),
+            asked => asked.map(|_| None),
+        }
     }
 }

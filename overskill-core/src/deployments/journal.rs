@@ -132,7 +132,7 @@ impl Journal {
     /// may run out in the longest time that a call and a wait take; otherwise what was noted is written with the next commit.
     pub(super) async fn keep_unless_fresh(&mut self) -> Result<()> {
         let fresh =
-            |lease: &DeployLease| lease.expires_at.since(self.clock.now()) >= self.ttl.saturating_sub(LEASE_MARGIN);
+            |lease: &DeployLease| lease.expires_at.since(self.clock.now()) >= self.ttl.saturating_sub(LEASE_MARGIN / 2);
         if self.lease.as_ref().is_some_and(fresh) { Ok(()) } else { self.keep().await }
     }
 

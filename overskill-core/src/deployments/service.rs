@@ -1,6 +1,6 @@
 use super::{
     AppFacts, DeploymentRecord, DeploymentStrategy, Outcome, StrategyConfig,
-    admission::{Admission, Busy},
+    admission::{Admission, Busy, Wants},
     attempt::{Attempts, Before, Drove},
     journal::{Journal, LEASE_MARGIN},
 };
@@ -89,6 +89,11 @@ impl Deployments {
     ///
     /// A source artifact has to be held in the scope that its deployment went to; it is held for the new one from now on.
     pub async fn request(&self, new: NewDeployment) -> Result<DeploymentId> {
+        self.request_as(None, new).await
+    }
+
+    /// The same; under an id that is known it gives way, with a `Conflict`, to whatever has a newer one.
+    pub(super) async fn request_as(&self, known: Option<DeploymentId>, new: NewDeployment) -> Result<DeploymentId> {
         let parts = &*self.parts;
         let targets = match &new.strategy {
             Some(config) => parts.strategy.configured(config)?.names(),
@@ -119,7 +124,8 @@ impl Deployments {
             events.push(built(&artifact));
             held = Some(digest);
         }
-        let mut commit = crate::Commit::new(DeploymentId::generate(&*parts.ids, now), new.scope, 0, events, now);
+        let id = known.unwrap_or_else(|| DeploymentId::generate(&*parts.ids, now));
+        let mut commit = crate::Commit::new(id, new.scope, 0, events, now);
         let mut tries = 0;
         loop {
             let id = commit.id;
@@ -132,7 +138,7 @@ impl Deployments {
                 self.let_go(id).await;
             }
             // Another one of the same moment, or of a clock that is ahead.
-            if e.kind() != ErrorKind::Conflict || tries == REQUEST_TRIES {
+            if e.kind() != ErrorKind::Conflict || known.is_some() || tries == REQUEST_TRIES {
                 return Err(e);
             }
             tries += 1;
@@ -170,7 +176,7 @@ impl Deployments {
                     Ok(Driven::Known(outcome)) => return Ok(outcome),
                     Ok(Driven::Waits(until)) => {
                         // Somebody whose caller has gone may stand in front.
-                        for next in self.admission.upcoming(1).into_iter().filter(|next| *next != id) {
+                        for next in self.admission.fronts().into_iter().filter(|next| *next != id) {
                             self.drive_free(next).await;
                         }
                         until.since(self.parts.clock.now()).clamp(LEAST_WAIT, LONGEST_IN_LINE)
@@ -244,7 +250,7 @@ impl Deployments {
             if record.end().is_some() {
                 return this.chores(&record).await.map(|()| false);
             }
-            if let Some((Doubt::Unsettled(_), _, deadline)) = record.question().filter(|_| settled) {
+            if let Some((_, _, deadline)) = record.question().filter(|_| settled && !record.unanswered().is_empty()) {
                 return this.watch_doubt(&record, deadline).await.map(|()| false);
             }
             if settled {
@@ -261,6 +267,9 @@ impl Deployments {
             Ok(ended) => ended,
             Err(e) if e.kind() == ErrorKind::Conflict => false, // somebody else was quicker
             Err(e) => {
+                if e.kind() == ErrorKind::NotFound {
+                    self.admission.forget(id);
+                }
                 tracing::warn!(deployment = %id, error = %e, "a deployment could not be driven");
                 false
             }
@@ -366,31 +375,8 @@ impl Deployments {
     ) -> Result<Drove> {
         let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
         let failed = |reason| Ok(Drove::Ended(DeploymentEnd::Failed { reason }));
-        // A crash between the route and the record: it is live, whatever came since. What was never driven and is the newest
-        // is asked after later.
-        let driven = record.events().iter().any(|e| matches!(e.event, DeploymentEvent::Leased { .. }));
-        if driven || newest != id {
-            let route = parts.routes.get(scope).await?;
-            if let Some(route) = route.filter(|route| route.deployment == id) {
-                return Ok(self.live_already(route, journal));
-            }
-        }
-        if let Some((_, OperatorChoice::Abort, actor)) = record.answers().last() {
-            return failed(format!("{actor} aborted it"));
-        }
-        if record.question().is_some() {
-            return failed("nobody answered in time".into());
-        }
-        // What has the traffic and is not well goes first, whatever is newer.
-        if let Some((target, why)) = record.unwell() {
-            let highest = self.highest_fence(scope, journal).await?;
-            journal.take(highest).await?;
-            return Ok(Drove::Unwell { target, why });
-        }
-        if newest != id
-            && let Some(by) = self.newer(record).await?
-        {
-            return Ok(Drove::Ended(DeploymentEnd::Superseded { by: Some(by) }));
+        if let Some(known) = self.known_already(record, newest, journal).await? {
+            return Ok(known);
         }
         // Builds run before the lease: they may take long and touch nothing.
         let artifact = match self.artifact(record, journal, progress).await? {
@@ -425,6 +411,7 @@ impl Deployments {
         };
         let mut targets = parts.strategy.targets_for(&AppFacts::of(&artifact));
         targets.retain(|target| !given_up(target));
+        let line = Wants::of(&targets);
         let open = record.open_activation();
         let patient = self.is_patient(record);
         if open.is_none() {
@@ -432,21 +419,32 @@ impl Deployments {
             let now = parts.clock.now();
             if let Some(busy) = self.admission.all_busy(&targets, now) {
                 return Ok(if busy.well || patient {
-                    Drove::Waits(busy)
+                    self.watch_while_waiting(record).await;
+                    Drove::Waits(busy.in_line(line))
                 } else {
                     parts.strategy.nobody_took(busy.reason)
                 });
             }
-            if !self.admission.turn(&owner(record), id) {
+            if !self.admission.turn(&line, &owner(record), id, now) {
+                self.watch_while_waiting(record).await;
                 let (until, reason) = (now.plus(LONGEST_WAIT), "others are before it".into());
-                return Ok(Drove::Waits(Busy { until, reason, well: true }));
+                return Ok(Drove::Waits(Busy { until, reason, well: true, line }));
             }
         }
         let highest = self.highest_above(routed, scope, journal).await?;
         let fence = journal.take(highest).await?;
-        // No fence lies between that of the route and ours: nobody has held the lease in between, and nobody sets routes
-        // without it.
-        let before = if fence == routed.next() { Before::Known(route.map(|it| it.target)) } else { Before::ToBeRead };
+        // Where no fence lies between that of the route and ours, nobody has held the lease since the route was read, and
+        // nobody sets routes without it.
+        let mut before = Before::Known(route.map(|it| it.target));
+        if fence != routed.next() {
+            match parts.routes.get(scope).await? {
+                Some(Route { deployment, .. }) if deployment > id => {
+                    return Ok(Drove::Ended(DeploymentEnd::Superseded { by: Some(deployment) }));
+                }
+                Some(route) if route.deployment == id => return Ok(self.live_already(route, journal)),
+                _ => before = Before::ToBeRead,
+            }
+        }
         let request = DeployRequest::new(id, scope.clone(), artifact, Arc::new(env))
             .under(fence)
             .limits(record.limits())
@@ -465,7 +463,58 @@ impl Deployments {
             open,
             patient,
         };
-        attempts.run().await
+        Ok(match attempts.run().await? {
+            Drove::Waits(busy) => Drove::Waits(busy.in_line(line)),
+            drove => drove,
+        })
+    }
+
+    /// How it ends or stops by what is known of it before anything is asked.
+    async fn known_already(
+        &self,
+        record: &DeploymentRecord,
+        newest: DeploymentId,
+        journal: &mut Journal,
+    ) -> Result<Option<Drove>> {
+        let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
+        let ended = |reason| Ok(Some(Drove::Ended(DeploymentEnd::Failed { reason })));
+        // A crash between the route and the record: it is live, whatever came since. What was never driven and is the newest
+        // is asked after later.
+        let driven = record.events().iter().any(|e| matches!(e.event, DeploymentEvent::Leased { .. }));
+        if driven || newest != id {
+            let route = parts.routes.get(scope).await?;
+            if let Some(route) = route.filter(|route| route.deployment == id) {
+                return Ok(Some(self.live_already(route, journal)));
+            }
+        }
+        if let Some((_, OperatorChoice::Abort, actor)) = record.answers().last() {
+            return ended(format!("{actor} aborted it"));
+        }
+        if record.question().is_some() {
+            return ended("nobody answered in time".into());
+        }
+        // What has the traffic and is not well goes first, whatever is newer.
+        if let Some((target, why)) = record.unwell() {
+            let highest = self.highest_fence(scope, journal).await?;
+            journal.take(highest).await?;
+            return Ok(Some(Drove::Unwell { target, why }));
+        }
+        if newest != id
+            && let Some(by) = self.newer(record).await?
+        {
+            return Ok(Some(Drove::Ended(DeploymentEnd::Superseded { by: Some(by) })));
+        }
+        Ok(None)
+    }
+
+    /// What was asked to activate it and never answered may do so while it waits.
+    async fn watch_while_waiting(&self, record: &DeploymentRecord) {
+        let due = record.waits_until().filter(|until| *until <= self.parts.clock.now());
+        let Some(until) = due.filter(|_| !record.unanswered().is_empty()) else { return };
+        if let Err(e) = self.watch_doubt(record, until).await {
+            // It waits on, and somebody looks again when that is due.
+            tracing::warn!(deployment = %record.id(), error = %e, "what may turn up could not be looked for");
+        }
     }
 
     /// Whether it waits on for what may be back.
