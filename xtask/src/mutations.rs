@@ -27,9 +27,9 @@ struct Bug {
 const ADMISSION: &str = "overskill-core/src/deployments/admission.rs";
 const ATTEMPT: &str = "overskill-core/src/deployments/attempt.rs";
 const CHORES: &str = "overskill-core/src/deployments/chores.rs";
+const DRIVE: &str = "overskill-core/src/deployments/drive.rs";
 const ENDING: &str = "overskill-core/src/deployments/ending.rs";
 const JOURNAL: &str = "overskill-core/src/deployments/journal.rs";
-const SERVICE: &str = "overskill-core/src/deployments/service.rs";
 
 const BUGS: [Bug; 18] = [
     Bug {
@@ -40,7 +40,7 @@ const BUGS: [Bug; 18] = [
     },
     Bug {
         name: "the fence is not raised above what targets have seen",
-        file: SERVICE,
+        file: DRIVE,
         from: "let highest = self.highest_above(routed, scope, journal).await?;",
         to: "let highest = Fence::ZERO;",
     },
@@ -76,7 +76,7 @@ const BUGS: [Bug; 18] = [
     },
     Bug {
         name: "an older deployment takes the place of a newer one",
-        file: SERVICE,
+        file: DRIVE,
         from: "&& let Some(by) = self.newer(record).await?",
         to: "&& let Some(by) = self.newer(record).await?.filter(|_| false)",
     },
@@ -94,7 +94,7 @@ const BUGS: [Bug; 18] = [
     },
     Bug {
         name: "a question has no deadline",
-        file: SERVICE,
+        file: DRIVE,
         from: "if record.question().is_some() {",
         to: "if record.question().is_some_and(|_| false) {",
     },
@@ -130,7 +130,7 @@ const BUGS: [Bug; 18] = [
     },
     Bug {
         name: "what went live between a look at the route and the lease is overtaken",
-        file: SERVICE,
+        file: DRIVE,
         from: "if fence != routed.next() {",
         to: "if fence == Fence::ZERO {",
     },

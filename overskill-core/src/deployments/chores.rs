@@ -20,9 +20,7 @@ const GIVE_UP_SWEEPING: Duration = Duration::from_hours(24 * 7);
 impl Deployments {
     /// Does what is due for a deployment that has ended, and says when there is more.
     pub(super) async fn chores(&self, record: &DeploymentRecord) -> Result<()> {
-        let mut journal = self.journal(record).silent();
-        let highest = self.highest_fence(record.scope(), &mut journal).await?;
-        journal.take_silently(highest).await?;
+        let mut journal = self.lease_silently(record).await?;
         match self.due_chores(record, &mut journal).await {
             Ok(due) => journal.release(due).await,
             Err(e) => {
@@ -31,6 +29,14 @@ impl Deployments {
                 Err(e)
             }
         }
+    }
+
+    /// The lease of the scope of one that has ended, or waits for an answer, without a word in its record.
+    pub(super) async fn lease_silently(&self, record: &DeploymentRecord) -> Result<Journal> {
+        let mut journal = self.journal(record).silent();
+        let highest = self.highest_fence(record.scope(), &mut journal).await?;
+        journal.take_silently(highest).await?;
+        Ok(journal)
     }
 
     async fn due_chores(&self, record: &DeploymentRecord, journal: &mut Journal) -> Result<Option<Timestamp>> {
@@ -49,8 +55,7 @@ impl Deployments {
     /// Removes what the deployment left on targets that do not serve it; when to come again, if one could not be asked.
     async fn sweep(&self, record: &DeploymentRecord, journal: &mut Journal) -> Result<Option<Timestamp>> {
         let (now, strategy) = (self.parts.clock.now(), &self.parts.strategy);
-        let ended = record.events().iter().rev().find(|e| matches!(e.event, DeploymentEvent::Ended { .. }));
-        let Some(ended) = ended.map(|e| e.at) else { return Ok(None) };
+        let Some(ended) = record.ended_at() else { return Ok(None) };
         let late = ended.plus(strategy.late_arrivals);
         let known = self.to_sweep(record.events().iter().map(|e| &e.event));
         let mut targets = known.clone();
@@ -155,9 +160,7 @@ impl Deployments {
     /// names gets its traffic back.
     pub(super) async fn watch_doubt(&self, record: &DeploymentRecord, deadline: Timestamp) -> Result<()> {
         let (parts, scope) = (&*self.parts, record.scope());
-        let mut journal = self.journal(record).silent();
-        let highest = self.highest_fence(scope, &mut journal).await?;
-        journal.take_silently(highest).await?;
+        let mut journal = self.lease_silently(record).await?;
         let watch = async {
             let Some(route) = parts.routes.get(scope).await? else { return Ok(Answers::All) };
             let target = self.target(&route.target)?;
@@ -204,8 +207,7 @@ impl Deployments {
             return Ok(None); // somebody deployed since
         }
         let now = parts.clock.now();
-        let ended = record.events().iter().find(|e| matches!(e.event, DeploymentEvent::Ended { .. }));
-        let due = ended.map_or(now, |e| e.at).plus(wait);
+        let due = record.ended_at().unwrap_or(now).plus(wait);
         if due > now {
             return Ok(Some(due));
         }

@@ -107,9 +107,8 @@ impl Deployments {
         let route = self.parts.routes.get(scope).await?;
         let route = route.ok_or_else(|| Error::not_found("nothing is live here").with("scope", scope))?;
         let record = self.read(route.deployment).await?;
-        let mut journal = self.journal(&record).silent();
-        let highest = self.highest_fence(scope, &mut journal).await?;
-        let fence = journal.take_silently(highest).await?;
+        let mut journal = self.lease_silently(&record).await?;
+        let fence = journal.fence();
         // Somebody may have deployed before the lease was ours.
         let now = match self.parts.routes.get(scope).await {
             Ok(now) => now,
