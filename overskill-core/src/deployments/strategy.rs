@@ -239,6 +239,11 @@ impl DeploymentStrategy {
         self.attempt_timeout + gates.chain([self.longest_wait]).max().unwrap_or_default()
     }
 
+    /// For what is live elsewhere and need not go live here: nobody is asked, and nobody waits for a target that is down.
+    pub(super) fn in_vain_if_refused(self) -> Self {
+        Self { ask_within: None, patience: Duration::ZERO, ..self }
+    }
+
     /// A question, if there is somebody to ask; else the end.
     pub(super) fn doubt(&self, about: Doubt, reason: String) -> Drove {
         if self.ask_within.is_some() {
