@@ -11,7 +11,12 @@ use crate::{
     WorkerName, instruments,
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// What the service works with.
 #[derive(Clone, Debug)]
@@ -56,6 +61,17 @@ pub struct Deployments {
     pub(super) parts: Arc<DeploymentsParts>,
     pub(super) admission: Arc<Admission>,
     abandoned: Arc<Abandoned>,
+    /// What is driven in this process, so that nobody else in it does the same: before the lease comes the build.
+    under_way: Arc<Mutex<HashSet<DeploymentId>>>,
+}
+
+/// That a deployment is driven, until it is dropped.
+struct UnderWay<'a>(&'a Mutex<HashSet<DeploymentId>>, DeploymentId);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.lock().expect("nobody panics with this lock").remove(&self.1);
+    }
 }
 
 /// A deployment before it is driven on.
@@ -71,13 +87,15 @@ struct Looked {
 enum Driven {
     Known(Outcome),
     Waits(Timestamp),
+    /// Somebody else of this process drives it.
+    Elsewhere,
 }
 
 impl Deployments {
     /// The service over `parts`.
     pub fn new(parts: DeploymentsParts) -> Self {
         let admission = Arc::new(Admission::new(parts.strategy.breaker));
-        Self { parts: Arc::new(parts), admission, abandoned: Arc::default() }
+        Self { parts: Arc::new(parts), admission, abandoned: Arc::default(), under_way: Arc::default() }
     }
 
     /// Refuses what could not be deployed with.
@@ -173,7 +191,7 @@ impl Deployments {
                 return Ok(outcome);
             }
             let wait = match lease {
-                None => match self.drive(record, newest).await {
+                None => match self.drive_alone(record, newest).await {
                     Ok(Driven::Known(outcome)) => return Ok(outcome),
                     Ok(Driven::Waits(until)) => {
                         // Somebody whose caller has gone may stand in front.
@@ -182,6 +200,7 @@ impl Deployments {
                         }
                         until.since(self.parts.clock.now()).clamp(LEAST_WAIT, LONGEST_IN_LINE)
                     }
+                    Ok(Driven::Elsewhere) => ELSEWHERE,
                     // Somebody else was quicker, or took over.
                     Err(e) if e.kind() == ErrorKind::Conflict => Duration::from_millis(50),
                     Err(e) => return Err(e),
@@ -286,7 +305,7 @@ impl Deployments {
                 return Ok(false);
             }
             let waiting = owner(&record);
-            let driven = self.drive(record, newest).await;
+            let driven = self.drive_alone(record, newest).await;
             if driven.as_ref().is_err_and(|e| e.kind() != ErrorKind::Conflict) {
                 self.put_off(id, &waiting).await;
             }
@@ -326,6 +345,16 @@ impl Deployments {
     fn settled(&self, record: &DeploymentRecord) -> Option<Outcome> {
         let overdue = record.question().is_some_and(|(_, _, deadline)| deadline <= self.parts.clock.now());
         record.outcome().filter(|_| !overdue)
+    }
+
+    /// Drives it unless somebody of this process does.
+    async fn drive_alone(&self, record: DeploymentRecord, newest: DeploymentId) -> Result<Driven> {
+        let id = record.id();
+        if !self.under_way.lock().expect("nobody panics with this lock").insert(id) {
+            return Ok(Driven::Elsewhere);
+        }
+        let _under_way = UnderWay(&self.under_way, id);
+        self.drive(record, newest).await
     }
 
     #[tracing::instrument(name = "overskill.deployments.drive", skip_all,
@@ -432,6 +461,8 @@ const REQUEST_TRIES: u32 = 8;
 /// Least and longest time between two looks at a deployment that somebody else drives.
 const LEAST_WAIT: Duration = Duration::from_millis(10);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Time between two looks at what somebody else of this process drives.
+const ELSEWHERE: Duration = Duration::from_millis(250);
 /// Longest time between two looks of somebody who waits in the line.
 const LONGEST_IN_LINE: Duration = Duration::from_secs(10);
 /// How long what could not be driven lets others go first.

@@ -252,6 +252,31 @@ async fn builds_that_cannot_be_made_now_do_not_fill_the_rounds() {
     }
 }
 
+/// Who asked for it drives it, and so does the background, and somebody else who asks how it went: it is built once.
+#[tokio::test]
+async fn nobody_drives_what_is_driven_already() {
+    let clock = TestClock::new();
+    let plan = FaultPlan::new().clock(Arc::new(clock.clone()));
+    let memory = MemoryBackends::with(Arc::new(clock.clone()), Arc::new(SeededIds::new(7)));
+    let strategy = DeploymentStrategy::prefer(plan.around(target("edge")));
+    let test = TestPlatform::over(clock, memory, |builder, _| {
+        builder.deploy_with(strategy).builder(plan.around(StaticBuilder))
+    });
+    let test = test.await.unwrap();
+    let slow = Fault::Delay(Duration::from_mins(3));
+    let plan = plan.always(Calls::of("builder", "build"), slow);
+    let app = written(&test).await;
+    let deployment = app.deploy(PRODUCTION).await.unwrap();
+    let asked = async { tokio::join!(deployment.outcome(), deployment.outcome()) };
+    let all = async {
+        tokio::select! { () = test.platform.run(std::future::pending()) => panic!(), outcomes = asked => outcomes }
+    };
+    let (one, other) = Box::pin(test.clock.drive(all)).await;
+    assert_eq!((live_on(&one.unwrap()), live_on(&other.unwrap())), ("edge", "edge"));
+    assert_eq!(plan.calls(&Calls::of("builder", "build")), 1);
+    assert_eq!(plan.calls(&Calls::of("target", "observe")), 1, "one look at where it goes");
+}
+
 /// One app's build takes its time: what is asked for meanwhile is driven all the same.
 #[tokio::test]
 async fn a_long_build_keeps_nobody_waiting_in_the_background() {
