@@ -163,7 +163,7 @@ pub(super) fn filter() -> Vec<u8> {
     const NUMBER_AT: u32 = 0;
     const CONVENTION_AT: u32 = 4;
     const ALLOW: u32 = 0x7fff_0000;
-    const REFUSE: u32 = 0x0005_0000 | 38;
+    const REFUSE: u32 = 0x0005_0026;
     // The convention, and the numbers of `shmget` and `msgget`.
     const MACHINE: Option<(u32, [u32; 2])> = if cfg!(target_arch = "x86_64") {
         Some((0xc000_003e, [29, 68]))
@@ -189,8 +189,7 @@ pub(super) fn filter() -> Vec<u8> {
         ]
     });
     let bytes = |(code, yes, no, value): (u16, u8, u8, u32)| {
-        let ([a, b], [c, d, e, f]) = (code.to_ne_bytes(), value.to_ne_bytes());
-        [a, b, yes, no, c, d, e, f]
+        [&code.to_ne_bytes()[..], &[yes, no], &value.to_ne_bytes()].concat()
     };
     refusals.chain([(RETURN, 0, 0, ALLOW)]).flat_map(bytes).collect()
 }
