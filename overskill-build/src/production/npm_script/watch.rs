@@ -179,7 +179,7 @@ mod tests {
         fs::create_dir(&inside).unwrap();
         fs::write(inside.join("file"), [1; 10_000]).unwrap();
         assert!((10_000..1 << 20).contains(&disk(folder.path(), 1 << 30)));
-        fs::set_permissions(&inside, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&inside, fs::Permissions::from_mode(0o000)).unwrap();
         let root = fs::read_dir(&inside).is_ok(); // nothing keeps root out
         assert_eq!(disk(folder.path(), 1 << 30) == u64::MAX, !root);
         delete(folder.path()).unwrap();
