@@ -2,9 +2,9 @@
 
 use crate::common::{PRODUCTION, assert_live, deploy, deployed, live_on, platform, scope, target, written};
 use overskill_core::{
-    AppFacts, AppRecord, Artifact, ArtifactConfig, AuditLog as _, BackendName, BuildRequest, Builder, BundleStore as _,
-    Clock as _, DeploymentEvent, DeploymentStrategy, DeploymentTarget as _, ErrorKind, Fallback, Outcome,
-    PlacementPolicy, PlatformFacts, Readiness, Result, StrategyConfig, TargetInfo,
+    AppFacts, AppId, AppRecord, Artifact, ArtifactConfig, AuditLog as _, BackendName, BuildRequest, Builder,
+    BundleStore as _, Clock as _, DeploymentEvent, DeploymentStrategy, DeploymentTarget as _, Environment, ErrorKind,
+    Fallback, Outcome, PlacementPolicy, PlatformFacts, Readiness, Result, Scope, StrategyConfig, TargetInfo,
     memory::{MemoryTarget, StaticBuilder},
 };
 use overskill_testkit::{
@@ -234,4 +234,28 @@ async fn a_target_that_the_platform_lost_since_fails_the_deployment_and_nothing_
     assert!(!before.items.is_empty());
     let all = app.deployments(PRODUCTION, None, std::num::NonZeroU32::new(9).unwrap()).await.unwrap();
     assert_eq!(all.items.len(), 1);
+}
+
+/// Whatever targets make of an app's name, a label of DNS among it: it is refused before there is an app to deploy.
+#[test]
+fn a_slug_over_63_characters_or_of_strange_ones_names_no_app() {
+    for (slug, says) in [
+        ("a".repeat(64), "1 to 32 bytes"),
+        (String::new(), "1 to 32 bytes"),
+        ("my-app".to_owned(), "a-z and 0-9"),
+        ("Shop".to_owned(), "a-z and 0-9"),
+        ("müller".to_owned(), "a-z and 0-9"),
+        ("shop.example".to_owned(), "a-z and 0-9"),
+    ] {
+        let e = AppId::parse(&slug).unwrap_err().to_string();
+        assert!(e.starts_with("app id ") && e.contains(says), "{slug}: {e}");
+    }
+    // The longest one there is, and one made of a longer slug, fit into a label everywhere.
+    for app in [AppId::parse(&"a".repeat(AppId::MAX_BYTES)).unwrap(), AppId::derive(&"a-Slug.".repeat(20))] {
+        for environment in Environment::ALL {
+            let label = Scope::new(app.clone(), environment).host_label();
+            assert!(label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-'), "{label}");
+            assert!(label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{label}");
+        }
+    }
 }
