@@ -19,11 +19,17 @@ struct World {
     first: MemoryTarget,
     second: MemoryTarget,
     probe: MemoryProbe,
-    first_is_down: bool,
+    first_is: FirstIs,
     permission: bool,
     cautious: bool,
-    /// The first takes an activation, does not say so, and cannot be asked.
-    first_is_silent: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FirstIs {
+    Well,
+    Down,
+    /// It takes an activation, does not say so, and cannot be asked; in a calm process it is well.
+    Silent,
 }
 
 impl World {
@@ -31,17 +37,7 @@ impl World {
         let clock = TestClock::new();
         let memory = MemoryBackends::with(Arc::new(clock.clone()), Arc::new(SeededIds::new(3)));
         let (first, second, probe) = (target("first"), target("second"), MemoryProbe::new());
-        Self {
-            clock,
-            memory,
-            first,
-            second,
-            probe,
-            first_is_down: false,
-            permission: false,
-            cautious: false,
-            first_is_silent: false,
-        }
+        Self { clock, memory, first, second, probe, first_is: FirstIs::Well, permission: false, cautious: false }
     }
 
     /// A process over what is there. Delays give every call moments at which it can be dropped.
@@ -52,10 +48,10 @@ impl World {
             plan = plan.always(Calls::all(), Fault::Delay(Duration::from_millis(3)));
         }
         let mut down = plan.clone();
-        if self.first_is_down {
+        if self.first_is == FirstIs::Down {
             down = FaultPlan::new().clock(clock).always(Calls::of("target", "activate"), Fault::before());
         }
-        if self.first_is_silent && slow {
+        if self.first_is == FirstIs::Silent && slow {
             down = plan
                 .clone()
                 .always(Calls::of("target", "activate"), Fault::after())
@@ -196,7 +192,7 @@ async fn a_deploy_survives_a_crash_at_any_poll() {
 async fn a_fallback_survives_a_crash_at_any_poll() {
     let prepare = async |world: &mut World| {
         two_versions(world).await;
-        world.first_is_down = true;
+        world.first_is = FirstIs::Down;
     };
     let deploy = async |_: TestPlatform, app: AppHandle| app.deploy(PRODUCTION).await?.outcome().await.map(drop);
     crash_everywhere(prepare, deploy, async |_, app, when| every_request_ended(app, when).await).await;
@@ -207,7 +203,7 @@ async fn a_fallback_survives_a_crash_at_any_poll() {
 async fn in_doubt_no_second_target_is_asked_whatever_poll_it_crashes_at() {
     let prepare = async |world: &mut World| {
         two_versions(world).await;
-        (world.cautious, world.first_is_silent) = (true, true);
+        (world.cautious, world.first_is) = (true, FirstIs::Silent);
     };
     let deploy = async |_: TestPlatform, app: AppHandle| {
         app.write([("index.html", "three")]).await?;
