@@ -137,7 +137,7 @@ const OF_CALLS: &str = "is of a transaction or a query that was begun with a gra
 
 /// What is called and not awaited, by file, reason and names; `new*2` stands for two of that name.
 const ACTS_ON_NOTHING: &[(&str, &str, &str)] = &[
-    ("context.rs", MAKES, "parse generate*2 new"),
+    ("context.rs", MAKES, "parse*2 generate*2 new of_token"),
     ("context.rs", SETS, "accept"),
     ("context.rs", SAYS, "id current"),
     ("editor/change.rs", MAKES, "new"),
@@ -200,7 +200,7 @@ const ACTS_ON_NOTHING: &[(&str, &str, &str)] = &[
     ("tokens/mod.rs", SAYS, "issuer jwks"),
     ("tx/connection.rs", MAKES, "parse"),
     ("tx/connection.rs", SETS, "trusting role"),
-    ("tx/mod.rs", OF_CALLS, "table scope subject canceller"),
+    ("tx/mod.rs", OF_CALLS, "table scope subject session canceller"),
     ("validator/jwks.rs", MAKES, "new"),
     ("validator/jwks.rs", SETS, "max_age max_stale cooldown"),
     ("validator/keys.rs", MAKES, "none from_jwks"),

@@ -175,7 +175,11 @@ impl Schema {
         Ok(stores)
     }
 
-    /// Ends a session before its contexts expire; `until` is when the last of them does.
+    /// Ends a session before its contexts expire, for whatever asks this database: pools, `PostgREST`, storage and realtime.
+    /// A [`SupabaseValidator`](crate::SupabaseValidator) has a [list of its own](crate::SupabaseValidator::revoke).
+    ///
+    /// `until` is when the last of the contexts expires; for [a token](Session::of_token) that is
+    /// [`TokenIssuer::MAX_TTL`](crate::TokenIssuer::MAX_TTL) from now at the latest. Needs a grant for all apps.
     pub async fn revoke(&self, grant: &SystemGrant, session: Session, until: Timestamp) -> Result<()> {
         const REVOKE: &str = "WITH gone AS (DELETE FROM overskill_guard.revoked WHERE until < now() - interval '1 hour') \
             INSERT INTO overskill_guard.revoked (session, until) VALUES ($1, timestamptz 'epoch' + $2 * interval '1 millisecond') \

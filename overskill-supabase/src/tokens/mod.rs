@@ -23,7 +23,8 @@ use std::{fmt, sync::Arc, time::Duration};
 ///
 /// Beside what Supabase wants (`role`, `aud`, `sub`), a token has the claims `tenant`, `rights` and `env` for a
 /// [`SupabaseValidator`](crate::SupabaseValidator) that trusts it as [`apps`](crate::TrustedIssuer::apps), and the signed
-/// context for the database in `app_metadata.overskill`. Context and token expire at the same second.
+/// context for the database in `app_metadata.overskill`. Context and token expire at the same second. To end a token before,
+/// wherever it is shown, [revoke](crate::Schema::revoke) [its session](crate::Session::of_token).
 ///
 /// ```
 /// use overskill_core::{AppTokens, Clock, KeyId, Scope, SystemClock, SystemIds, SystemScopes, TenantGate, memory::MemoryAudit};
@@ -254,6 +255,7 @@ mod tests {
         let context = claims["app_metadata"]["overskill"].as_str().unwrap();
         let session = claims["session_id"].as_str().unwrap();
         assert!(context.starts_with(&format!("1.c1.todo42.preview.d.616461.{session}.")), "{context}");
+        assert_eq!(Session::of_token(&token).unwrap(), Session::parse(session).unwrap());
         // To the second, whatever the clock says: the context must not outlive the token.
         let (token, expires_at) = issuer.sign(&scope, None, now.plus(Duration::from_millis(999))).unwrap();
         assert_eq!(expires_at, now.plus(Duration::from_mins(5)));

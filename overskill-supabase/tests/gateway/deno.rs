@@ -74,14 +74,7 @@ impl Deno {
 
     /// Sends a request whose head is exactly these lines, and gives the status and the body.
     pub(crate) async fn raw(&self, head: &str, body: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-        let request = format!("{head}\r\nhost: gateway\r\nconnection: close\r\n{length}\r\n{body}");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        let answer = RawAnswer::read(&answer, false);
-        answer.map_or((0, String::new()), |it| (it.status, String::from_utf8_lossy(&it.body).into_owned()))
+        sent(&format!("127.0.0.1:{}", self.port), head, body).await
     }
 
     /// A usual call.
@@ -89,4 +82,16 @@ impl Deno {
         let content_type = if body.is_empty() { "" } else { "\r\ncontent-type: application/json" };
         self.raw(&format!("{method} {path} HTTP/1.1\r\nauthorization: Bearer {token}{content_type}"), body).await
     }
+}
+
+/// Sends a request to anybody.
+pub(crate) async fn sent(address: &str, head: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    let request = format!("{head}\r\nhost: gateway\r\nconnection: close\r\n{length}\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = RawAnswer::read(&answer, false);
+    answer.map_or((0, String::new()), |it| (it.status, String::from_utf8_lossy(&it.body).into_owned()))
 }

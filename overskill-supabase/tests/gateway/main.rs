@@ -9,9 +9,13 @@ mod support;
 mod twin;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use deno::Deno;
-use overskill_core::{AppId, AppTokens as _, Clock as _, Environment, Rights, Scope, SystemClock, SystemIds};
-use overskill_supabase::{Access, GrantedIssuer, Placement, SigningKey, TenantTx, TokenIssuer, gateway_function};
+use deno::{Deno, sent};
+use overskill_core::{
+    AccessToken, AppId, AppTokens as _, Clock as _, Environment, Rights, Scope, SystemClock, SystemIds,
+};
+use overskill_supabase::{
+    Access, GrantedIssuer, Placement, Session, SigningKey, TenantTx, TokenIssuer, gateway_function,
+};
 use rest::{Behind, PUBLISHABLE, SECRET};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -56,6 +60,16 @@ impl Field {
 
     fn tokens(&self) -> GrantedIssuer {
         self.issuer.granted(&self.world.gate, &self.world.system)
+    }
+
+    /// A call of `PostgREST` by whoever has an app's token and the key that every browser has, as JSON.
+    async fn rest(&self, method: &str, path: &str, token: &str, body: &Value) -> (u16, String) {
+        let head = format!(
+            "{method} /rest/v1/{path} HTTP/1.1\r\napikey: {PUBLISHABLE}\r\nauthorization: Bearer {token}\r\n\
+             accept-profile: overskill_data\r\ncontent-profile: overskill_data\r\ncontent-type: application/json"
+        );
+        let body = if method == "GET" { String::new() } else { body.to_string() };
+        sent(self.url.strip_prefix("http://").unwrap(), &head, &body).await
     }
 
     async fn run(&self, script: &str, hole: &str) -> Deno {
@@ -238,6 +252,37 @@ async fn files_and_realtime_are_of_the_tokens_app() {
     // What was told opens channels of this app, and to this app alone.
     let topic = format!("{}room", told["topic"].as_str().unwrap());
     assert_eq!((joins(&field, &ada, &topic).await, joins(&field, &shop, &topic).await), ((true, true), (false, false)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_revoked_reaches_nothing_any_more() {
+    let field = Field::new().await;
+    let (gateway, leaked) = (field.run(OURS, "").await, field.token("todo", "ada").await);
+    let (again, topic) = (field.token("todo", "ada").await, "app:todo:production:room");
+    let file = |token: &str| format!("PUT /api/storage/a.txt HTTP/1.1\r\nauthorization: Bearer {token}");
+    assert_eq!(gateway.call("POST", "/api/entities/Task", &leaked, r#"{"id":"t1"}"#).await.0, 201);
+    assert_eq!(gateway.raw(&file(&leaked), "mine").await.0, 204);
+    let records = async |token: &str| field.rest("GET", "entities?select=id", token, &json!({})).await;
+    assert!(records(&leaked).await.1.contains("t1"));
+
+    let session = Session::of_token(&AccessToken::parse(&leaked).unwrap()).unwrap();
+    let until = SystemClock.now().plus(TokenIssuer::MAX_TTL);
+    field.world.schema.revoke(&field.world.system, session, until).await.unwrap();
+    assert_eq!(records(&leaked).await, (200, "[]".to_owned()));
+    let make = json!({ "kind": "Task", "id": "t2", "fields": "{}" });
+    assert!(field.rest("POST", "rpc/make_record", &leaked, &make).await.0 >= 400);
+    for (method, body) in [("POST", "{}"), ("GET", "")] {
+        let answer = gateway.call(method, "/api/entities/Task", &leaked, body).await;
+        assert!(!answer.1.contains("t1") && (method == "GET" || answer.0 >= 400), "{method}: {answer:?}");
+    }
+    assert!(gateway.call("GET", "/api/storage/a.txt", &leaked, "").await.0 >= 400);
+    assert!(gateway.raw(&file(&leaked), "theirs").await.0 >= 400);
+    assert_eq!(joins(&field, &leaked, topic).await, (false, false));
+
+    // The same user goes on in another.
+    assert!(gateway.call("GET", "/api/entities/Task", &again, "").await.1.contains("t1"));
+    assert_eq!(gateway.call("GET", "/api/storage/a.txt", &again, "").await, (200, "mine".to_owned()));
+    assert_eq!(joins(&field, &again, topic).await, (true, true));
 }
 
 /// Whether Realtime lets the bearer of a token listen to a private channel, and speak in it: it asks as this does.
