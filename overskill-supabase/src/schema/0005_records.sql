@@ -2,6 +2,23 @@
 -- security decides, as for each statement of theirs. Fields come as text and records go as JSON of the database's own, so
 -- that no number is read as another on the way. The rules are those of the entity API, and so are the answers.
 
+-- Refuses a caller whose context does not hold, and one whose app is suspended: what they may not see must not look like an
+-- app without data. PostgREST answers 401 to the one, and 403 to the other.
+CREATE FUNCTION overskill_data.admitted() RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    part text[] := overskill_guard.present();
+BEGIN
+    IF part IS NULL THEN
+        RAISE SQLSTATE 'PT401' USING MESSAGE = 'the context does not hold';
+    ELSIF EXISTS (SELECT FROM overskill_guard.apps a
+        WHERE a.app = part[3] AND a.environment = part[4] AND a.state <> 'active')
+    THEN
+        RAISE insufficient_privilege USING MESSAGE = 'the app is suspended';
+    END IF;
+    RETURN true;
+END $$;
+
 -- Null when the id is taken.
 CREATE FUNCTION overskill_data.make_record(kind text, id text, fields text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
@@ -9,6 +26,7 @@ DECLARE
     at CONSTANT timestamptz := date_trunc('milliseconds', now());
     made jsonb;
 BEGIN
+    PERFORM overskill_data.admitted();
     INSERT INTO overskill_data.entities AS e (entity_type, id, data, created_at, updated_at)
     VALUES (make_record.kind, make_record.id, make_record.fields::jsonb - '{id,created_at,updated_at}'::text[], at, at)
     ON CONFLICT DO NOTHING
@@ -22,6 +40,7 @@ END $$;
 CREATE FUNCTION overskill_data.read_record(kind text, id text) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = '' AS $$
 BEGIN
+    PERFORM overskill_data.admitted();
     RETURN (SELECT e.data || jsonb_build_object('id', e.id,
         'created_at', to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
         'updated_at', to_char(e.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
@@ -37,6 +56,7 @@ DECLARE
     was jsonb;
     changed jsonb;
 BEGIN
+    PERFORM overskill_data.admitted();
     SELECT e.data INTO was FROM overskill_data.entities e
     WHERE e.entity_type = change_record.kind AND e.id = change_record.id AND e.deleted_at IS NULL FOR NO KEY UPDATE;
     IF NOT FOUND THEN
@@ -61,6 +81,7 @@ END $$;
 CREATE FUNCTION overskill_data.delete_record(kind text, id text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
 BEGIN
+    PERFORM overskill_data.admitted();
     UPDATE overskill_data.entities e SET deleted_at = now()
     WHERE e.entity_type = delete_record.kind AND e.id = delete_record.id AND e.deleted_at IS NULL;
     RETURN FOUND;
@@ -90,6 +111,7 @@ DECLARE
     last text;
     more boolean := false;
 BEGIN
+    PERFORM overskill_data.admitted();
     SELECT t.slots INTO hot FROM overskill_data.entity_types t WHERE t.entity_type = list_records.kind;
     FOR it IN SELECT f.value FROM jsonb_array_elements(ask -> 'filters') f LOOP
         IF it ->> 0 = 'id' THEN
@@ -158,4 +180,4 @@ END $$;
 
 REVOKE ALL ON FUNCTION overskill_data.make_record(text, text, text), overskill_data.read_record(text, text),
     overskill_data.change_record(text, text, text, text), overskill_data.delete_record(text, text),
-    overskill_data.list_records(text, text) FROM PUBLIC;
+    overskill_data.list_records(text, text), overskill_data.admitted() FROM PUBLIC;

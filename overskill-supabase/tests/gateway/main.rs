@@ -14,7 +14,7 @@ use overskill_core::{
     AccessToken, AppId, AppTokens as _, Clock as _, Environment, Rights, Scope, SystemClock, SystemIds,
 };
 use overskill_supabase::{
-    Access, GrantedIssuer, Placement, Session, SigningKey, TenantTx, TokenIssuer, gateway_function,
+    Access, ContextKeys, GrantedIssuer, Placement, Session, SigningKey, TenantTx, TokenIssuer, gateway_function,
 };
 use rest::{Behind, PUBLISHABLE, SECRET};
 use serde_json::{Value, json};
@@ -242,8 +242,14 @@ async fn files_and_realtime_are_of_the_tokens_app() {
     let got = gateway.call("GET", "/api/storage/a%20b/c.html", &ada, "").await;
     assert_eq!(got, (200, "<script>".to_owned()));
     let shop = field.token("shop", "ada").await;
-    assert_eq!(gateway.call("GET", "/api/storage/a%20b/c.html", &shop, "").await.0, 400);
+    assert_eq!(gateway.call("GET", "/api/storage/a%20b/c.html", &shop, "").await.0, 404);
+    let again = format!("POST /api/storage/a%20b/c.html HTTP/1.1\r\nauthorization: Bearer {ada}");
+    assert_eq!(gateway.raw(&again, "x").await.0, 409);
     assert_eq!(gateway.call("DELETE", "/api/storage/a%20b/c.html", &ada, "").await.0, 204);
+    for method in ["GET", "DELETE"] {
+        let gone = gateway.call(method, "/api/storage/a%20b/c.html", &ada, "").await;
+        assert_eq!((gone.0, &parsed(&gone)["error"]), (404, &json!("There is no such thing.")), "{method}");
+    }
     let realtime = gateway.call("GET", "/api/realtime", &ada, "").await;
     let told = parsed(&realtime);
     assert_eq!((&told["topic"], &told["apikey"]), (&json!("app:todo:production:"), &json!(PUBLISHABLE)));
@@ -312,7 +318,51 @@ async fn the_first_record_of_an_app_needs_no_pool() {
     // One that is suspended is not taken in again.
     field.world.schema.suspend(&field.world.system, &scope("fresh"), true).await.unwrap();
     assert_eq!(gateway.call("POST", "/api/entities/Task", &token, "{}").await.0, 403);
-    assert_eq!(gateway.call("GET", "/api/entities/Task/t1", &token, "").await.0, 404);
+    assert_eq!(gateway.call("GET", "/api/entities/Task/t1", &token, "").await.0, 403);
+}
+
+/// Every call that a token opens.
+const CALLS: [(&str, &str, &str); 10] = [
+    ("GET", "entities/Task", ""),
+    ("POST", "entities/Task", "{}"),
+    ("GET", "entities/Task/t1", ""),
+    ("PUT", "entities/Task/t1", "{}"),
+    ("PATCH", "entities/Task/t1", "{}"),
+    ("DELETE", "entities/Task/t1", ""),
+    ("GET", "storage/a.txt", ""),
+    ("PUT", "storage/a.txt", "x"),
+    ("DELETE", "storage/a.txt", ""),
+    ("GET", "realtime", ""),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lost_access_is_refused_and_not_told_that_there_is_nothing() {
+    let field = Field::new().await;
+    let (gateway, ada) = (field.run(OURS, "").await, field.token("todo", "ada").await);
+    assert_eq!(gateway.call("POST", "/api/entities/Task", &ada, r#"{"id":"t1"}"#).await.0, 201);
+    assert_eq!(gateway.call("PUT", "/api/storage/a.txt", &ada, "mine").await.0, 204);
+    let (system, schema) = (&field.world.system, &field.world.schema);
+    let refused = async |status: u16| {
+        for (method, path, body) in CALLS {
+            let answer = gateway.call(method, &format!("/api/{path}"), &ada, body).await;
+            assert_eq!((answer.0, parsed(&answer)), (status, json!({ "error": "Access denied." })), "{method} {path}");
+        }
+    };
+    schema.suspend(system, &scope("todo"), true).await.unwrap();
+    refused(403).await;
+    schema.suspend(system, &scope("todo"), false).await.unwrap();
+    // The key that the token's context was signed under is not one any more.
+    schema.keys(system, &ContextKeys::new(support::key("k2", 8))).await.unwrap();
+    refused(401).await;
+    schema.keys(system, &field.world.keys).await.unwrap();
+    let session = Session::of_token(&AccessToken::parse(&ada).unwrap()).unwrap();
+    schema.revoke(system, session, SystemClock.now().plus(TokenIssuer::MAX_TTL)).await.unwrap();
+    refused(401).await;
+    // Nothing of it was done.
+    let again = field.token("todo", "ada").await;
+    assert_eq!(gateway.call("GET", "/api/storage/a.txt", &again, "").await, (200, "mine".to_owned()));
+    let items = parsed(&gateway.call("GET", "/api/entities/Task", &again, "").await)["items"].clone();
+    assert_eq!((items.as_array().unwrap().len(), &items[0]["id"]), (1, &json!("t1")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

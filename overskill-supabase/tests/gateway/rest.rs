@@ -141,7 +141,8 @@ async fn answer(
                 "42501" => 403,
                 "23505" => 409,
                 "42P01" => 404,
-                _ => 400,
+                // `PostgREST`: whoever raises it says the status.
+                said => said.strip_prefix("PT").and_then(|it| it.parse().ok()).unwrap_or(400),
             };
             Err(refuse(
                 status,
@@ -181,7 +182,7 @@ fn call(schema: &str, function: &str, body: &[u8]) -> Option<(String, bool)> {
     let sound = |it: &str| it.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let given = named(body)?.iter().map(|it| format!("\"{it}\" => $1::text::json ->> '{it}'")).collect::<Vec<_>>();
     let call = format!("SELECT coalesce(to_json(\"{schema}\".\"{function}\"({}))::text, 'null')", given.join(", "));
-    (sound(schema) && sound(function)).then_some((call, true))
+    (sound(schema) && sound(function)).then_some((call, !given.is_empty()))
 }
 
 /// The statement of a call, as text, and whether it takes the body.
@@ -299,7 +300,11 @@ async fn storage(
 ) -> impl IntoResponse {
     match stored(&behind, &path, &method, &headers, &body).await {
         Ok(contents) => (StatusCode::OK, contents),
-        Err((status, message)) => (status, message.into_bytes()),
+        // As Storage does: 400 whatever it is, and the status that it means within.
+        Err((status, message)) => {
+            let said = json!({ "statusCode": status.as_u16().to_string(), "error": "", "message": message });
+            (StatusCode::BAD_REQUEST, said.to_string().into_bytes())
+        }
     }
 }
 
@@ -336,7 +341,7 @@ async fn stored(
         refuse(if code == "23505" { 409 } else { 403 }, &code, e)
     })?;
     transaction.commit().await.unwrap();
-    let id: String = row.ok_or_else(|| refuse(400, "NoSuchKey", "Object not found"))?.get(0);
+    let id: String = row.ok_or_else(|| refuse(404, "NoSuchKey", "Object not found"))?.get(0);
     let mut files = behind.files.lock().unwrap();
     match method.as_str() {
         "GET" => Ok(files.get(&id).cloned().unwrap_or_default()),
