@@ -3,6 +3,7 @@
 
 mod attacks;
 mod deno;
+mod limits;
 mod rest;
 #[path = "../support/mod.rs"]
 mod support;
@@ -64,12 +65,17 @@ impl Field {
 
     /// A call of `PostgREST` by whoever has an app's token and the key that every browser has, as JSON.
     async fn rest(&self, method: &str, path: &str, token: &str, body: &Value) -> (u16, String) {
+        let body = if method == "GET" { String::new() } else { body.to_string() };
+        self.rest_raw(method, path, token, &body).await
+    }
+
+    /// The same with a body as it is.
+    async fn rest_raw(&self, method: &str, path: &str, token: &str, body: &str) -> (u16, String) {
         let head = format!(
             "{method} /rest/v1/{path} HTTP/1.1\r\napikey: {PUBLISHABLE}\r\nauthorization: Bearer {token}\r\n\
              accept-profile: overskill_data\r\ncontent-profile: overskill_data\r\ncontent-type: application/json"
         );
-        let body = if method == "GET" { String::new() } else { body.to_string() };
-        sent(self.url.strip_prefix("http://").unwrap(), &head, &body).await
+        sent(self.url.strip_prefix("http://").unwrap(), &head, body).await
     }
 
     async fn run(&self, script: &str, hole: &str) -> Deno {
