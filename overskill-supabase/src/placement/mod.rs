@@ -1,5 +1,6 @@
 //! Where an app's tables are, and moving them.
 
+mod beside;
 mod copy;
 mod mover;
 mod side;
