@@ -175,8 +175,10 @@ impl Schema {
         Ok(stores)
     }
 
-    /// Ends a session before its contexts expire, for whatever asks this database: pools, `PostgREST`, storage and realtime.
-    /// A [`SupabaseValidator`](crate::SupabaseValidator) has a [list of its own](crate::SupabaseValidator::revoke).
+    /// Ends a session before its contexts expire, for whatever shows them to this database: `PostgREST`, storage and realtime,
+    /// and so the [gateway](crate::gateway_function). A channel that is open already stays so until realtime looks at its
+    /// token again. Pools sign a context of their own for each transaction: before them stands a
+    /// [`SupabaseValidator`](crate::SupabaseValidator), with a [list of its own](crate::SupabaseValidator::revoke).
     ///
     /// `until` is when the last of the contexts expires; for [a token](Session::of_token) that is
     /// [`TokenIssuer::MAX_TTL`](crate::TokenIssuer::MAX_TTL) from now at the latest. Needs a grant for all apps.

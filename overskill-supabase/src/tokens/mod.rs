@@ -110,7 +110,8 @@ impl TokenIssuer {
         serde_json::json!({ "keys": keys.map(SigningKey::public_jwk).collect::<Vec<_>>() })
     }
 
-    /// What makes tokens, for the apps that `grant` is for; each time, `gate` is asked about it.
+    /// What makes tokens, for the apps that `grant` is for; each time, `gate` is asked about it. An issuer has no gate of its
+    /// own: whoever holds it can bring any, and make tokens. Hand on what this gives, and not the issuer.
     pub fn granted(&self, gate: &TenantGate, grant: &SystemGrant) -> GrantedIssuer {
         GrantedIssuer { issuer: self.clone(), gate: gate.clone(), grant: grant.clone().into() }
     }

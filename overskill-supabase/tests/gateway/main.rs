@@ -224,6 +224,11 @@ async fn an_app_that_was_moved_is_told_to_be_elsewhere() {
         let error = "This app has its data elsewhere: call it at its own address.";
         assert_eq!((answer.0, &parsed(&answer)["error"]), (421, &json!(error)), "{method} {path}");
     }
+    // A move takes its records alone: its files and channels are where they were.
+    assert_eq!(gateway.call("PUT", "/api/storage/a.txt", &ada, "mine").await.0, 204);
+    assert_eq!(gateway.call("GET", "/api/storage/a.txt", &ada, "").await, (200, "mine".to_owned()));
+    assert_eq!(gateway.call("GET", "/api/realtime", &ada, "").await.0, 200);
+    assert_eq!(joins(&field, &ada, "app:todo:production:room").await, (true, true));
     // Others are served.
     let shop = field.token("shop", "ada").await;
     assert_eq!(gateway.call("POST", "/api/entities/Task", &shop, "{}").await.0, 201);
