@@ -109,7 +109,7 @@ impl Cloudflare {
             .build()
     }
 
-    /// Customers' own domains.
+    /// Customers' own domains. They are served once [`Install::customer_hostnames`] is installed.
     ///
     /// # Errors
     /// `Invalid` when no [zone](CloudflareBuilder::zone) was named.
@@ -461,6 +461,22 @@ mod tests {
         assert_eq!(url(connect().domains(["x.com", "y.com"])), "https://staging-todo42.x.com");
         let local = connect().domains(["localhost"]).served_at("http://localhost:8787/");
         assert_eq!(url(local), "http://staging-todo42.localhost:8787");
+    }
+
+    #[test]
+    fn the_salt_of_assets_is_of_account_prefix_and_token() {
+        let salt = |builder: CloudflareBuilder| builder.build().unwrap().0.asset_salt.expose().to_owned();
+        let one = salt(connect());
+        assert_eq!(one, salt(connect()));
+        for other in [
+            Cloudflare::connect("0123456789abcdef", "hunter3"),
+            Cloudflare::connect("0123456789abcdef", ""),
+            Cloudflare::connect("fedcba9876543210", "hunter2"),
+            connect().prefix("other"),
+        ] {
+            assert_ne!(salt(other), one);
+        }
+        assert_eq!(salt(connect().asset_salt("own")), "own");
     }
 
     #[test]

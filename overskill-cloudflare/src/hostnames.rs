@@ -1,26 +1,36 @@
 //! Customers' own domains.
 
 use crate::{
-    api::{Api, Envelope, code, done, enveloped, is_missing, result},
+    api::{Api, Envelope, KvPair, code, done, enveloped, is_missing, result},
     cloudflare::Settings,
 };
-use bytes::Bytes;
-use overskill_core::{Effect, Environment, Error, Result};
+use overskill_core::{Effect, Environment, Error, Result, Timestamp};
 use overskill_http::{FairKey, Method};
 use serde::Deserialize;
-use serde_json::json;
-use std::{collections::HashSet, sync::Arc};
+use serde_json::{Value, json};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Customers' own domains, which lead to the platform's zone (Cloudflare for `SaaS`). Made by
 /// [`Cloudflare::hostnames`](crate::Cloudflare::hostnames).
 ///
 /// A hostname works once both its [state](Hostname::state) and its [certificate](Hostname::certificate) are active. What
-/// the customer has to put into DNS until then is in [`Hostname::validation`].
+/// the customer has to put into DNS until then is in [`Hostname::validation`]. It leads to the platform's Worker where
+/// [`Install::customer_hostnames`](crate::Install::customer_hostnames) is installed, and to an app once
+/// [`CloudflareRoutes::connect_host`](crate::CloudflareRoutes::connect_host) says to which.
 ///
-/// The zone may have hostnames that somebody else made. So what is made here is noted in Workers KV (`hostname_{name}` in
-/// `{prefix}-production`; the provider's own metadata are for Enterprise plans), and
-/// [`uninstall`](crate::Cloudflare::uninstall) takes away what is noted, and nothing else. KV lists late: a name that was made
-/// less than a minute or two before may stay.
+/// The zone may have hostnames that somebody else made. So what is made here is noted in Workers KV, in `{prefix}-production`
+/// (the provider's own metadata are for Enterprise plans), and [`uninstall`](crate::Cloudflare::uninstall) takes away what is
+/// noted, and nothing else:
+///
+/// - `hostname_id_{id}`, once it was made: that one, whatever name it has;
+/// - `hostname_{name}`, with the time, while it is being made. Where a process died then, nobody knows whether it made it: a
+///   hostname of that name counts as made here if it was made within half an hour of the note, and else as somebody's.
+///
+/// KV lists late: a name that was made less than a minute or two before may stay.
 #[derive(Clone, Debug)]
 pub struct Hostnames {
     api: Api,
@@ -123,6 +133,8 @@ struct Told {
     ownership_verification: Option<Record>,
     #[serde(default)]
     verification_errors: Vec<String>,
+    #[serde(default)]
+    created_at: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -177,11 +189,12 @@ impl Hostnames {
         }
         let namespace = self.api.ensure_kv_namespace(&self.settings.of(NOTED_IN)).await?;
         // Noted before it is there: whoever is cut off in between leaves a note of nothing, and no hostname of nobody's.
-        self.api.kv_put(&FairKey::default(), &namespace, &note(name), Bytes::from_static(b"1")).await?;
+        let at = json!({ "at": self.api.clock.now().as_unix_millis() });
+        self.note(&namespace, note(name), name, Some(at)).await?;
         let body = json!({"hostname": name, "ssl": {"method": "txt", "type": "dv"}});
         let call = self.api.zone(Method::Post, &self.zone, &["custom_hostnames"]).operation("create_hostname");
         match result::<Told>(call.json(&body).idempotent()).await {
-            Ok(made) => Ok(made.read()),
+            Ok(made) => Ok(self.made(&namespace, made).await),
             // "Duplicate custom hostname found.": ours of an earlier try, or another zone's.
             Err(e) if code(&e) == Some(1_406) => match self.find(name).await? {
                 Some(there) => Ok(there),
@@ -192,9 +205,30 @@ impl Hostnames {
         }
     }
 
+    /// Notes by its id what was made. The note of its name says less, and goes.
+    async fn made(&self, namespace: &str, made: Told) -> Hostname {
+        let noted = async {
+            self.note(namespace, note_of(&made.id), &made.hostname, None).await?;
+            self.forget(namespace, &[note(&made.hostname)]).await
+        };
+        if let Err(e) = noted.await {
+            tracing::warn!(name = made.hostname, error = %e, "the note of a hostname's name stays");
+        }
+        made.read()
+    }
+
+    async fn note(&self, namespace: &str, key: String, name: &str, metadata: Option<Value>) -> Result<()> {
+        let pair = KvPair { key, value: name.to_owned().into(), metadata };
+        self.api.kv_put_all(&FairKey::default(), namespace, &[pair]).await
+    }
+
+    async fn forget(&self, namespace: &str, notes: &[String]) -> Result<()> {
+        self.api.kv_delete_all(&FairKey::default(), namespace, notes).await
+    }
+
     /// The name is not taken in, and so nothing is noted.
     async fn refused(&self, namespace: &str, name: &str, e: Error) -> Result<Hostname> {
-        if let Err(kept) = self.api.kv_delete_all(&FairKey::default(), namespace, &[note(name)]).await {
+        if let Err(kept) = self.forget(namespace, &[note(name)]).await {
             tracing::debug!(name, error = %kept, "a note of no hostname stays");
         }
         Err(e)
@@ -227,12 +261,16 @@ impl Hostnames {
 
     /// Lets a domain go, whoever made it; fine if it is not there. Repeat it where it was cut off.
     pub async fn delete(&self, id: &str) -> Result<()> {
-        let Some(there) = self.status(id).await? else { return Ok(()) };
-        // First the note, so that it never speaks of a hostname that somebody else makes later.
-        if let Some(namespace) = self.api.kv_namespace(&self.settings.of(NOTED_IN)).await? {
-            self.api.kv_delete_all(&FairKey::default(), &namespace, &[note(&there.name)]).await?;
+        let mut notes = vec![note_of(id)];
+        if let Some(there) = self.status(id).await? {
+            notes.push(note(&there.name));
+            self.remove(id).await?;
         }
-        self.remove(id).await
+        // Only now: whoever is cut off in between leaves a note of nothing, as nothing else ever has this id.
+        match self.api.kv_namespace(&self.settings.of(NOTED_IN)).await? {
+            Some(namespace) => self.forget(&namespace, &notes).await,
+            None => Ok(()),
+        }
     }
 
     async fn remove(&self, id: &str) -> Result<()> {
@@ -246,12 +284,23 @@ impl Hostnames {
     /// Removes every hostname that is noted in this KV namespace, and names them. The notes stay, so that whoever is cut off
     /// can go on.
     pub(crate) async fn remove_noted(&self, namespace: &str) -> Result<Vec<String>> {
-        let keys = self.api.kv_keys(&FairKey::default(), namespace, NOTE).await?;
-        if keys.is_empty() {
+        let notes = self.api.kv_entries(&FairKey::default(), namespace, NOTE).await?;
+        if notes.is_empty() {
             return Ok(Vec::new());
         }
-        let noted: HashSet<&str> = keys.iter().filter_map(|key| key.strip_prefix(NOTE)).collect();
-        let ours: Vec<Told> = self.all().await?.into_iter().filter(|told| noted.contains(&*told.hostname)).collect();
+        let (mut ids, mut names) = (HashSet::new(), HashMap::new());
+        for entry in &notes {
+            let Some(known) = entry.name.strip_prefix(NOTE) else { continue };
+            if let Some(id) = known.strip_prefix(ID) {
+                ids.insert(id);
+            } else if let Some(at) = entry.metadata["at"].as_i64() {
+                names.insert(known, Timestamp::from_unix_millis(at));
+            }
+        }
+        let is_ours = |told: &Told| {
+            ids.contains(&*told.id) || names.get(&*told.hostname).is_some_and(|at| told.was_made_around(*at))
+        };
+        let ours: Vec<Told> = self.all().await?.into_iter().filter(is_ours).collect();
         for hostname in &ours {
             self.remove(&hostname.id).await?;
         }
@@ -280,12 +329,28 @@ const PAGE: usize = 50;
 /// Where it is noted which hostnames were made here.
 pub(crate) const NOTED_IN: Environment = Environment::Production;
 const NOTE: &str = "hostname_";
+/// What stands before ids in notes: no hostname holds a `_`.
+const ID: &str = "id_";
+/// The longest that making a hostname takes; and how far the provider's clock may be from ours.
+const LASTS: Duration = Duration::from_mins(30);
+const SKEW: Duration = Duration::from_mins(1);
 
 fn note(name: &str) -> String {
     format!("{NOTE}{name}")
 }
 
+fn note_of(id: &str) -> String {
+    format!("{NOTE}{ID}{id}")
+}
+
 impl Told {
+    /// Whether it may be what a note of that time speaks of.
+    fn was_made_around(&self, noted: Timestamp) -> bool {
+        // Both are RFC 3339 in UTC, whose order is that of the texts.
+        let (from, until) = (noted.minus(SKEW).to_string(), noted.plus(LASTS).to_string());
+        (from..until).contains(&self.created_at)
+    }
+
     fn read(self) -> Hostname {
         let ssl = self.ssl.unwrap_or_default();
         let mut validation = Vec::new();
@@ -383,6 +448,22 @@ mod tests {
         );
         assert!(!hostname.is_live());
         assert_eq!(CertificateState::of("new word"), CertificateState::Other("new word".into()));
+    }
+
+    #[test]
+    fn what_a_note_speaks_of_was_made_soon_after_it() {
+        let noted = Timestamp::from_unix_millis(1_795_386_000_000);
+        let is_ours = |created_at: &str| {
+            let told = json!({"id": "h1", "hostname": "www.customer.org", "created_at": created_at});
+            serde_json::from_value::<Told>(told).unwrap().was_made_around(noted)
+        };
+        assert_eq!(noted.to_string(), "2026-11-22T22:20:00.000Z");
+        for near in ["2026-11-22T22:20:00Z", "2026-11-22T22:19:30.123456Z", "2026-11-22T22:49:59.999999Z"] {
+            assert!(is_ours(near), "{near}");
+        }
+        for far in ["", "2026-11-22T22:18:59.999Z", "2026-11-22T22:50:00.001Z", "2026-11-23T22:20:00Z"] {
+            assert!(!is_ours(far), "{far}");
+        }
     }
 
     #[test]

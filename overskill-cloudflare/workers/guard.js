@@ -61,9 +61,13 @@ export function fromApp(response, domains) {
 function ownCookie(cookie, domains) {
   const parts = cookie.split(";");
   const kept = parts.filter((part, index) => {
-    const [, domain] = (index > 0 && /^\s*domain\s*=\s*\.?([^;]*?)\s*$/i.exec(part)) || [];
+    const [, domain] = (index > 0 && /^\s*domain\s*=(.*)$/i.exec(part)) || [];
     if (domain === undefined) return true;
-    const name = domain.toLowerCase();
+    const told = domain.trim().toLowerCase();
+    // What is no plain name may become one in a browser that decodes it.
+    if (!/^[a-z0-9.-]{0,255}$/.test(told)) return false;
+    // A dot before it or at its end makes it no other.
+    const name = told.replace(/^\.+|\.+$/g, "");
     // A domain of ours, one above it, or one within it.
     return !domains.some((ours) => name === ours || ours.endsWith(`.${name}`) || name.endsWith(`.${ours}`));
   });

@@ -45,7 +45,7 @@ async fn fallback_story_is_told_to_its_end() {
         "route to edge, fence 3",
         "on edge, fence 3.",
         "After the sweep:",
-        "servers: what was left behind is removed",
+        "servers: nothing is left behind, and nothing comes late",
         "Reconciled { drift: InSync, strays: [], unknown: [] }",
     ] {
         let (_, after) = rest.split_once(part).unwrap_or_else(|| panic!("`{part}` comes next in {story}"));

@@ -62,8 +62,10 @@ struct NamespaceEntry {
 }
 
 #[derive(Debug, Deserialize)]
-struct KeyEntry {
-    name: String,
+pub(crate) struct KeyEntry {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) metadata: Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -245,6 +247,12 @@ impl Api {
 
     /// Every key that begins so.
     pub(crate) async fn kv_keys(&self, app: &FairKey, namespace: &str, prefix: &str) -> Result<Vec<String>> {
+        let entries = self.kv_entries(app, namespace, prefix).await?;
+        Ok(entries.into_iter().map(|entry| entry.name).collect())
+    }
+
+    /// The same with their metadata.
+    pub(crate) async fn kv_entries(&self, app: &FairKey, namespace: &str, prefix: &str) -> Result<Vec<KeyEntry>> {
         let (mut keys, mut cursor) = (Vec::new(), None::<String>);
         loop {
             let mut call = self.kv(Method::Get, &[namespace, "keys"]).operation("list_keys").for_app(app.clone());
@@ -253,7 +261,7 @@ impl Api {
                 call = call.query("cursor", cursor);
             }
             let page: Envelope<Vec<KeyEntry>> = enveloped(call).await?;
-            keys.extend(page.result.unwrap_or_default().into_iter().map(|entry| entry.name));
+            keys.extend(page.result.unwrap_or_default());
             match page.result_info.unwrap_or_default().next() {
                 Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
                 _ => return Ok(keys),

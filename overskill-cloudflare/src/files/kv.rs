@@ -31,7 +31,7 @@ use std::{
 /// |---|---|---|
 /// | `app_{app}_{path}` | the file, for Workers to read | `{"position":"1f:42","digest":"…","size":7}` |
 /// | `app_{app}_/head` | position and files, as JSON | |
-/// | `app_{app}_/blob/{batch}/{digest}` | contents; written once, never changed | |
+/// | `app_{app}_/blob/{batch}/{digest}` | contents; written once, never changed | `{"at":1794000000000}`, when, in ms |
 ///
 /// No path begins with a slash, so the keys are told apart. The head is what counts: a change happens when it is written,
 /// and a reader of any head finds the contents that it names. The files under their paths follow; where that was cut off,
@@ -61,14 +61,17 @@ impl KvFiles {
     }
 
     /// Removes contents that were brought there for changes that never happened, and says how many. Each `apply` that is cut
-    /// off before its end may leave some; nothing ever reads them.
+    /// off before its end may leave some; nothing ever reads them. What is younger than an hour stays (than four
+    /// times the staleness of reads, where that is more): the head that names it may not be read here yet.
     pub async fn sweep(&self, scope: &Scope) -> Result<usize> {
         let kv = &self.0.shelf;
-        let prefix = blob_key(scope, "");
+        let (prefix, before) = (blob_key(scope, ""), self.0.clock.now().minus(self.0.kept).as_unix_millis());
         let sweep = self.0.unnamed(scope, async {
             let namespace = kv.namespace(scope.environment).await?;
-            let keys = kv.settings.api.kv_keys(&FairKey::from(&scope.app), &namespace, &prefix).await?;
-            Ok(keys.iter().filter_map(|key| Some(key.strip_prefix(&prefix)?.to_owned())).collect())
+            let mut blobs = kv.settings.api.kv_entries(&FairKey::from(&scope.app), &namespace, &prefix).await?;
+            // What has no time was written before times were.
+            blobs.retain(|blob| blob.metadata["at"].as_i64().is_none_or(|at| at < before));
+            Ok(blobs.iter().filter_map(|blob| Some(blob.name.strip_prefix(&prefix)?.to_owned())).collect())
         });
         sweep.await.map_err(|e| self.at(e, "sweep", scope))
     }
@@ -192,7 +195,11 @@ impl Shelf for KvShelf {
     }
 
     async fn write_blobs(&self, scope: &Scope, blobs: BTreeMap<String, Bytes>) -> Result<()> {
-        let pair = |(blob, value): (String, Bytes)| KvPair { key: blob_key(scope, &blob), value, metadata: None };
+        let at = json!({ "at": self.settings.api.clock.now().as_unix_millis() });
+        let pair = |(blob, value): (String, Bytes)| {
+            let (key, metadata) = (blob_key(scope, &blob), Some(at.clone()));
+            KvPair { key, value, metadata }
+        };
         let pairs: Vec<KvPair> = blobs.into_iter().map(pair).collect();
         self.write(scope, &pairs).await
     }

@@ -63,7 +63,7 @@ pub(super) struct Store<S: Shelf> {
     ids: Arc<dyn Ids>,
     /// How long a read may be stale, and a blob that is garbage is kept.
     staleness: Duration,
-    kept: Duration,
+    pub(super) kept: Duration,
     /// The time between two writes of one head.
     interval: Duration,
     desks: Desks<S::Tag>,

@@ -1,7 +1,7 @@
 //! What an installation finds in the account, and single things in it.
 
 use super::{
-    Install, Names,
+    EVERYTHING, Install, Names,
     dns::{self, Record},
 };
 use crate::{
@@ -28,6 +28,8 @@ pub(super) struct Found {
     pub(super) records: Vec<Record>,
     /// The zone's routes, whoever's.
     pub(super) routes: Vec<RouteEntry>,
+    /// Where the zone sends customers' hostnames, whoever said so.
+    pub(super) fallback: Option<String>,
 }
 
 /// A route of a zone.
@@ -37,6 +39,13 @@ pub(super) struct RouteEntry {
     pub(super) pattern: String,
     #[serde(default)]
     pub(super) script: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Fallback {
+    origin: Option<String>,
+    #[serde(default)]
+    status: String,
 }
 
 impl Found {
@@ -76,6 +85,12 @@ impl Found {
         }
         let call = routes(settings, Method::Get, &[])?.operation("list_routes");
         found.routes = enveloped::<Vec<RouteEntry>>(call).await?.result.unwrap_or_default();
+        // It is asked for by whoever serves customers' hostnames, or once did.
+        let is_everything =
+            |route: &RouteEntry| route.pattern == EVERYTHING && route.script.as_ref() == Some(&names.worker);
+        if install.customer_hostnames || found.routes.iter().any(is_everything) {
+            found.fallback = fallback(settings).await?;
+        }
         Ok(found)
     }
 }
@@ -105,6 +120,32 @@ pub(super) async fn put_route(settings: &Settings, id: Option<&str>, pattern: &s
 
 pub(super) async fn delete_route(settings: &Settings, id: &str) -> Result<()> {
     gone(done(routes(settings, Method::Delete, &[id])?.operation("delete_route")).await)
+}
+
+/// Where the zone sends customers' hostnames, unless that is on its way out.
+async fn fallback(settings: &Settings) -> Result<Option<String>> {
+    let call = fallback_origin(settings, Method::Get)?.operation("get_fallback_origin");
+    match enveloped::<Fallback>(call).await {
+        Err(e) if is_missing(&e) => Ok(None),
+        told => {
+            let told = told?.result.filter(|told| !["pending_deletion", "deleted"].contains(&&*told.status));
+            Ok(told.and_then(|told| told.origin).filter(|origin| !origin.is_empty()))
+        }
+    }
+}
+
+pub(super) async fn put_fallback(settings: &Settings, origin: &str) -> Result<()> {
+    let call = fallback_origin(settings, Method::Put)?.operation("put_fallback_origin");
+    done(call.json(&json!({ "origin": origin }))).await
+}
+
+pub(super) async fn delete_fallback(settings: &Settings) -> Result<()> {
+    gone(done(fallback_origin(settings, Method::Delete)?.operation("delete_fallback_origin")).await)
+}
+
+fn fallback_origin(settings: &Settings, method: Method) -> Result<Call> {
+    let zone = settings.zone.as_deref().ok_or_else(|| Error::invalid("zone must be named for the fallback origin"))?;
+    Ok(settings.api.zone(method, zone, &["custom_hostnames", "fallback_origin"]))
 }
 
 pub(super) async fn delete_worker(api: &Api, name: &str) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The names that lead to the edge. Whatever answers them, it is a Worker: no machine has the address that they name.
 
 use crate::{
-    api::{code, done, enveloped, is_missing},
+    api::{Envelope, code, done, enveloped, is_missing},
     cloudflare::Settings,
 };
 use overskill_core::{Error, Result};
@@ -11,6 +11,8 @@ use serde_json::json;
 
 /// An address that leads nowhere (RFC 6666), as Cloudflare says to take where a Worker answers.
 const NOWHERE: &str = "100::";
+/// Records in a page of a listing.
+const PAGE: usize = 100;
 const KINDS: [&str; 3] = ["A", "AAAA", "CNAME"];
 
 /// A record of a zone.
@@ -51,6 +53,24 @@ pub(super) async fn records(settings: &Settings, names: &[String]) -> Result<Vec
         found.extend(records.into_iter().filter(|record| KINDS.contains(&&*record.kind)));
     }
     Ok(found)
+}
+
+/// Every record of the zone that we put there, also for domains that were dropped since.
+pub(super) async fn ours(settings: &Settings) -> Result<Vec<Record>> {
+    let mut ours = Vec::new();
+    for page in 1.. {
+        let call = call(settings, Method::Get, &[])?.operation("list_records");
+        let call = call.query("comment.exact", comment(settings)).query("page", page).query("per_page", PAGE);
+        let told: Envelope<Vec<Record>> = enveloped(call).await?;
+        let found = told.result.unwrap_or_default();
+        let full = found.len() >= PAGE;
+        // The filter is not told apart by case.
+        ours.extend(found.into_iter().filter(|record| record.is_ours(settings)));
+        if !told.result_info.and_then(|info| info.total_pages).map_or(full, |pages| page < pages) {
+            break;
+        }
+    }
+    Ok(ours)
 }
 
 /// Makes a record, or has an existing one of ours lead to the edge.

@@ -29,6 +29,7 @@ use std::{fmt, sync::Arc};
 ///     .setting("default_plan", "free");
 /// ```
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Install {
     ingest_keys: Secret,
     socket_key: Secret,
@@ -37,6 +38,7 @@ pub struct Install {
     outbound: Sees,
     bucket: bool,
     dns: bool,
+    customer_hostnames: bool,
     #[cfg(feature = "r2")]
     r2_keys: Option<crate::R2Keys>,
     worker_loader: bool,
@@ -54,6 +56,7 @@ impl Install {
             outbound: Sees::Ours,
             bucket: true,
             dns: true,
+            customer_hostnames: false,
             #[cfg(feature = "r2")]
             r2_keys: None,
             worker_loader: false,
@@ -116,6 +119,18 @@ impl Install {
         self
     }
 
+    /// Has customers' own domains ([`Hostnames`](crate::Hostnames)) served. That takes a route for everything in the zone,
+    /// `*/*`, and a fallback origin, `{prefix}-customers.{first domain}`: a record that leads nowhere, without which
+    /// Cloudflare takes no customer's domain in. [`without_dns`](Self::without_dns) leaves that record to somebody else too.
+    ///
+    /// Requests for **every** name of the zone come to the Worker then, but for those with a route of their own: a name that
+    /// is to stay outside needs one, to another Worker or to none. A zone has one such route and one fallback origin: where
+    /// they are somebody else's, that is an error, and they stay as they are.
+    pub fn customer_hostnames(mut self) -> Self {
+        self.customer_hostnames = true;
+        self
+    }
+
     /// Leaves the R2 bucket out, for accounts without R2.
     pub fn without_bucket(mut self) -> Self {
         self.bucket = false;
@@ -143,6 +158,7 @@ impl fmt::Debug for Install {
             .field("settings", &self.settings.keys().collect::<Vec<_>>())
             .field("outbound", &self.outbound)
             .field("dns", &self.dns)
+            .field("customer_hostnames", &self.customer_hostnames)
             .field("bucket", &self.bucket)
             .field("worker_loader", &self.worker_loader)
             .finish_non_exhaustive()
@@ -155,7 +171,11 @@ pub(super) const BUCKET: &str = "R2 bucket";
 pub(super) const WORKER: &str = "Worker";
 pub(super) const DNS: &str = "DNS record";
 pub(super) const ROUTE: &str = "route";
+pub(super) const FALLBACK: &str = "fallback origin";
 pub(super) const HOSTNAME: &str = "custom hostname";
+
+/// The route that customers' hostnames take.
+const EVERYTHING: &str = "*/*";
 
 /// What stands in a tag before the digest of what was installed.
 const INSTALLED: &str = "overskill-install-";
@@ -169,18 +189,28 @@ struct Names {
     /// Names that lead to the Worker.
     hosts: Vec<String>,
     routes: Vec<String>,
+    /// Where customers' hostnames lead to, if they are served.
+    fallback: Option<String>,
 }
 
 impl Names {
-    fn of(settings: &Settings) -> Self {
+    fn of(settings: &Settings, install: &Install) -> Self {
         let hosts = settings.domains.iter().flat_map(|domain| [format!("*.{domain}"), domain.clone()]);
-        let hosts: Vec<String> = hosts.collect();
+        let mut hosts: Vec<String> = hosts.collect();
+        let mut routes: Vec<String> = hosts.iter().map(|host| format!("{host}/*")).collect();
+        let fallback = settings.domains.first().filter(|_| install.customer_hostnames);
+        let fallback = fallback.map(|domain| format!("{}{domain}", fallback_of(settings)));
+        if let Some(fallback) = &fallback {
+            hosts.push(fallback.clone());
+            routes.push(EVERYTHING.to_owned());
+        }
         Self {
             worker: format!("{}-dispatch", settings.prefix),
             outbound: format!("{}-outbound", settings.prefix),
             bucket: format!("{}-files", settings.prefix),
-            routes: hosts.iter().map(|host| format!("{host}/*")).collect(),
+            routes,
             hosts,
+            fallback,
         }
     }
 
@@ -209,11 +239,36 @@ pub(crate) async fn uninstall(settings: &Arc<Settings>, install: &Install) -> Re
     done.map_err(|e| settings.at(e, "uninstall"))
 }
 
+/// What our fallback origins begin with, in whichever domain.
+fn fallback_of(settings: &Settings) -> String {
+    format!("{}-customers.", settings.prefix)
+}
+
+/// Refuses to take a route or a fallback origin from somebody else.
+fn check_strangers(settings: &Settings, names: &Names, found: &Found) -> Result<()> {
+    let Some(fallback) = &names.fallback else { return Ok(()) };
+    let theirs = |route: &&account::RouteEntry| route.script.as_ref() != Some(&names.worker);
+    if let Some(route) = found.routes.iter().filter(|route| route.pattern == EVERYTHING).find(theirs) {
+        let to = route.script.as_deref().map_or("no Worker".to_owned(), |script| format!("`{script}`"));
+        let message =
+            format!("route `{EVERYTHING}` must be free for customers' hostnames, but leads to {to}: remove it");
+        return Err(Error::conflict(message));
+    }
+    match &found.fallback {
+        Some(origin) if !origin.starts_with(&fallback_of(settings)) => {
+            let message = "the zone's fallback origin must be free for customers' hostnames";
+            Err(Error::conflict(format!("{message}, or `{fallback}`, but is `{origin}`: remove it")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What is there, and what is missing.
 async fn look(settings: &Settings, install: &Install) -> Result<(Plan, Found)> {
     check(settings)?;
-    let (names, bundle) = (Names::of(settings), workers::dispatch());
+    let (names, bundle) = (Names::of(settings, install), workers::dispatch());
     let found = Found::look(settings, &names, install).await?;
+    check_strangers(settings, &names, &found)?;
     let mut plan = Plan::default();
     for environment in Environment::ALL {
         let name = settings.of(environment);
@@ -253,6 +308,10 @@ async fn look(settings: &Settings, install: &Install) -> Result<(Plan, Found)> {
             Some(_) => {}
         }
     }
+    if let Some(fallback) = names.fallback.as_ref().filter(|fallback| found.fallback.as_ref() != Some(fallback)) {
+        let action = if found.fallback.is_some() { Action::Update } else { Action::Create };
+        plan.add(action, FALLBACK, fallback.clone());
+    }
     for pattern in &names.routes {
         match found.routes.iter().find(|route| route.pattern == *pattern) {
             None => plan.add(Action::Create, ROUTE, pattern.clone()),
@@ -277,7 +336,7 @@ fn check(settings: &Settings) -> Result<()> {
 
 async fn carry_out(settings: &Arc<Settings>, install: &Install) -> Result<Plan> {
     let (plan, mut found) = look(settings, install).await?;
-    let (names, bundle, api) = (Names::of(settings), workers::dispatch(), &settings.api);
+    let (names, bundle, api) = (Names::of(settings, install), workers::dispatch(), &settings.api);
     for change in plan.changes() {
         tracing::info!(%change, "installing");
         match (change.what, change.action) {
@@ -305,6 +364,7 @@ async fn carry_out(settings: &Arc<Settings>, install: &Install) -> Result<Plan> 
                 let known = found.records.iter().find(|record| record.name == change.name);
                 dns::put(settings, known.map(|record| record.id.as_str()), &change.name).await?;
             }
+            (FALLBACK, _) => account::put_fallback(settings, &change.name).await?,
             (ROUTE, action) => {
                 let known = found.routes.iter().find(|route| route.pattern == change.name);
                 let id = known.filter(|_| action == Action::Update).map(|route| route.id.as_str());
@@ -318,7 +378,7 @@ async fn carry_out(settings: &Arc<Settings>, install: &Install) -> Result<Plan> 
 
 async fn take_away(settings: &Arc<Settings>, install: &Install) -> Result<Plan> {
     check(settings)?;
-    let (names, api) = (Names::of(settings), &settings.api);
+    let (names, api) = (Names::of(settings, install), &settings.api);
     let found = Found::look(settings, &names, install).await?;
     let mut plan = Plan::default();
     // Nobody is sent there any more; then what they were sent to, and what that kept.
@@ -327,11 +387,17 @@ async fn take_away(settings: &Arc<Settings>, install: &Install) -> Result<Plan> 
             plan.add(Action::Remove, HOSTNAME, name);
         }
     }
+    // Before the route, by which it is known that there may be one.
+    if let Some(origin) = found.fallback.filter(|origin| origin.starts_with(&fallback_of(settings))) {
+        account::delete_fallback(settings).await?;
+        plan.add(Action::Remove, FALLBACK, origin);
+    }
     for route in found.routes.iter().filter(|route| route.script.as_deref() == Some(&names.worker)) {
         account::delete_route(settings, &route.id).await?;
         plan.add(Action::Remove, ROUTE, route.pattern.clone());
     }
-    for record in found.records.iter().filter(|record| record.is_ours(settings)) {
+    let records = if install.dns { dns::ours(settings).await? } else { Vec::new() };
+    for record in &records {
         dns::delete(settings, &record.id).await?;
         plan.add(Action::Remove, DNS, record.name.clone());
     }
@@ -470,7 +536,8 @@ mod tests {
 
     fn tag(install: &Install) -> String {
         let settings = settings();
-        let made = metadata(&settings, install, &Names::of(&settings), &workers::dispatch(), &found()).unwrap();
+        let made =
+            metadata(&settings, install, &Names::of(&settings, install), &workers::dispatch(), &found()).unwrap();
         made.tags.into_iter().next().unwrap()
     }
 
@@ -497,7 +564,7 @@ mod tests {
     #[test]
     fn bindings_wait_for_their_namespaces() {
         let (settings, install) = (settings(), Install::new("one", "two"));
-        let names = Names::of(&settings);
+        let names = Names::of(&settings, &install);
         assert!(metadata(&settings, &install, &names, &workers::dispatch(), &Found::default()).is_none());
     }
 

@@ -20,7 +20,7 @@ pub struct Change {
     /// What is done.
     pub action: Action,
     /// To what sort of thing: `dispatch namespace`, `KV namespace`, `R2 bucket`, `Worker`, `DNS record`, `route`,
-    /// `custom hostname`.
+    /// `fallback origin`, `custom hostname`.
     pub what: &'static str,
     /// Its name in the account.
     pub name: String,

@@ -2,14 +2,14 @@
 
 use crate::common::{account, calls, connect, emulated, request, scope, scripts};
 use overskill_core::{
-    Changes, DeploymentTarget as _, Effect, ErrorKind, Fence, FileStore as _, ObservedState, TargetStatus,
-    memory::MemoryRoutes,
+    Changes, Clock as _, DeploymentTarget as _, Effect, ErrorKind, Fence, FileStore as _, ObservedState, SystemClock,
+    TargetStatus, TestClock, memory::MemoryRoutes,
 };
 use overskill_testkit::{
     cloudflare::{Calls, Fault, FaultPlan, Moment},
     fixtures::{app_files, path},
 };
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 const FENCE: Fence = Fence::from_u64(1);
 
@@ -186,9 +186,37 @@ async fn a_sweep_removes_what_was_brought_for_nothing() {
     emulator.set_faults(FaultPlan::none());
     let keys = || emulator.state().kv["overskill-production"].1;
     assert_eq!(keys(), 4);
-    assert_eq!(account(&emulator).files().sweep(&scope()).await.unwrap(), 1);
+    assert_eq!(account(&emulator).files().sweep(&scope()).await.unwrap(), 0, "it may be about to be named");
+    let later = TestClock::at(SystemClock.now().plus(Duration::from_hours(2)));
+    let later = connect(&emulator).clock(later).build().unwrap();
+    assert_eq!(later.files().sweep(&scope()).await.unwrap(), 1);
     assert_eq!(keys(), 3);
     assert_eq!(files.get(&scope(), &path("a")).await.unwrap(), Some("1".into()));
+}
+
+/// Contents are listed already, and the head that names them, which was written a second after, is not read yet.
+#[tokio::test]
+async fn a_sweep_that_reads_an_old_head_keeps_what_the_new_one_names() {
+    let clock = TestClock::new();
+    let emulator = emulated(|options| options.clock(Arc::new(clock.clone())));
+    let process = || {
+        let cf = connect(&emulator).clock(clock.clone()).kv_write_interval(Duration::from_secs(1));
+        cf.kv_staleness(Duration::from_mins(2)).build().unwrap().files()
+    };
+    let (one, other) = (process(), process());
+    emulator.set_faults(FaultPlan::none().kv_staleness(Duration::from_mins(1)));
+    let began = clock.now();
+    let both = async {
+        one.apply(&scope(), &Changes::new().put(path("a"), "1"), None).await.unwrap();
+        one.apply(&scope(), &Changes::new().put(path("b"), "2"), None).await.unwrap();
+    };
+    clock.drive(both).await;
+    let between = began.plus(Duration::from_millis(60_500));
+    clock.advance(between.since(clock.now()));
+    assert_eq!(other.get(&scope(), &path("b")).await.unwrap(), None, "the head is old");
+    assert_eq!(other.sweep(&scope()).await.unwrap(), 0);
+    clock.advance(Duration::from_mins(5));
+    assert_eq!(other.get(&scope(), &path("b")).await.unwrap(), Some("2".into()));
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use overskill_core::{
     BackendName, Changes, DeploymentTarget as _, ErrorKind, Fence, FileStore as _, Handle, KeyId, PreviewHost as _,
     PreviewStatus, Route, RouteTable as _, Secret, SeededIds,
 };
-use overskill_http::Multipart;
+use overskill_http::{Method, Multipart};
 use overskill_testkit::{
     cloudflare::{CloudflareEmulator, Snapshot},
     fixtures::{path, scope},
@@ -149,7 +149,7 @@ async fn put_script(emulator: &CloudflareEmulator, at: &str) {
 
 #[tokio::test]
 async fn nothing_is_left_after_uninstall() {
-    let world = World::start().await;
+    let world = World::with(Install::customer_hostnames).await;
     let (emulator, cf) = (&world.emulator, &world.cf);
     // More than a page of a listing.
     fill(emulator, cf, 60).await;
@@ -169,6 +169,7 @@ async fn nothing_is_left_after_uninstall() {
     assert_eq!(emulator.state().hostnames.len(), 60);
 
     // The bucket is the last, and holds files: without keys that is said, and everything else is gone.
+    // That customers' hostnames were served is seen.
     let e = cf.uninstall(&install()).await.unwrap_err();
     assert!(e.message().contains("r2_keys"), "{e}");
     let plan = cf.uninstall(&install().r2_keys(r2_keys(emulator))).await.unwrap();
@@ -243,6 +244,26 @@ async fn a_name_that_leads_somewhere_is_left_alone_and_one_of_ours_is_mended() {
 }
 
 #[tokio::test]
+async fn a_domain_that_was_dropped_leaves_no_record() {
+    let emulator = emulated(|options| options);
+    let zone = emulator.zone_id("example.com").unwrap();
+    let many: Vec<String> = (0..60).map(|n| format!("d{n}.example.com")).collect();
+    let at = |domains: &[String]| connect(&emulator).domains(domains.to_vec()).build().unwrap();
+    at(&many).install(&install()).await.unwrap();
+    // Somebody else's, of another platform, or with a note that resembles ours.
+    for (name, comment) in [("a", Value::Null), ("b", json!("another: apps are served by its Worker"))] {
+        let record =
+            json!({"type": "AAAA", "name": format!("{name}.example.com"), "content": "100::", "comment": comment});
+        api(&emulator, "POST", &format!("/zones/{zone}/dns_records"), &record).await;
+    }
+    assert_eq!(emulator.state().records.len(), 2 * 60 + 2);
+    let plan = at(&many[..1]).uninstall(&install()).await.unwrap();
+    assert_eq!(plan.changes().iter().filter(|change| change.what == "DNS record").count(), 2 * 60, "{plan}");
+    assert_eq!(emulator.state().records.into_keys().collect::<Vec<_>>(), ["a.example.com", "b.example.com"]);
+    assert!(emulator.state().routes.is_empty());
+}
+
+#[tokio::test]
 async fn what_is_missing_is_named() {
     let emulator = emulated(|options| options);
     let e = connect(&emulator).domains::<String>([]).build().unwrap().plan(&install()).await.unwrap_err();
@@ -250,6 +271,83 @@ async fn what_is_missing_is_named() {
     let bare = overskill_cloudflare::Cloudflare::connect("a", "t").domains(["example.com"]).build().unwrap();
     assert!(bare.install(&install()).await.unwrap_err().message().contains("zone must be named"));
     assert!(bare.hostnames().unwrap_err().message().contains("need a zone"));
+}
+
+#[tokio::test]
+async fn what_customers_hostnames_take_is_planned_made_and_mended() {
+    let emulator = emulated(|options| options);
+    let (cf, all) = (account(&emulator), install().customer_hostnames());
+    cf.install(&install()).await.unwrap();
+    assert_eq!(
+        emulator.state().fallback_origins.len() + emulator.state().routes.len(),
+        2,
+        "not unless it is asked for"
+    );
+    let plan = cf.plan(&all).await.unwrap();
+    let made = "create DNS record `overskill-customers.example.com`\n\
+                create fallback origin `overskill-customers.example.com`\ncreate route `*/*`";
+    assert_eq!(plan.to_string(), made);
+    assert_eq!(cf.install(&all).await.unwrap(), plan);
+    assert!(cf.plan(&all).await.unwrap().is_empty());
+    // The first of the domains is another one.
+    let moved = connect(&emulator).domains(["apps.example.com", "example.com"]).build().unwrap();
+    let plan = moved.install(&all).await.unwrap().to_string();
+    assert!(plan.contains("update fallback origin `overskill-customers.apps.example.com`"), "{plan}");
+    assert!(moved.plan(&all).await.unwrap().is_empty());
+    let gone = moved.uninstall(&all).await.unwrap().to_string();
+    assert!(gone.contains("remove fallback origin `overskill-customers.apps.example.com`"), "{gone}");
+    assert_eq!(held(&emulator), serde_json::to_value(Snapshot::default()).unwrap());
+}
+
+#[tokio::test]
+async fn what_a_stranger_needs_for_hostnames_is_not_taken() {
+    let emulator = emulated(|options| options);
+    let zone = emulator.zone_id("example.com").unwrap();
+    put_script(&emulator, "workers/scripts/site").await;
+    let (cf, all) = (account(&emulator), install().customer_hostnames());
+    let refused = async |word: &str| {
+        let before = held(&emulator);
+        for e in [cf.plan(&all).await.unwrap_err(), cf.install(&all).await.unwrap_err()] {
+            assert!(e.kind() == ErrorKind::Conflict && e.message().contains(word), "{e}");
+        }
+        assert_eq!(held(&emulator), before);
+        // What is none of its business, an installation without does not mind.
+        cf.install(&install()).await.unwrap();
+        cf.uninstall(&install()).await.unwrap();
+        assert_eq!(held(&emulator), before);
+    };
+    let at = format!("/zones/{zone}/custom_hostnames/fallback_origin");
+    api(&emulator, "PUT", &at, &json!({"origin": "shop.example.com"})).await;
+    refused("`shop.example.com`").await;
+    api(&emulator, "DELETE", &at, &Value::Null).await;
+    let route = json!({"pattern": "*/*", "script": "site"});
+    api(&emulator, "POST", &format!("/zones/{zone}/workers/routes"), &route).await;
+    refused("`site`").await;
+}
+
+#[tokio::test]
+async fn a_customer_sees_an_app_under_a_domain_of_the_customers_own() {
+    let world = World::start().await;
+    let (staged, name) = (world.target().stage(&request(1)).await.unwrap(), "www.customer.org");
+    let handle = world.target().activate(&request(1), &staged, Fence::from_u64(1)).await.unwrap();
+    let backend = BackendName::parse("cloudflare").unwrap();
+    let route = Route::new(backend, crate::common::id(1), handle, Fence::from_u64(1));
+    world.edge.routes().set(&crate::common::scope(), &route).await.unwrap();
+    world.edge.routes().connect_host(name, Some(&crate::common::scope())).await.unwrap();
+    world.cf.hostnames().unwrap().create(name).await.unwrap();
+    world.emulator.set_hostname(name, "active", "active").await.unwrap();
+    let at = |host: &str| format!("{}/", world.base.replace("apps.localhost", host));
+    let app = world.ask(Method::Get, &at("todo42.apps.localhost"), &[], "").await;
+    assert_eq!(app.status, 200, "{app:?}");
+    let nowhere = world.ask(Method::Get, &at(name), &[], "").await;
+    assert_eq!(nowhere.status, 530, "nothing leads from a customer's domain to the Worker");
+
+    let install = Install::new(world.key.to_binding(), "a key for sockets");
+    world.cf.install(&install.customer_hostnames()).await.unwrap();
+    let page = world.ask(Method::Get, &at(name), &[], "").await;
+    assert_eq!((page.status, &page.body), (200, &app.body), "{page:?}");
+    let other = world.ask(Method::Get, &at("www.elsewhere.org"), &[], "").await;
+    assert_eq!(other.status, 530, "whose name was never taken in");
 }
 
 #[tokio::test]

@@ -37,6 +37,47 @@ async fn deploy_all(target: &WfpTarget) {
     join_all(deploys).await;
 }
 
+/// Deploys a new app of three new assets; how many calls it took.
+async fn deploy_new(emulator: &CloudflareEmulator, target: &WfpTarget, n: u64) -> usize {
+    let base = crate::common::request_of(n, fixtures::artifact(3, n));
+    let scope = Scope::new(AppId::parse(&format!("new{n}")).unwrap(), Environment::Production);
+    let request = DeployRequest::new(base.id(), scope, base.artifact().clone(), base.env().clone());
+    let request = request.under(Fence::from_u64(1));
+    let before = emulator.requests().len();
+    let staged = target.stage(&request).await.unwrap();
+    target.activate(&request, &staged, Fence::from_u64(1)).await.unwrap();
+    emulator.requests().len() - before
+}
+
+/// With Cloudflare's own quota and nothing in the way, new apps are deployed for an hour: as many as are promised, and not many
+/// more.
+#[tokio::test]
+async fn as_many_deploys_are_promised_as_the_quota_lets_through() {
+    let clock = TestClock::new();
+    let emulator = CloudflareEmulator::options().clock(Arc::new(clock.clone())).in_process();
+    let cf = Cloudflare::connect(emulator.account(), emulator.token()).transport(transport(&emulator));
+    let target = cf.clock(clock.clone()).build().unwrap().target();
+    let promised = u64::from(target.info().deploys_per_hour.unwrap().get());
+    let deployed = clock.drive(async {
+        deploy_new(&emulator, &target, 0).await; // makes the namespace
+        assert_eq!(deploy_new(&emulator, &target, 1).await, 4);
+        // The burst is spent, so that what flows is measured.
+        for n in 2..=40 {
+            deploy_new(&emulator, &target, n).await;
+        }
+        // A twelfth of an hour.
+        let (began, mut n) = (clock.now(), 40);
+        while clock.now().since(began) < WINDOW {
+            n += 1;
+            deploy_new(&emulator, &target, n).await;
+        }
+        n - 40
+    });
+    let deployed = deployed.await * 12;
+    assert!(deployed >= promised && deployed - promised < 12 * 2, "{promised} are promised, {deployed} go through");
+    assert_eq!(refused(&emulator), 0);
+}
+
 fn refused(emulator: &CloudflareEmulator) -> usize {
     emulator.requests().iter().filter(|call| call.status == Some(429)).count()
 }

@@ -1,7 +1,9 @@
 //! What is taken away or rotated by a process that dies between any two calls, or within one, and by another that goes on.
 
 use crate::{
-    common::{account, connect, emulated, held, id, request, request_of, scope, scripts, through_the_edge, transport},
+    common::{
+        account, api, connect, emulated, held, id, request, request_of, scope, scripts, through_the_edge, transport,
+    },
     install::{fill, install, r2_keys, strangers},
     mortal::{Mortal, dies_anywhere},
     support,
@@ -9,14 +11,19 @@ use crate::{
 };
 use overskill_cloudflare::{CloudflarePreviews, Edge, PreviewMode};
 use overskill_core::{
-    Changes, DeployRequest, DeploymentTarget as _, EnvKey, EnvValue, Fence, Handle, PreviewHost as _, PreviewStatus,
-    Removal, Scope, Secret,
+    Changes, Clock as _, DeployRequest, DeploymentTarget as _, EnvKey, EnvValue, Fence, Handle, PreviewHost as _,
+    PreviewStatus, Removal, Scope, Secret, SystemClock, TestClock,
 };
 use overskill_http::Method;
 use overskill_testkit::{cloudflare::CloudflareEmulator, fixtures};
 use std::{
+    cell::OnceCell,
     collections::BTreeMap,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 /// Three versions of an app, and one of another whose name begins alike.
@@ -101,15 +108,19 @@ async fn a_hostname_whose_way_in_or_out_dies_anywhere_leaves_no_note_and_no_name
             let emulator = emulated(|options| options);
             account(&emulator).install(&install()).await.unwrap();
             let before = held(&emulator);
-            (emulator, before)
+            (emulator, before, OnceCell::new())
         },
-        async |(emulator, _), process| {
+        async |(emulator, _, id), process| {
             let hostnames = process.connect(emulator).build().unwrap().hostnames().unwrap();
             let made = hostnames.create(NAME).await.unwrap();
+            id.set(made.id.clone()).unwrap();
             hostnames.delete(&made.id).await.unwrap();
         },
-        async |(emulator, before), _, at| {
+        async |(emulator, before, id), _, at| {
             let hostnames = account(emulator).hostnames().unwrap();
+            if let Some(id) = id.get() {
+                hostnames.delete(id).await.unwrap();
+            }
             let made = hostnames.create(NAME).await.unwrap();
             assert_eq!(emulator.state().hostnames.len(), 1, "{at}");
             hostnames.delete(&made.id).await.unwrap();
@@ -117,6 +128,44 @@ async fn a_hostname_whose_way_in_or_out_dies_anywhere_leaves_no_note_and_no_name
         },
     )
     .await;
+}
+
+/// Nobody goes on: the operator gives up, a while later. What the process made goes, and what a stranger made meanwhile stays.
+#[tokio::test]
+async fn a_hostname_whose_way_in_or_out_dies_anywhere_is_gone_after_uninstall_and_no_strangers_is() {
+    const NAME: &str = "www.customer.org";
+    for lets_go in [false, true] {
+        dies_anywhere(
+            if lets_go { 9 } else { 6 },
+            async || {
+                let clock = TestClock::at(SystemClock.now());
+                let emulator = emulated(|options| options.clock(Arc::new(clock.clone())));
+                connect(&emulator).clock(clock.clone()).build().unwrap().install(&install()).await.unwrap();
+                (emulator, clock)
+            },
+            async |(emulator, clock), process| {
+                let cf = process.connect(emulator).clock(clock.clone()).build().unwrap();
+                let made = cf.hostnames().unwrap().create(NAME).await.unwrap();
+                if lets_go {
+                    cf.hostnames().unwrap().delete(&made.id).await.unwrap();
+                }
+            },
+            async |(emulator, clock), _, at| {
+                clock.advance(Duration::from_hours(1));
+                let is_free = emulator.state().hostnames.is_empty();
+                if is_free {
+                    let zone = emulator.zone_id("example.com").unwrap();
+                    let theirs = serde_json::json!({"hostname": NAME, "ssl": {"method": "http", "type": "dv"}});
+                    let body = ("application/json".to_owned(), theirs.to_string().into());
+                    api(emulator, "POST", &format!("/zones/{zone}/custom_hostnames"), body).await;
+                }
+                let next = connect(emulator).clock(clock.clone()).build().unwrap();
+                next.uninstall(&install()).await.unwrap();
+                assert_eq!(emulator.state().hostnames.len(), usize::from(is_free), "{at}");
+            },
+        )
+        .await;
+    }
 }
 
 fn key(name: &str) -> EnvKey {

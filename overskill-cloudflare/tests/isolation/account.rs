@@ -122,9 +122,13 @@ impl Account {
         if !self.is(Careless::KnownSalt) {
             return self.world.cf.clone();
         }
-        let emulator = &self.world.emulator;
-        let known = format!("{}/overskill", emulator.account());
-        connect(emulator).asset_salt(known).build().unwrap()
+        connect(&self.world.emulator).asset_salt(self.known_salt()).build().unwrap()
+    }
+
+    /// The library's salt without what is secret in it.
+    pub(crate) fn known_salt(&self) -> String {
+        let account = self.world.emulator.account();
+        Digest::of_parts(["overskill asset salt 1", &account, "overskill"].map(str::as_bytes)).to_string()
     }
 
     pub(crate) fn target(&self) -> WfpTarget {

@@ -31,7 +31,10 @@ pub(crate) const ATTACKS: &[AccountAttack] = &[
             Box::pin(async move {
                 let text = bank(it).await;
                 let account = it.world.emulator.account();
-                let named = [format!("{account}/overskill"), String::new(), account].map(|salt| {
+                let no_token = ["overskill asset salt 1", &account, "overskill", ""].map(str::as_bytes);
+                let no_token = Digest::of_parts(no_token).to_string();
+                let salts = [it.known_salt(), no_token, format!("{account}/overskill"), String::new(), account];
+                let named = salts.map(|salt| {
                     let content_type = "text/plain; charset=utf-8";
                     short(Digest::of_parts([
                         b"overskill asset 1".as_slice(),

@@ -21,6 +21,8 @@
 //! | customer's host with a dot | A connects a domain that is connected with B, with a dot at its end | taking the dot off customers' hosts |
 //! | word of the platform | a request tells A's code that it is for B, in a header of the platform's | taking such headers off requests |
 //! | cookie for all hosts | A's code sets a cookie for the whole domain, which B's host would get | taking domains of ours out of cookies |
+//! | cookie for all hosts with a dot | the same with a dot at the end of the domain, as browsers take it from a host that ends with one | taking the dot off cookies' domains |
+//! | cookie for all hosts in code | the same with a domain that is written in another way, which browsers decode | taking domains that are no plain names out of cookies |
 //! | cookie in a handshake | the same in the answer that opens a socket | reading the headers of such answers |
 //! | kept route | A's host is asked for right after B's, while the isolate remembers B's route | keeping routes by the scope |
 //! | kept host | A's own domain is asked for right after B's, while the isolate remembers whose B's is | keeping hosts by their names |

@@ -265,6 +265,27 @@ pub(crate) const ATTACKS: &[EdgeAttack] = &[
         },
     },
     EdgeAttack {
+        name: "cookie for all hosts with a dot",
+        by: "the same with a dot at the end of the domain, as browsers take it from a host that ends with one",
+        without: "taking the dot off cookies' domains",
+        weak: &[("guard.js", "told.replace(/^\\.+|\\.+$/g, \"\")", "told.replace(/^\\.+/, \"\")")],
+        run: |p| {
+            Box::pin(async move {
+                let cookies = ["s=1; Domain=localhost.", "s=2; domain=.LOCALHOST. ; Path=/", "s=3; Domain=apps.zz."];
+                keeps_a_domain(p, &cookies).await
+            })
+        },
+    },
+    EdgeAttack {
+        name: "cookie for all hosts in code",
+        by: "the same with a domain that is written in another way, which browsers decode",
+        without: "taking domains that are no plain names out of cookies",
+        weak: &[("guard.js", "!/^[a-z0-9.-]{0,255}$/.test(told)", "false")],
+        run: |p| {
+            Box::pin(async move { keeps_a_domain(p, &["s=1; Domain=%6cocalhost", "s=2; Domain=localhost%2e"]).await })
+        },
+    },
+    EdgeAttack {
         name: "cookie in a handshake",
         by: "the same in the answer that opens a socket",
         without: "reading the headers of such answers",
@@ -344,6 +365,23 @@ pub(crate) const ATTACKS: &[EdgeAttack] = &[
         },
     },
 ];
+
+/// Whether one of these cookies of A's gets to its viewers with a domain, asked for at its host and with a dot at its end.
+async fn keeps_a_domain(p: &crate::attack::Pair, cookies: &[&str]) -> bool {
+    let headers: Vec<_> = cookies.iter().map(|cookie| ["set-cookie", cookie]).collect();
+    let headers = serde_json::to_string(&headers).unwrap();
+    let code = format!("export default {{ fetch: () => new Response('', {{ headers: {headers} }}) }}");
+    p.deployed().await.script(&p.a, 1, &code).await;
+    let mut kept = false;
+    for host in [format!("{}.localhost", p.a), format!("{}.localhost.", p.a)] {
+        let request = format!("GET / HTTP/1.1\r\nhost: {host}:{}\r\nconnection: close\r\n\r\n", p.workers.port);
+        let answer = http::raw(p.workers.port, request.as_bytes()).await;
+        let passed: Vec<_> = answer.headers.iter().filter(|(name, _)| name == "set-cookie").collect();
+        assert_eq!(passed.len(), cookies.len(), "{answer:?}");
+        kept |= passed.iter().any(|(_, cookie)| cookie.to_lowercase().contains("domain"));
+    }
+    kept
+}
 
 /// Whether a host of B's shows A's preview once the platform connected that name of it with A.
 async fn shows_a(p: &crate::attack::Pair, connected: &str, host: &str) -> bool {

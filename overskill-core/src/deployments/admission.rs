@@ -25,7 +25,29 @@ pub(super) struct Admission {
 #[derive(Debug, Default)]
 struct State {
     targets: HashMap<BackendName, Target>,
-    line: Line,
+    /// One for those who want the same: who waits for one target keeps nobody waiting who wants another.
+    lines: BTreeMap<Wants, Line>,
+    /// Turns are counted over all lines, so that an owner who waits in two has no more of them.
+    next_turn: u64,
+}
+
+/// Which targets somebody waits for, with how many deploys an hour each takes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Wants(Arc<[(BackendName, Option<NonZeroU32>)]>);
+
+impl Wants {
+    pub(super) fn of(targets: &[Arc<dyn DeploymentTarget>]) -> Self {
+        let wanted = |target: &Arc<dyn DeploymentTarget>| {
+            let info = target.info();
+            (info.name, info.deploys_per_hour)
+        };
+        let names: BTreeMap<_, _> = targets.iter().map(wanted).collect();
+        Self(names.into_iter().collect())
+    }
+
+    fn shares_one_with(&self, other: &Self) -> bool {
+        self.0.iter().any(|(name, _)| other.0.iter().any(|(other, _)| name == other))
+    }
 }
 
 /// What a target is asked to do for a deployment, with a breaker for each.
@@ -61,11 +83,17 @@ pub(super) struct Busy {
     pub(super) reason: String,
     /// It is well, and has no budget left: that comes back by itself, so it is worth any wait.
     pub(super) well: bool,
+    /// In which line it waits.
+    pub(super) line: Wants,
 }
 
 impl Busy {
     pub(super) fn earlier(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         one.into_iter().chain(other).min_by_key(|busy| busy.until)
+    }
+
+    pub(super) fn in_line(self, line: Wants) -> Self {
+        Self { line, ..self }
     }
 }
 
@@ -136,34 +164,78 @@ impl Admission {
         }
     }
 
-    /// Puts a deployment in the line.
-    pub(super) fn wait(&self, owner: &str, id: DeploymentId) {
-        self.state().line.push(owner, id);
+    /// Puts a deployment in the line of those who want the same.
+    pub(super) fn wait(&self, wants: &Wants, owner: &str, id: DeploymentId) {
+        let mut state = self.state();
+        let state = &mut *state;
+        let known = state.turn_of(owner);
+        // What it wants may be otherwise than before.
+        state.lines.retain(|other, line| {
+            if other != wants {
+                line.take_out(owner, id);
+            }
+            !line.is_empty()
+        });
+        let turn = known.unwrap_or_else(|| {
+            state.next_turn += 1;
+            state.next_turn
+        });
+        state.lines.entry(wants.clone()).or_default().push(owner, id, turn);
     }
 
-    /// Whether it is this one's turn: nobody waits, or it is the next. It leaves the line then.
-    pub(super) fn turn(&self, owner: &str, id: DeploymentId) -> bool {
+    /// Whether it is this one's turn: it is the next in its line, and no owner whose turn comes before waits in another for
+    /// a target of these and could have it now. It leaves the line then.
+    pub(super) fn turn(&self, wants: &Wants, owner: &str, id: DeploymentId, now: Timestamp) -> bool {
         let mut state = self.state();
-        if state.line.is_empty() || state.line.next() == Some(id) {
-            state.line.remove(owner, id);
-            return true;
+        let state = &mut *state;
+        if state.lines.get(wants).is_some_and(|line| !line.is_empty() && line.next() != Some(id)) {
+            return false;
         }
-        false
+        let turn = state.turn_of(owner).unwrap_or(u64::MAX);
+        let before: Vec<_> = state
+            .lines
+            .iter()
+            .filter(|(other, line)| {
+                *other != wants && other.shares_one_with(wants) && line.turn().is_some_and(|t| t < turn)
+            })
+            .map(|(other, _)| other.clone())
+            .collect();
+        if before.iter().any(|other| !state.all_busy(other, now)) {
+            return false;
+        }
+        state.leave(owner, id);
+        true
+    }
+
+    /// Nothing is known of it any more.
+    pub(super) fn forget(&self, id: DeploymentId) {
+        let mut state = self.state();
+        let owners: Vec<String> = state.lines.values().filter_map(|line| line.owner_of(id)).collect();
+        for owner in owners {
+            state.leave(&owner, id);
+        }
+    }
+
+    /// Those at the front of each line.
+    pub(super) fn fronts(&self) -> Vec<DeploymentId> {
+        self.state().lines.values().filter_map(Line::next).collect()
     }
 
     /// It does not wait any more.
     pub(super) fn leave(&self, owner: &str, id: DeploymentId) {
-        self.state().line.remove(owner, id);
+        self.state().leave(owner, id);
     }
 
-    /// Who is next, in order, at most `limit`; they stay in the line.
+    /// Who is next, in order, at most `limit`; they stay in their lines.
     pub(super) fn upcoming(&self, limit: usize) -> Vec<DeploymentId> {
-        self.state().line.order(limit)
+        let mut places: Vec<_> = self.state().lines.values().flat_map(|line| line.order(limit)).collect();
+        places.sort_unstable();
+        places.into_iter().map(|(_, _, id)| id).take(limit).collect()
     }
 
     /// How long whoever joins the line need not be looked at: the longer the line, the longer.
-    pub(super) fn time_in_line(&self) -> Duration {
-        let waiting = self.state().line.waiting.len();
+    pub(super) fn time_in_line(&self, wants: &Wants) -> Duration {
+        let waiting = self.state().lines.get(wants).map_or(0, |line| line.waiting.len());
         Duration::from_secs(u64::try_from(waiting / 4).unwrap_or(u64::MAX).clamp(1, 600))
     }
 
@@ -173,6 +245,30 @@ impl Admission {
 }
 
 impl State {
+    /// Whether an owner waits anywhere, and which turn they have next.
+    fn turn_of(&self, owner: &str) -> Option<u64> {
+        self.lines.values().find_map(|line| line.owners.get(owner)).map(|owner| owner.turn)
+    }
+
+    /// Takes one out of its line; if it was at the front of those of its owner, the owner's turn is used up.
+    fn leave(&mut self, owner: &str, id: DeploymentId) {
+        if !self.lines.values_mut().any(|line| line.take_out(owner, id)) {
+            return;
+        }
+        self.next_turn += 1;
+        let turn = self.next_turn;
+        self.lines.retain(|_, line| {
+            line.give_turn(owner, turn);
+            !line.is_empty()
+        });
+    }
+
+    fn all_busy(&mut self, wants: &Wants, now: Timestamp) -> bool {
+        wants.0.iter().all(|(name, per_hour)| {
+            self.targets.get_mut(name).is_some_and(|target| target.busy(*per_hour, now).is_some())
+        })
+    }
+
     fn busy(&mut self, info: &TargetInfo, now: Timestamp) -> Option<Busy> {
         let busy = self.targets.get_mut(&info.name)?.busy(info.deploys_per_hour, now)?;
         Some(Busy { reason: format!("{}: {}", info.name, busy.reason), ..busy })
@@ -186,7 +282,9 @@ impl Target {
     }
 
     fn busy(&mut self, per_hour: Option<NonZeroU32>, now: Timestamp) -> Option<Busy> {
-        let busy = |until: Timestamp, reason: &str| Some(Busy { until, reason: reason.to_owned(), well: false });
+        let busy = |until: Timestamp, reason: &str| {
+            Some(Busy { until, reason: reason.to_owned(), well: false, line: nobody() })
+        };
         if let Some(until) = self.probing_until.filter(|until| *until > now) {
             return busy(until, "it failed too often, and one deployment is there to see whether it is well again");
         }
@@ -203,18 +301,23 @@ impl Target {
         }
         let oldest = self.asked.front().filter(|_| self.asked.len() >= limit)?;
         let reason = format!("its budget of {limit} deploys an hour is spent");
-        Some(Busy { until: oldest.plus(HOUR), reason, well: true })
+        Some(Busy { until: oldest.plus(HOUR), reason, well: true, line: nobody() })
     }
 }
 
-/// Those who wait: one owner after the other has a turn, so that one with a thousand apps delays the others by one.
+/// Until it is known where it waits.
+fn nobody() -> Wants {
+    Wants(Arc::new([]))
+}
+
+/// Those who wait for the same: one owner after the other has a turn, so that one with a thousand apps delays the others by
+/// one.
 #[derive(Debug, Default)]
 struct Line {
     /// Owners by the turn they have next.
     turns: BTreeMap<u64, String>,
     owners: HashMap<String, Owner>,
     waiting: HashSet<DeploymentId>,
-    next_turn: u64,
 }
 
 #[derive(Debug)]
@@ -228,7 +331,7 @@ impl Line {
         self.waiting.is_empty()
     }
 
-    fn push(&mut self, owner: &str, id: DeploymentId) {
+    fn push(&mut self, owner: &str, id: DeploymentId, turn: u64) {
         if !self.waiting.insert(id) {
             return;
         }
@@ -236,8 +339,6 @@ impl Line {
             known.waiting.push_back(id);
             return;
         }
-        let turn = self.next_turn;
-        self.next_turn += 1;
         self.turns.insert(turn, owner.to_owned());
         self.owners.insert(owner.to_owned(), Owner { turn, waiting: VecDeque::from([id]) });
     }
@@ -247,34 +348,48 @@ impl Line {
         self.owners.get(owner)?.waiting.front().copied()
     }
 
-    /// Takes one out. If it was its owner's turn, the turn is used up.
-    fn remove(&mut self, owner: &str, id: DeploymentId) {
+    /// The turn of who is next.
+    fn turn(&self) -> Option<u64> {
+        self.turns.keys().next().copied()
+    }
+
+    fn owner_of(&self, id: DeploymentId) -> Option<String> {
+        self.owners.iter().find(|(_, owner)| owner.waiting.contains(&id)).map(|(name, _)| name.clone())
+    }
+
+    /// Takes one out; whether it was there.
+    fn take_out(&mut self, owner: &str, id: DeploymentId) -> bool {
         if !self.waiting.remove(&id) {
-            return;
+            return false;
         }
-        let Some(known) = self.owners.get_mut(owner) else { return };
-        let Some(place) = known.waiting.iter().position(|waiting| *waiting == id) else { return };
-        known.waiting.remove(place);
-        self.turns.remove(&known.turn);
+        let Some(known) = self.owners.get_mut(owner) else { return false };
+        known.waiting.retain(|waiting| *waiting != id);
         if known.waiting.is_empty() {
+            self.turns.remove(&known.turn);
             self.owners.remove(owner);
-        } else {
-            known.turn = self.next_turn;
-            self.next_turn += 1;
-            self.turns.insert(known.turn, owner.to_owned());
+        }
+        true
+    }
+
+    fn give_turn(&mut self, owner: &str, turn: u64) {
+        if let Some(known) = self.owners.get_mut(owner) {
+            self.turns.remove(&known.turn);
+            known.turn = turn;
+            self.turns.insert(turn, owner.to_owned());
         }
     }
 
-    /// Round after round, each owner's next.
-    fn order(&self, limit: usize) -> Vec<DeploymentId> {
+    /// Round after round, each owner's next: the round, the turn, and who it is.
+    fn order(&self, limit: usize) -> Vec<(usize, u64, DeploymentId)> {
         let rounds = self.owners.values().map(|owner| owner.waiting.len()).max().unwrap_or(0);
         let mut order = Vec::new();
         for round in 0..rounds {
-            for owner in self.turns.values() {
+            for (turn, owner) in &self.turns {
                 if order.len() == limit {
                     return order;
                 }
-                order.extend(self.owners.get(owner).and_then(|owner| owner.waiting.get(round)));
+                let next = self.owners.get(owner).and_then(|owner| owner.waiting.get(round));
+                order.extend(next.map(|id| (round, *turn, *id)));
             }
         }
         order
@@ -372,19 +487,71 @@ mod tests {
     #[test]
     fn owners_take_turns() {
         let (admission, ids) = (admission(), ids(6));
+        let line = nobody();
         for id in &ids[..4] {
-            admission.wait("many", *id);
+            admission.wait(&line, "many", *id);
         }
-        admission.wait("few", ids[4]);
-        admission.wait("few", ids[4]);
-        admission.wait("other", ids[5]);
+        admission.wait(&line, "few", ids[4]);
+        admission.wait(&line, "few", ids[4]);
+        admission.wait(&line, "other", ids[5]);
         assert_eq!(admission.upcoming(99).len(), 6);
         assert_eq!(admission.upcoming(9), [ids[0], ids[4], ids[5], ids[1], ids[2], ids[3]]);
-        assert!(!admission.turn("few", ids[4]), "not yet");
-        assert!(admission.turn("many", ids[0]));
+        assert!(!admission.turn(&line, "few", ids[4], at(9)), "not yet");
+        assert!(admission.turn(&line, "many", ids[0], at(9)));
         assert_eq!(admission.upcoming(3), [ids[4], ids[5], ids[1]]);
         admission.leave("few", ids[4]);
-        assert!(admission.turn("other", ids[5]));
+        assert!(admission.turn(&line, "other", ids[5], at(9)));
         assert_eq!(admission.upcoming(99), ids[1..4]);
+    }
+
+    fn wants(names: &[&str]) -> Wants {
+        Wants(names.iter().map(|name| (BackendName::parse(name).unwrap(), NonZeroU32::new(1))).collect())
+    }
+
+    #[test]
+    fn who_wants_something_else_stands_in_another_line() {
+        let (admission, ids) = (admission(), ids(4));
+        let (edge, servers) = (wants(&["edge"]), wants(&["servers"]));
+        admission.wait(&edge, "one", ids[0]);
+        admission.wait(&edge, "one", ids[1]);
+        admission.wait(&servers, "two", ids[2]);
+        assert_eq!(admission.upcoming(9), [ids[0], ids[2], ids[1]]);
+        assert!(admission.turn(&servers, "two", ids[2], at(9)));
+        assert!(admission.turn(&servers, "three", ids[3], at(9)), "nobody waits for that");
+        assert!(!admission.turn(&edge, "three", ids[3], at(9)));
+        // What it wants is otherwise now.
+        admission.wait(&servers, "one", ids[0]);
+        assert_eq!(admission.fronts(), [ids[1], ids[0]]);
+        admission.forget(ids[1]);
+        assert_eq!(admission.upcoming(9), [ids[0]]);
+    }
+
+    #[test]
+    fn lines_that_share_a_target_take_turns_and_wait_for_nobody_who_could_not_go() {
+        let (admission, ids) = (admission(), ids(5));
+        let (edge, both) = (wants(&["edge"]), wants(&["edge", "servers"]));
+        for id in &ids[..2] {
+            admission.wait(&both, "first", *id);
+        }
+        admission.wait(&edge, "second", ids[2]);
+        admission.wait(&edge, "first", ids[3]);
+        assert!(!admission.turn(&edge, "second", ids[2], at(9)), "the first was there before");
+        assert!(!admission.turn(&edge, "new", ids[4], at(9)), "so were all");
+        assert!(admission.turn(&both, "first", ids[0], at(9)));
+        assert!(!admission.turn(&both, "first", ids[1], at(9)), "an owner in two lines has no more turns");
+        assert!(admission.turn(&edge, "second", ids[2], at(9)));
+    }
+
+    #[test]
+    fn who_could_not_go_anyway_keeps_nobody_waiting() {
+        let (admission, ids) = (admission(), ids(2));
+        let (servers, both) = (wants(&["servers"]), wants(&["edge", "servers"]));
+        admission.wait(&servers, "blocked", ids[0]);
+        admission.wait(&both, "free", ids[1]);
+        assert!(!admission.turn(&both, "free", ids[1], at(9)));
+        let slow = Error::new(ErrorKind::RateLimited, "slow").retry_as(Retry::After(Duration::from_mins(10)));
+        admission.learned(&BackendName::parse("servers").unwrap(), Ask::Stage, Some(&slow), at(9));
+        assert!(admission.turn(&both, "free", ids[1], at(9)));
+        assert!(admission.turn(&servers, "blocked", ids[0], at(9)), "it is the next of its line all the same");
     }
 }

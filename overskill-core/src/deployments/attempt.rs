@@ -1,16 +1,16 @@
 use super::{
     DeploymentStrategy, Fallback,
     admission::{Admission, Ask, Busy},
-    asking::{Took, ask},
     journal::Journal,
 };
 use crate::{
     AttemptOutcome, BackendName, Clock, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentTarget,
     Doubt, Effect, Error, ErrorKind, Failure, Fence, Handle, Ids, ProgressKind, Result, RetryPolicy, Route, RouteTable,
-    Staged, TargetInfo, TargetStatus, instruments,
+    Staged, TargetInfo, TargetStatus,
+    instruments::{self, Timer},
 };
 use serde_json::{Value, json};
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 /// One deployment, brought to an end under its lease.
 pub(super) struct Attempts<'a> {
@@ -219,8 +219,9 @@ impl Attempts<'_> {
         self.tell(40, "staging", format!("Bringing {files} files, {bytes} bytes to {name}"), details);
         self.journal.note(DeploymentEvent::Staging { target: name.clone(), attempt });
         self.journal.keep_unless_fresh().await?;
-        let (staged, took) = self.timed(instruments::STAGE_SECONDS, target.stage(&self.request)).await;
-        self.journal.note_took(name, "stage", took);
+        let (timer, limit) = (Timer::start(self.clock, instruments::STAGE_SECONDS), self.strategy.attempt_timeout);
+        let staged = self.journal.ask(name, "stage", limit, target.stage(&self.request)).await;
+        timer.stop_with(&staged);
         self.admission.learned(name, Ask::Stage, staged.as_ref().err(), self.clock.now());
         let staged: Staged = match staged {
             Ok(staged) => staged,
@@ -250,8 +251,9 @@ impl Attempts<'_> {
         self.journal.note(DeploymentEvent::Activating { target: name.clone(), fence: self.fence });
         self.journal.keep().await?;
         let activate = target.activate(&self.request, &staged, self.fence);
-        let (activated, took) = self.timed(instruments::ACTIVATE_SECONDS, activate).await;
-        self.journal.note_took(name, "activate", took);
+        let timer = Timer::start(self.clock, instruments::ACTIVATE_SECONDS);
+        let activated = self.journal.ask(name, "activate", limit, activate).await;
+        timer.stop_with(&activated);
         self.admission.learned(name, Ask::Activate, activated.as_ref().err(), self.clock.now());
         match activated {
             Ok(handle) => {
@@ -364,13 +366,6 @@ impl Attempts<'_> {
     /// Tells whoever watches how far it has come.
     fn tell(&self, percent: u8, phase: &str, message: String, details: Value) {
         self.request.progress().step(percent, phase, message, details);
-    }
-
-    async fn timed<T>(&self, name: &'static str, call: impl Future<Output = Result<T>>) -> (Result<T>, Took) {
-        let timer = instruments::Timer::start(self.clock, name);
-        let (result, took) = ask(&**self.clock, self.strategy.attempt_timeout, call).await;
-        timer.stop_with(&result);
-        (result, took)
     }
 }
 

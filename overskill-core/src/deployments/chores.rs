@@ -5,12 +5,14 @@ use super::{
     ending::Answers,
     journal::Journal,
     record::{leftovers, unanswered},
+    service::PAGE,
 };
 use crate::{
-    Actor, BackendName, Consequence, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, Fencing,
-    NewDeployment, Observed, ObservedState, Removal, Result, Route, Scope, Timestamp, timeout,
+    Actor, BackendName, Commit, Consequence, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, ErrorKind,
+    Fence, Fencing, LeaseChange, NewDeployment, Observed, ObservedState, Removal, Result, Route, Scope, Timestamp,
+    timeout,
 };
-use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 /// After this long a target that cannot be asked is left to an operator: the record names it.
 const GIVE_UP_SWEEPING: Duration = Duration::from_hours(24 * 7);
@@ -18,9 +20,7 @@ const GIVE_UP_SWEEPING: Duration = Duration::from_hours(24 * 7);
 impl Deployments {
     /// Does what is due for a deployment that has ended, and says when there is more.
     pub(super) async fn chores(&self, record: &DeploymentRecord) -> Result<()> {
-        let mut journal = self.journal(record).silent();
-        let highest = self.highest_fence(record.scope(), &mut journal).await?;
-        journal.take_silently(highest).await?;
+        let mut journal = self.lease_silently(record).await?;
         match self.due_chores(record, &mut journal).await {
             Ok(due) => journal.release(due).await,
             Err(e) => {
@@ -29,6 +29,14 @@ impl Deployments {
                 Err(e)
             }
         }
+    }
+
+    /// The lease of the scope of one that has ended, or waits for an answer, without a word in its record.
+    pub(super) async fn lease_silently(&self, record: &DeploymentRecord) -> Result<Journal> {
+        let mut journal = self.journal(record).silent();
+        let highest = self.highest_fence(record.scope(), &mut journal).await?;
+        journal.take_silently(highest).await?;
+        Ok(journal)
     }
 
     async fn due_chores(&self, record: &DeploymentRecord, journal: &mut Journal) -> Result<Option<Timestamp>> {
@@ -47,13 +55,11 @@ impl Deployments {
     /// Removes what the deployment left on targets that do not serve it; when to come again, if one could not be asked.
     async fn sweep(&self, record: &DeploymentRecord, journal: &mut Journal) -> Result<Option<Timestamp>> {
         let (now, strategy) = (self.parts.clock.now(), &self.parts.strategy);
-        let ended = record.events().iter().rev().find(|e| matches!(e.event, DeploymentEvent::Ended { .. }));
-        let Some(ended) = ended.map(|e| e.at) else { return Ok(None) };
+        let Some(ended) = record.ended_at() else { return Ok(None) };
         let late = ended.plus(strategy.late_arrivals);
         let known = self.to_sweep(record.events().iter().map(|e| &e.event));
         let mut targets = known.clone();
-        if targets.is_empty()
-            && let Some(DeploymentEnd::Active { target, .. }) = record.end()
+        if let Some(DeploymentEnd::Active { target, .. }) = record.end()
             && self.takes_old_fences(target)
         {
             // Somebody made it live once more, which the record does not tell.
@@ -154,9 +160,7 @@ impl Deployments {
     /// names gets its traffic back.
     pub(super) async fn watch_doubt(&self, record: &DeploymentRecord, deadline: Timestamp) -> Result<()> {
         let (parts, scope) = (&*self.parts, record.scope());
-        let mut journal = self.journal(record).silent();
-        let highest = self.highest_fence(scope, &mut journal).await?;
-        journal.take_silently(highest).await?;
+        let mut journal = self.lease_silently(record).await?;
         let watch = async {
             let Some(route) = parts.routes.get(scope).await? else { return Ok(Answers::All) };
             let target = self.target(&route.target)?;
@@ -166,13 +170,27 @@ impl Deployments {
         match watch.await {
             Ok(answers) => {
                 let late = parts.clock.now().plus(parts.strategy.late_arrivals);
-                journal.release(Some(if answers == Answers::All { deadline } else { deadline.min(late) })).await
+                let due = if answers == Answers::All { deadline } else { deadline.min(late) };
+                match journal.release(Some(due)).await {
+                    Err(e) if e.kind() == ErrorKind::Conflict => self.hand_back(record, journal.fence()).await,
+                    released => released,
+                }
             }
             Err(e) => {
-                journal.break_off().await?;
+                // An answer that came meanwhile has added to the record: what goes on from it is not to wait for the lease.
+                if journal.break_off().await.is_err() {
+                    self.hand_back(record, journal.fence()).await?;
+                }
                 Err(e)
             }
         }
+    }
+
+    /// Gives a lease back, whatever has been added to the record.
+    async fn hand_back(&self, record: &DeploymentRecord, fence: Fence) -> Result<()> {
+        let (record, now) = (self.read(record.id()).await?, self.parts.clock.now());
+        let commit = Commit::new(record.id(), record.scope().clone(), record.seq(), [], now);
+        self.parts.store.commit(&commit.lease(LeaseChange::Release { fence }).due(Some(now))).await.map(drop)
     }
 
     /// Asks for the same artifact on the preferred target, once it is time; when to come again, if it is not.
@@ -189,21 +207,21 @@ impl Deployments {
             return Ok(None); // somebody deployed since
         }
         let now = parts.clock.now();
-        let ended = record.events().iter().find(|e| matches!(e.event, DeploymentEvent::Ended { .. }));
-        let due = ended.map_or(now, |e| e.at).plus(wait);
+        let due = record.ended_at().unwrap_or(now).plus(wait);
         if due > now {
             return Ok(Some(due));
         }
-        // What somebody asked for since goes before.
-        let newest = parts.store.list(record.scope(), None, NonZeroU32::MIN).await?.items.into_iter().next();
-        if newest.is_some_and(|newest| newest.id != record.id() && newest.end.is_none()) {
+        // What somebody asked for since goes before: whatever is not in this list has a greater id.
+        let id = DeploymentId::generate(&*parts.ids, now);
+        let newest = parts.store.list(record.scope(), None, PAGE).await?.items;
+        if newest.iter().any(|other| other.id > record.id() && other.end.is_none()) {
             return Ok(Some(now.plus(wait)));
         }
         if let Some(busy) = self.admission.all_busy(&[preferred], now) {
             return Ok(Some(busy.until));
         }
         let Some(digest) = record.digest() else { return Ok(None) };
-        self.request(NewDeployment {
+        let back = NewDeployment {
             actor: Actor::System("failback".into()),
             scope: record.scope().clone(),
             source: DeploymentSource::Artifact { digest, of: record.id() },
@@ -211,8 +229,11 @@ impl Deployments {
             limits: record.limits(),
             owner: record.owner().cloned(),
             strategy: record.strategy().cloned(),
-        })
-        .await?;
-        Ok(None)
+        };
+        match self.request_as(Some(id), back).await {
+            // Somebody asked for something in between.
+            Err(e) if e.kind() == ErrorKind::Conflict => Ok(Some(now.plus(wait))),
+            asked => asked.map(|_| None),
+        }
     }
 }

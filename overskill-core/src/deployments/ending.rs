@@ -5,6 +5,7 @@ use super::{
     admission::Busy,
     attempt::{Drove, set_route},
     journal::Journal,
+    record::unanswered,
     service::{PAGE, owner, unreadable, word},
 };
 use crate::{
@@ -130,7 +131,8 @@ impl Deployments {
         let now = self.parts.clock.now();
         let deadline = now.plus(strategy.answer_within());
         // What it is not known to run may turn up before there is an answer.
-        let late = matches!(about, Doubt::Unsettled(_)).then(|| now.plus(strategy.late_arrivals));
+        let events = record.events().iter().map(|e| &e.event).chain(journal.history());
+        let late = (!unanswered(events).is_empty()).then(|| now.plus(strategy.late_arrivals));
         let due = late.map_or(deadline, |late| late.min(deadline));
         journal.note(DeploymentEvent::AwaitingOperator {
             about,
@@ -162,12 +164,18 @@ impl Deployments {
         busy: Busy,
         progress: &Progress,
     ) -> Result<Timestamp> {
-        self.admission.wait(&owner(record), record.id());
+        self.admission.wait(&busy.line, &owner(record), record.id());
         let known = record.waits_until().filter(|until| *until > self.parts.clock.now());
         if known.is_none() || journal.is_leased() || journal.has_notes() {
             progress.log("Waiting for its turn");
             // In a long line nobody has to look at each of them all the time.
-            let until = busy.until.max(self.parts.clock.now().plus(self.admission.time_in_line()));
+            let now = self.parts.clock.now();
+            let mut until = busy.until.max(now.plus(self.admission.time_in_line(&busy.line)));
+            let events = record.events().iter().map(|e| &e.event).chain(journal.history());
+            if !unanswered(events).is_empty() {
+                // What it is not known to run may turn up meanwhile.
+                until = until.min(now.plus(self.parts.strategy.late_arrivals));
+            }
             journal.note(DeploymentEvent::Waiting { reason: busy.reason, until });
             journal.release(Some(until)).await?;
         }
@@ -184,6 +192,7 @@ impl Deployments {
     ) -> Result<Drove> {
         let (parts, scope) = (&*self.parts, record.scope());
         let reason = format!("{target}: it is not well: {why}");
+        let fence = journal.take(journal.fence()).await?;
         let Some(before) = parts.routes.get(scope).await? else {
             return Ok(Drove::Ended(DeploymentEnd::Failed { reason: format!("{reason}; nothing was live before") }));
         };
@@ -192,7 +201,6 @@ impl Deployments {
             // The other target serves it all the time.
             return Ok(Drove::Ended(DeploymentEnd::RolledBack { to, reason }));
         }
-        let fence = journal.take(journal.fence()).await?;
         journal.note(DeploymentEvent::RollingBack { target: target.clone(), to, fence });
         journal.keep().await?;
         match self.make_live_again(scope, &before, fence, journal).await? {
@@ -268,8 +276,10 @@ impl Deployments {
     ) -> Result<Handle> {
         let (name, limit) = (target.info().name, self.parts.strategy.attempt_timeout);
         let staged = journal.ask(&name, "stage", limit, target.stage(request)).await?;
+        journal.keep().await?;
         match journal.ask(&name, "activate", limit, target.activate(request, &staged, fence)).await {
             Err(e) if e.effect() == Effect::Unknown => {
+                journal.keep().await?;
                 let status = target.status(request.scope(), request.id(), fence);
                 if let Ok(TargetStatus::Landed(handle)) = journal.ask(&name, "status", limit, status).await {
                     return Ok(handle);

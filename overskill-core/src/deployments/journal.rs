@@ -1,7 +1,8 @@
-use super::asking::{Took, ask};
 use crate::{
     BackendName, Clock, Commit, DeployLease, DeploymentEvent, DeploymentId, DeploymentStore, Fence, LeaseChange,
     Result, Scope, Timestamp, WorkerName,
+    requests::{Requests, counted},
+    timeout,
 };
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -70,17 +71,20 @@ impl Journal {
         limit: Duration,
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let clock = self.clock.clone();
-        let (result, took) = ask(&*clock, limit, call).await;
-        self.note_took(target, operation, took);
-        result
-    }
-
-    /// Notes what asking a target took.
-    pub(super) fn note_took(&mut self, target: &BackendName, operation: &str, took: Took) {
-        if !self.silent {
-            self.noted.extend(took.event(target, operation));
+        let began = self.clock.monotonic();
+        let (result, Requests { count, trace }) = counted(timeout(&*self.clock, limit, call)).await;
+        let took = self.clock.monotonic().saturating_sub(began);
+        // What has no provider to be asked says nothing.
+        if count > 0 && !self.silent {
+            self.note(DeploymentEvent::Asked {
+                target: target.clone(),
+                operation: operation.to_owned(),
+                requests: count,
+                millis: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                trace,
+            });
         }
+        result
     }
 
     /// For one that has ended, or waits for an answer: its record gets no word of what targets are asked, and it stays due
@@ -91,9 +95,8 @@ impl Journal {
     }
 
     /// Takes the lease without a word in the record.
-    pub(super) async fn take_silently(&mut self, above: Fence) -> Result<Fence> {
-        self.commit(LeaseChange::Take { holder: self.holder.clone(), ttl: self.ttl, above }, self.due).await?;
-        Ok(self.fence())
+    pub(super) async fn take_silently(&mut self, above: Fence) -> Result<()> {
+        self.commit(LeaseChange::Take { holder: self.holder.clone(), ttl: self.ttl, above }, self.due).await
     }
 
     /// Has somebody look at it then, should this drive break off.
@@ -114,7 +117,7 @@ impl Journal {
     /// Writes what was noted and takes the scope's lease, or takes it anew, under a fence above `above`.
     pub(super) async fn take(&mut self, above: Fence) -> Result<Fence> {
         self.note(DeploymentEvent::Leased { above, holder: self.holder.clone() });
-        self.commit(LeaseChange::Take { holder: self.holder.clone(), ttl: self.ttl, above }, self.due).await?;
+        self.take_silently(above).await?;
         Ok(self.fence())
     }
 
@@ -132,7 +135,7 @@ impl Journal {
     /// may run out in the longest time that a call and a wait take; otherwise what was noted is written with the next commit.
     pub(super) async fn keep_unless_fresh(&mut self) -> Result<()> {
         let fresh =
-            |lease: &DeployLease| lease.expires_at.since(self.clock.now()) >= self.ttl.saturating_sub(LEASE_MARGIN);
+            |lease: &DeployLease| lease.expires_at.since(self.clock.now()) >= self.ttl.saturating_sub(LEASE_MARGIN / 2);
         if self.lease.as_ref().is_some_and(fresh) { Ok(()) } else { self.keep().await }
     }
 

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `config` | a strategy as data, for one app |
 //! | `service` | what is asked for, and who drives it |
+//! | `drive` | from what is known to the targets, under the lease |
 //! | `attempt` | one target after the other, until one serves it |
-//! | `asking` | what a target is asked, and what that took |
 //! | `gate` | is it well? |
 //! | `ending` | the end, a question, a place in the line, a rollback |
 //! | `chores` | late arrivals, going back to the preferred target |
@@ -14,10 +14,10 @@
 //! | `placement` | which target suits which app |
 
 mod admission;
-mod asking;
 mod attempt;
 mod chores;
 mod config;
+mod drive;
 mod ending;
 mod gate;
 mod journal;

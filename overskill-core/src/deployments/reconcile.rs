@@ -107,9 +107,20 @@ impl Deployments {
         let route = self.parts.routes.get(scope).await?;
         let route = route.ok_or_else(|| Error::not_found("nothing is live here").with("scope", scope))?;
         let record = self.read(route.deployment).await?;
-        let mut journal = self.journal(&record).silent();
-        let highest = self.highest_fence(scope, &mut journal).await?;
-        let fence = journal.take_silently(highest).await?;
+        let mut journal = self.lease_silently(&record).await?;
+        let fence = journal.fence();
+        // Somebody may have deployed before the lease was ours.
+        let now = match self.parts.routes.get(scope).await {
+            Ok(now) => now,
+            Err(e) => {
+                journal.break_off().await?;
+                return Err(e);
+            }
+        };
+        if now.is_none_or(|now| now.deployment != route.deployment) {
+            journal.release(Some(self.parts.clock.now())).await?;
+            return Err(Error::conflict("something newer went live meanwhile").with("scope", scope));
+        }
         // An activation that is not answered may happen when something newer is live: somebody looks again then.
         let late = self.parts.clock.now().plus(self.parts.strategy.late_arrivals);
         journal.due_if_broken_off(late);

@@ -268,6 +268,11 @@ impl DeploymentRecord {
         answers
     }
 
+    /// When it ended, if it did.
+    pub(super) fn ended_at(&self) -> Option<Timestamp> {
+        self.events.iter().find(|e| matches!(e.event, DeploymentEvent::Ended { .. })).map(|e| e.at)
+    }
+
     /// When it was asked for last: at first, or by an operator who wants it tried again.
     pub(super) fn asked_at(&self) -> Option<Timestamp> {
         let asked = |e: &&RecordedEvent| {

@@ -1,17 +1,16 @@
 use super::{
-    AppFacts, DeploymentRecord, DeploymentStrategy, Outcome, StrategyConfig,
-    admission::{Admission, Busy},
-    attempt::{Attempts, Before, Drove},
+    DeploymentRecord, DeploymentStrategy, Outcome, StrategyConfig,
+    admission::Admission,
+    attempt::Drove,
     journal::{Journal, LEASE_MARGIN},
 };
 use crate::{
-    Actor, Artifact, BuildMode, BuildRequest, Builder, BundleStore, Clock, Consequence, DeployLease, DeployRequest,
-    DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, DeploymentStore, DeploymentTarget, Digest, Doubt,
-    Effect, EnvRevision, EnvStore, Error, ErrorKind, Fence, FileStore, Ids, IdsExt, Limits, OperatorChoice, Progress,
-    ProgressSink, Result, Route, RouteTable, Scope, Standing, SubjectId, Timestamp, WorkerName, instruments, timeout,
+    Actor, Artifact, Builder, BundleStore, Clock, DeployLease, DeploymentEnd, DeploymentEvent, DeploymentId,
+    DeploymentSource, DeploymentStore, Digest, Effect, EnvRevision, EnvStore, Error, ErrorKind, FileStore, Ids, IdsExt,
+    Limits, OperatorChoice, Progress, ProgressSink, Result, RouteTable, Scope, Standing, SubjectId, Timestamp,
+    WorkerName, instruments,
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use serde_json::json;
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 /// What the service works with.
@@ -89,6 +88,11 @@ impl Deployments {
     ///
     /// A source artifact has to be held in the scope that its deployment went to; it is held for the new one from now on.
     pub async fn request(&self, new: NewDeployment) -> Result<DeploymentId> {
+        self.request_as(None, new).await
+    }
+
+    /// The same; under an id that is known it gives way, with a `Conflict`, to whatever has a newer one.
+    pub(super) async fn request_as(&self, known: Option<DeploymentId>, new: NewDeployment) -> Result<DeploymentId> {
         let parts = &*self.parts;
         let targets = match &new.strategy {
             Some(config) => parts.strategy.configured(config)?.names(),
@@ -119,7 +123,8 @@ impl Deployments {
             events.push(built(&artifact));
             held = Some(digest);
         }
-        let mut commit = crate::Commit::new(DeploymentId::generate(&*parts.ids, now), new.scope, 0, events, now);
+        let id = known.unwrap_or_else(|| DeploymentId::generate(&*parts.ids, now));
+        let mut commit = crate::Commit::new(id, new.scope, 0, events, now);
         let mut tries = 0;
         loop {
             let id = commit.id;
@@ -132,7 +137,7 @@ impl Deployments {
                 self.let_go(id).await;
             }
             // Another one of the same moment, or of a clock that is ahead.
-            if e.kind() != ErrorKind::Conflict || tries == REQUEST_TRIES {
+            if e.kind() != ErrorKind::Conflict || known.is_some() || tries == REQUEST_TRIES {
                 return Err(e);
             }
             tries += 1;
@@ -170,7 +175,7 @@ impl Deployments {
                     Ok(Driven::Known(outcome)) => return Ok(outcome),
                     Ok(Driven::Waits(until)) => {
                         // Somebody whose caller has gone may stand in front.
-                        for next in self.admission.upcoming(1).into_iter().filter(|next| *next != id) {
+                        for next in self.admission.fronts().into_iter().filter(|next| *next != id) {
                             self.drive_free(next).await;
                         }
                         until.since(self.parts.clock.now()).clamp(LEAST_WAIT, LONGEST_IN_LINE)
@@ -244,7 +249,7 @@ impl Deployments {
             if record.end().is_some() {
                 return this.chores(&record).await.map(|()| false);
             }
-            if let Some((Doubt::Unsettled(_), _, deadline)) = record.question().filter(|_| settled) {
+            if let Some((_, _, deadline)) = record.question().filter(|_| settled && !record.unanswered().is_empty()) {
                 return this.watch_doubt(&record, deadline).await.map(|()| false);
             }
             if settled {
@@ -261,6 +266,9 @@ impl Deployments {
             Ok(ended) => ended,
             Err(e) if e.kind() == ErrorKind::Conflict => false, // somebody else was quicker
             Err(e) => {
+                if e.kind() == ErrorKind::NotFound {
+                    self.admission.forget(id);
+                }
                 tracing::warn!(deployment = %id, error = %e, "a deployment could not be driven");
                 false
             }
@@ -356,155 +364,6 @@ impl Deployments {
         Journal::new(store, clock, record.id(), record.scope().clone(), record.seq(), holder, ttl)
     }
 
-    /// How it ends or stops, once that is certain; it is for the caller to record.
-    async fn bring_to_end(
-        &self,
-        record: &DeploymentRecord,
-        newest: DeploymentId,
-        journal: &mut Journal,
-        progress: &Progress,
-    ) -> Result<Drove> {
-        let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
-        let failed = |reason| Ok(Drove::Ended(DeploymentEnd::Failed { reason }));
-        // A crash between the route and the record: it is live, whatever came since. What was never driven and is the newest
-        // is asked after later.
-        let driven = record.events().iter().any(|e| matches!(e.event, DeploymentEvent::Leased { .. }));
-        if driven || newest != id {
-            let route = parts.routes.get(scope).await?;
-            if let Some(route) = route.filter(|route| route.deployment == id) {
-                return Ok(self.live_already(route, journal));
-            }
-        }
-        if let Some((_, OperatorChoice::Abort, actor)) = record.answers().last() {
-            return failed(format!("{actor} aborted it"));
-        }
-        if record.question().is_some() {
-            return failed("nobody answered in time".into());
-        }
-        // What has the traffic and is not well goes first, whatever is newer.
-        if let Some((target, why)) = record.unwell() {
-            let highest = self.highest_fence(scope, journal).await?;
-            journal.take(highest).await?;
-            return Ok(Drove::Unwell { target, why });
-        }
-        if newest != id
-            && let Some(by) = self.newer(record).await?
-        {
-            return Ok(Drove::Ended(DeploymentEnd::Superseded { by: Some(by) }));
-        }
-        // Builds run before the lease: they may take long and touch nothing.
-        let artifact = match self.artifact(record, journal, progress).await? {
-            Ok(artifact) => artifact,
-            Err(reason) => return failed(reason),
-        };
-        if self.needs_permission(record).await? {
-            let question = format!("may {} go live in {}?", short(&artifact), scope.environment);
-            return Ok(Drove::Asks(Doubt::Permission, question));
-        }
-        let env = match parts.env.get(scope, record.env().ok_or_else(|| unreadable(id))?).await {
-            Ok(env) => env,
-            Err(e) if matches!(e.consequence(), Consequence::StopDeployment | Consequence::NextTarget) => {
-                return failed(format!("variables: {e}"));
-            }
-            Err(e) => return Err(e),
-        };
-        let (route, routed) = parts.routes.standing(scope).await?;
-        match &route {
-            Some(route) if route.deployment == id => return Ok(self.live_already(route.clone(), journal)),
-            // A newer one was quicker while this one was built.
-            Some(Route { deployment, .. }) if *deployment > id => {
-                return Ok(Drove::Ended(DeploymentEnd::Superseded { by: Some(*deployment) }));
-            }
-            _ => {}
-        }
-        let given_up = |target: &Arc<dyn DeploymentTarget>| {
-            let name = target.info().name;
-            record.answers().iter().any(|(about, choice, _)| {
-                *choice == OperatorChoice::Approve && matches!(about, Doubt::Unsettled(of) if *of == name)
-            })
-        };
-        let mut targets = parts.strategy.targets_for(&AppFacts::of(&artifact));
-        targets.retain(|target| !given_up(target));
-        let open = record.open_activation();
-        let patient = self.is_patient(record);
-        if open.is_none() {
-            // What a crash left open is settled at once; everything else keeps its place in the line.
-            let now = parts.clock.now();
-            if let Some(busy) = self.admission.all_busy(&targets, now) {
-                return Ok(if busy.well || patient {
-                    Drove::Waits(busy)
-                } else {
-                    parts.strategy.nobody_took(busy.reason)
-                });
-            }
-            if !self.admission.turn(&owner(record), id) {
-                let (until, reason) = (now.plus(LONGEST_WAIT), "others are before it".into());
-                return Ok(Drove::Waits(Busy { until, reason, well: true }));
-            }
-        }
-        let highest = self.highest_above(routed, scope, journal).await?;
-        let fence = journal.take(highest).await?;
-        // No fence lies between that of the route and ours: nobody has held the lease in between, and nobody sets routes
-        // without it.
-        let before = if fence == routed.next() { Before::Known(route.map(|it| it.target)) } else { Before::ToBeRead };
-        let request = DeployRequest::new(id, scope.clone(), artifact, Arc::new(env))
-            .under(fence)
-            .limits(record.limits())
-            .progress_to(progress.clone());
-        let mut attempts = Attempts {
-            strategy: &parts.strategy,
-            targets,
-            admission: &self.admission,
-            routes: &*parts.routes,
-            clock: &parts.clock,
-            ids: &parts.ids,
-            request,
-            journal,
-            fence,
-            before,
-            open,
-            patient,
-        };
-        attempts.run().await
-    }
-
-    /// Whether it waits on for what may be back.
-    fn is_patient(&self, record: &DeploymentRecord) -> bool {
-        let asked = record.asked_at().unwrap_or(Timestamp::EPOCH);
-        self.parts.clock.now().since(asked) < self.parts.strategy.patience
-    }
-
-    /// The end of one that the route names.
-    fn live_already(&self, Route { target, handle, fence, .. }: Route, journal: &mut Journal) -> Drove {
-        // Whoever crashed may have taken the record of where the version before is with it.
-        for other in self.parts.strategy.registered().iter().map(|other| other.info().name) {
-            if other != target {
-                journal.note(DeploymentEvent::Leaving { target: other });
-            }
-        }
-        Drove::Ended(DeploymentEnd::Active { target, handle, fence })
-    }
-
-    /// Whether a person has to be asked before it goes live. What comes back to where it was before is not asked for.
-    async fn needs_permission(&self, record: &DeploymentRecord) -> Result<bool> {
-        if !self.parts.strategy.asks_before(record.scope().environment) {
-            return Ok(false);
-        }
-        if record
-            .answers()
-            .iter()
-            .any(|(about, choice, _)| **about == Doubt::Permission && *choice == OperatorChoice::Approve)
-        {
-            return Ok(false);
-        }
-        Ok(match record.source() {
-            Some(DeploymentSource::Artifact { of, .. }) => {
-                self.parts.store.scope_of(*of).await?.as_ref() != Some(record.scope())
-            }
-            _ => true,
-        })
-    }
-
     /// An id that sorts after every other of the scope, even if the clock stands still or went back: what is newer is told
     /// by the order of the ids.
     async fn next_id(&self, scope: &Scope, now: Timestamp) -> Result<DeploymentId> {
@@ -521,87 +380,6 @@ impl Deployments {
         }
     }
 
-    /// The deployment that takes this one's place: a newer one of the scope that has not failed.
-    async fn newer(&self, record: &DeploymentRecord) -> Result<Option<DeploymentId>> {
-        let mut before = None;
-        loop {
-            let page = self.parts.store.list(record.scope(), before, PAGE).await?;
-            for summary in page.items {
-                if summary.id <= record.id() {
-                    return Ok(None);
-                }
-                if !matches!(summary.end, Some(DeploymentEnd::Failed { .. } | DeploymentEnd::RolledBack { .. })) {
-                    return Ok(Some(summary.id));
-                }
-            }
-            match page.next {
-                Some(next) => before = Some(next),
-                None => return Ok(None),
-            }
-        }
-    }
-
-    /// The artifact to deploy, held for this deployment: the one that was built or named, or a new build. The inner error
-    /// is why there will never be one.
-    async fn artifact(
-        &self,
-        record: &DeploymentRecord,
-        journal: &mut Journal,
-        progress: &Progress,
-    ) -> Result<Result<Arc<Artifact>, String>> {
-        let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
-        if let Some(digest) = record.digest() {
-            let artifact = parts.bundles.get(scope, digest).await?;
-            return Ok(artifact.ok_or_else(|| format!("artifact {digest} is not kept any more")));
-        }
-        // As new as can be: what was written after the request was meant for a deploy too.
-        let snapshot = parts.files.snapshot(&Scope::sources(scope.app.clone())).await?;
-        progress.at(10, "building", format!("Building {} files", snapshot.files.len()));
-        journal.note(DeploymentEvent::BuildStarted { position: snapshot.position });
-        // The same for every environment: what is promoted is what was built.
-        let request =
-            BuildRequest::new(scope.clone(), Arc::new(snapshot), BuildMode::Production).progress_to(progress.clone());
-        let timer = instruments::Timer::start(&parts.clock, instruments::BUILD_SECONDS);
-        let artifact = timeout(&*parts.clock, parts.build_timeout, parts.builder.build(&request)).await;
-        timer.stop_with(&artifact);
-        let artifact = match artifact {
-            Ok(artifact) => Arc::new(artifact),
-            // The builder is not there: the sources are not at fault, and it may be back.
-            Err(e)
-                if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::RateLimited) && self.is_patient(record) =>
-            {
-                return Err(e);
-            }
-            Err(e) => return Ok(Err(format!("build: {}", e.message()))),
-        };
-        let digest = parts.bundles.put(&artifact, parts.clock.now()).await?;
-        parts.bundles.hold(scope, digest, id).await?;
-        journal.note(built(&artifact));
-        let (files, bytes) = (artifact.files(), artifact.size_bytes());
-        let details = json!({ "files": files, "bytes": bytes, "digest": digest.to_string() });
-        let message = format!("Built {files} files, {bytes} bytes");
-        progress.step(30, "built", message, details);
-        Ok(Ok(artifact))
-    }
-
-    /// The highest fence anybody has seen in the scope: a restored store must not fall behind it.
-    pub(super) async fn highest_fence(&self, scope: &Scope, journal: &mut Journal) -> Result<Fence> {
-        self.highest_above(self.parts.routes.fence(scope).await?, scope, journal).await
-    }
-
-    /// The same, where that of the routes is known.
-    async fn highest_above(&self, mut highest: Fence, scope: &Scope, journal: &mut Journal) -> Result<Fence> {
-        let limit = self.parts.strategy.attempt_timeout;
-        for target in self.parts.strategy.registered() {
-            // One that cannot be asked now refuses a fence that is too low, and is asked again then.
-            let observed = journal.ask(&target.info().name, "observe", limit, target.observe(scope)).await;
-            if let Ok(observed) = observed {
-                highest = observed.iter().filter_map(|o| o.fence).fold(highest, Fence::max);
-            }
-        }
-        Ok(highest)
-    }
-
     pub(super) async fn read(&self, id: DeploymentId) -> Result<DeploymentRecord> {
         self.record(id).await?.ok_or_else(|| unknown(id))
     }
@@ -615,7 +393,7 @@ fn unknown(id: DeploymentId) -> Error {
 const REQUEST_TRIES: u32 = 8;
 /// Least and longest time between two looks at a deployment that somebody else drives.
 const LEAST_WAIT: Duration = Duration::from_millis(10);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Longest time between two looks of somebody who waits in the line.
 const LONGEST_IN_LINE: Duration = Duration::from_secs(10);
 /// How long what could not be driven lets others go first.
@@ -642,13 +420,7 @@ fn how_far(record: &DeploymentRecord) -> Option<u8> {
     reached.max()
 }
 
-fn short(artifact: &Artifact) -> String {
-    let mut digest = artifact.digest().to_string();
-    digest.truncate(12);
-    format!("artifact {digest}")
-}
-
-fn built(artifact: &Artifact) -> DeploymentEvent {
+pub(super) fn built(artifact: &Artifact) -> DeploymentEvent {
     let digest: Digest = artifact.digest();
     DeploymentEvent::Built { digest, bytes: artifact.size_bytes(), files: artifact.files() as u64 }
 }

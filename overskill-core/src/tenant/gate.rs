@@ -11,8 +11,8 @@ use std::sync::Arc;
 /// The one place where grants are made. Cheap to clone; clones are the same gate.
 ///
 /// Refusals are audited with their reason, and the caller gets one sentence whatever the reason was. Whoever holds a bad
-/// token must not be able to make us write without end: in a minute, 10 refusals of each app and reason are written, and 600
-/// in all. The others are counted, and the next that is written tells how many.
+/// token must not be able to make us write without end: in a minute, 10 refusals of each app and reason are written, and 100
+/// of each reason. The others are counted, and the next that is written tells how many.
 ///
 /// **In-process code is trusted:** the gate prevents accidents. What prevents attacks is the second wall, in the database.
 #[derive(Clone, Debug)]
@@ -140,8 +140,11 @@ impl TenantGate {
             return error.with("not_audited", "counted only").caused_by(refusal);
         };
         let mut detail = format!("{reason}: {refusal} (tenant {tenant})");
-        if counted > 0 {
-            detail = format!("{detail}; {counted} more like it were counted only");
+        if counted.like_it > 0 {
+            detail = format!("{detail}; {} more like it were counted only", counted.like_it);
+        }
+        if counted.of_others > 0 {
+            detail = format!("{detail}; {} of other apps for this reason, too", counted.of_others);
         }
         let entry = AuditEntry::new(self.clock.now(), Actor::Unknown, "tenant.refused")
             .in_scope(Scope::sources(tenant.app().clone()))

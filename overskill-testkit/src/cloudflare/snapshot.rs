@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub routes: BTreeMap<String, Option<String>>,
     /// `name → DNS records`, of all zones.
     pub records: BTreeMap<String, Vec<Value>>,
+    /// `zone → fallback origin` of its custom hostnames.
+    pub fallback_origins: BTreeMap<String, String>,
     /// `custom hostname → (status, status of its certificate)`.
     pub hostnames: BTreeMap<String, (String, String)>,
     /// Files that are stored, each once.
@@ -120,6 +122,7 @@ impl Snapshot {
                 by_name.entry(name).or_insert_with(Vec::new).push(record.clone());
                 by_name
             }),
+            fallback_origins: zones().filter_map(|it| Some((it.name.clone(), it.fallback_origin.clone()?))).collect(),
             hostnames: zones()
                 .flat_map(|it| it.hostnames.values())
                 .map(|it| (it.host.clone(), (it.status.clone(), it.ssl_status.clone())))

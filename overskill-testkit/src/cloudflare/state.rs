@@ -222,6 +222,18 @@ pub(super) struct Zone {
     pub(super) records: BTreeMap<String, Value>,
 }
 
+impl Zone {
+    /// Whether custom hostnames lead anywhere: to a fallback origin with a proxied record.
+    pub(super) fn serves_hostnames(&self) -> bool {
+        let leads = |record: &Value| {
+            let kind = record["type"].as_str().unwrap_or_default();
+            record["proxied"] == true && ["A", "AAAA", "CNAME"].contains(&kind)
+        };
+        let Some(origin) = &self.fallback_origin else { return false };
+        self.records.values().any(|record| record["name"] == *origin && leads(record))
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Route {
     pub(super) id: String,

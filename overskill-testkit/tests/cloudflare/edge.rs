@@ -57,6 +57,12 @@ async fn a_custom_hostname_serves_once_it_is_active() {
     api.ok("POST", &hostnames, &json!({ "hostname": "shop.customer.net" })).await;
     assert_eq!(api.visit("shop.customer.net", "/").await.status, 530);
     api.cloudflare.set_hostname("shop.customer.net", "active", "active").await.unwrap();
+    assert_eq!(api.visit("shop.customer.net", "/").await.status, 530, "the zone has no fallback origin");
+    let record = json!({ "type": "AAAA", "name": "all.example.com", "content": "100::", "proxied": true });
+    api.ok("POST", &hostnames.replace("custom_hostnames", "dns_records"), &record).await;
+    let fallback =
+        api.ok("PUT", &format!("{hostnames}/fallback_origin"), &json!({ "origin": "all.example.com" })).await;
+    assert_eq!(fallback["status"], "active");
     let head = "GET / HTTP/1.1\r\nHost: shop.customer.net\r\nCF-Connecting-IP: 6.6.6.6\r\nX-Forwarded-Proto: https\r\n";
     assert_eq!(api.visit_with(head, "").await.body, "https://shop.customer.net 127.0.0.1", "nobody forges the address");
 }

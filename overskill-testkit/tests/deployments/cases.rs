@@ -302,6 +302,85 @@ async fn a_sweep_that_breaks_off_is_done_again() {
     }
 }
 
+/// One looks at the route, and asks a target that takes its time; meanwhile a newer one goes live and is done.
+#[tokio::test]
+async fn who_was_overtaken_while_it_asked_its_targets_gives_way() {
+    for restores in [false, true] {
+        let clock = TestClock::new();
+        let plan = FaultPlan::new().clock(Arc::new(clock.clone()));
+        let edge = target("edge");
+        let memory = MemoryBackends::with(Arc::new(clock.clone()), Arc::new(SeededIds::new(7)));
+        let strategy = DeploymentStrategy::prefer(plan.around(edge.clone())).attempt_timeout(Duration::from_secs(10));
+        let test = TestPlatform::over(clock, memory, |builder, _| builder.deploy_with(strategy)).await.unwrap();
+        let app = written(&test).await;
+        deploy(&test, &app, "one").await;
+        let plan = plan.nth(Calls::of("target", "observe"), 1, Fault::Delay(Duration::from_secs(9)));
+        let older = app.deploy(PRODUCTION).await.unwrap();
+        let slow = async {
+            if restores { app.restore(PRODUCTION).await.map(|()| None) } else { older.outcome().await.map(Some) }
+        };
+        let newer = async {
+            test.clock.sleep(Duration::from_secs(1)).await;
+            let newer = app.promote(PRODUCTION, PRODUCTION).await.unwrap();
+            (newer.id(), newer.outcome().await.unwrap())
+        };
+        let (slow, (newer, outcome)) = Box::pin(test.clock.drive(async { tokio::join!(slow, newer) })).await;
+        assert_eq!(plan.hits().total(), 1);
+        assert_eq!(live_on(&outcome), "edge");
+        match slow {
+            Ok(Some(outcome)) => assert_eq!(outcome, Outcome::Superseded),
+            Err(e) if restores => assert_eq!(e.kind(), ErrorKind::Conflict, "{e}"),
+            other => panic!("{other:?}"),
+        }
+        assert_live(&test, newer, &edge).await;
+    }
+}
+
+/// Nobody took it, and a person is asked; or it waits, for all it may go to are busy. What was never answered turns up
+/// meanwhile.
+#[tokio::test]
+async fn what_turns_up_while_it_waits_for_whatever_has_no_traffic_for_long() {
+    for (waits, down) in [(false, false), (true, false), (true, true)] {
+        let late = Late::new(target("first"), false);
+        let (plan, unreachable) = (FaultPlan::new(), FaultPlan::new());
+        let strategy = DeploymentStrategy::prefer(unreachable.around(late.clone()))
+            .then(plan.around(target("second")))
+            .tries_per_target(std::num::NonZeroU32::MIN);
+        let strategy = if waits {
+            strategy.breaker(std::num::NonZeroU32::MIN, Duration::from_mins(40))
+        } else {
+            strategy.ask_operator(Duration::from_hours(24))
+        };
+        let test = platform(strategy).await;
+        let app = written(&test).await;
+        late.let_through();
+        let good = deploy(&test, &app, "one").await;
+        let _plan = plan.always(Calls::of("target", "stage"), Fault::before());
+        late.hold_next();
+        app.write([("index.html", "two")]).await.unwrap();
+        let doubtful = app.deploy(PRODUCTION).await.unwrap();
+        later(&test, Duration::from_millis(1)).await;
+        let record = app.deployment(doubtful.id()).await.unwrap();
+        assert!(record.end().is_none() && !record.unanswered().is_empty(), "{}", record.timeline());
+        assert_eq!(record.waits_until().is_some(), waits, "{}", record.timeline());
+        late.arrive().await.unwrap();
+        assert_eq!(late.inner.serving(&scope()).unwrap().0, doubtful.id());
+        let unreachable = unreachable.always(Calls::of_seam("target"), Fault::before());
+        if !down {
+            unreachable.pause();
+        }
+        later(&test, Duration::from_mins(11)).await;
+        if down {
+            // Nobody can look now: it waits on, and whoever waits for it hears nothing of that.
+            let record = app.deployment(doubtful.id()).await.unwrap();
+            assert!(record.waits_until().is_some(), "{}", record.timeline());
+            unreachable.pause();
+            later(&test, Duration::from_mins(11)).await;
+        }
+        assert_live(&test, good.id, &late.inner).await;
+    }
+}
+
 /// Two are live one after the other where old fences are taken, then the first comes late a second time.
 async fn drifted() -> (Late, TestPlatform, AppHandle, DeploymentId, DeploymentId) {
     let mut info = TargetInfo::new("first".try_into().unwrap(), "memory");

@@ -134,6 +134,36 @@ async fn a_target_that_asks_to_slow_down_is_left_alone_for_that_long_by_all() {
     }
 }
 
+/// An app that may go to one target alone, which is down, keeps nobody waiting who goes elsewhere.
+#[tokio::test]
+async fn who_waits_for_one_target_keeps_nobody_waiting_who_wants_another() {
+    let plan = FaultPlan::new().always(Calls::of("target", "stage"), Fault::before());
+    let strategy = DeploymentStrategy::prefer(target("edge"))
+        .then(plan.around(target("servers")))
+        .tries_per_target(NonZeroU32::MIN)
+        .breaker(NonZeroU32::MIN, Duration::from_mins(30));
+    let test = platform(strategy).await;
+    test.app("servers").await;
+    let mut record = app_record(&test, "servers").await;
+    record.strategy = Some(serde_json::from_str(r#"{"targets": ["servers"]}"#).unwrap());
+    test.platform.put_app(test.host(), &record).await.unwrap();
+    let waiting = test.platform.open(test.host().clone(), record.app.clone()).await.unwrap();
+    waiting.write([("index.html", "hi")]).await.unwrap();
+    let waits = waiting.deploy(PRODUCTION).await.unwrap();
+    later(&test, Duration::from_secs(1)).await;
+    assert!(waits.record().await.unwrap().waits_until().is_some(), "{}", waits.record().await.unwrap().timeline());
+    let deployment = app_of(&test, "elsewhere").await.deploy(PRODUCTION).await.unwrap();
+    let outcome = async {
+        tokio::select! {
+            outcome = deployment.outcome() => outcome.unwrap(),
+            () = test.clock.sleep(Duration::from_mins(20)) => panic!("it waits"),
+        }
+    };
+    assert_eq!(live_on(&test.clock.drive(outcome).await), "edge");
+    let story = deployment.record().await.unwrap().timeline();
+    assert!(!story.contains("waits until"), "{story}");
+}
+
 /// Whoever goes to see and fails leaves it alone for another while; no second one goes at the same time.
 #[tokio::test]
 async fn who_goes_to_see_whether_it_is_well_and_fails_goes_alone() {

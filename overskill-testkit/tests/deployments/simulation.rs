@@ -17,8 +17,10 @@ use overskill_testkit::{
     faulty::{Calls, Fault, FaultPlan},
 };
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet},
     num::NonZeroU32,
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -36,7 +38,8 @@ struct Simulation {
     platform: Option<TestPlatform>,
     watch: Watch,
     touched: BTreeSet<usize>,
-    deploys: u32,
+    /// How many were asked for.
+    deploys: Rc<Cell<u32>>,
     /// How each deployment ended, by id, and what a person was asked on the way.
     ends: BTreeMap<DeploymentId, &'static str>,
     asked: BTreeSet<DeploymentId>,
@@ -73,6 +76,7 @@ fn faults(seed: u64, clock: &TestClock) -> FaultPlan {
         .chance(calls("stage"), 20, Fault::Delay(Duration::from_secs(6)))
         .chance(calls("status"), 100, before(ErrorKind::Unavailable, Effect::None))
         .chance(calls("observe"), 60, before(ErrorKind::Unavailable, Effect::None))
+        .chance(calls("observe"), 20, Fault::Delay(Duration::from_secs(6)))
         .chance(calls("remove"), 50, before(ErrorKind::Unavailable, Effect::None))
         .chance(Calls::of("deployments", "commit"), 4, before(ErrorKind::Unavailable, Effect::None))
         .chance(Calls::of("deployments", "commit"), 4, Fault::AfterEffect { kind: ErrorKind::Unavailable })
@@ -100,7 +104,7 @@ impl Simulation {
             platform: None,
             watch,
             touched: BTreeSet::new(),
-            deploys: 0,
+            deploys: Rc::default(),
             ends: BTreeMap::new(),
             asked: BTreeSet::new(),
             steps: BTreeSet::new(),
@@ -128,7 +132,7 @@ impl Simulation {
             .fall_back(fallback)
             .gate_staged(staged)
             .gate_live(gate)
-            .breaker(NonZeroU32::new(6).unwrap(), Duration::from_secs(20))
+            .breaker(NonZeroU32::new(3).unwrap(), Duration::from_mins(1))
             .attempt_timeout(Duration::from_secs(10));
         if self.roll(2) == 0 {
             strategy = strategy.ask_operator(Duration::from_mins(30));
@@ -176,8 +180,7 @@ impl Simulation {
             self.touched.insert(n);
             let (what, version) = (self.roll(100), self.roll(1_000));
             let app = self.app(n).await;
-            self.deploys += 1;
-            let watch = self.watch.clone();
+            let (watch, deploys) = (self.watch.clone(), self.deploys.clone());
             running.push(async move {
                 let deployment = match what {
                     0..70 => {
@@ -191,6 +194,7 @@ impl Simulation {
                     }
                     _ => app.promote(PRODUCTION, PRODUCTION).await?,
                 };
+                deploys.set(deploys.get() + 1);
                 let outcome = deployment.outcome().await?;
                 if let Outcome::Active { .. } = outcome {
                     watch.acknowledged(deployment.scope(), deployment.id()).await;
@@ -334,7 +338,7 @@ impl Simulation {
         for n in 0..APPS {
             simulation.app(n).await.write([("index.html", "first")]).await.unwrap();
         }
-        while simulation.deploys < deploys {
+        while simulation.deploys.get() < deploys {
             simulation.storm().await;
             if simulation.roll(4) == 0 {
                 simulation.restart().await;
@@ -357,7 +361,8 @@ async fn ten_thousand_deploys_under_faults_keep_every_promise() {
     for run in 0..how_many().div_ceil(A_RUN) {
         let seed = 20_261_122 + u64::from(run);
         let simulation = Simulation::run(seed, A_RUN).await;
-        println!("seed {seed}, {} deploys", simulation.deploys);
+        println!("seed {seed}, {} deploys", simulation.deploys.get());
+        assert!(simulation.ends.len() >= A_RUN as usize, "{} of them were looked at", simulation.ends.len());
         for row in simulation.plan.hits().rows() {
             println!("{:>6} of {:>6}  {}", row.hits, row.seen, row.rule);
         }

@@ -54,6 +54,9 @@ async fn going_back_waits_for_what_was_asked_for_since() {
     assert_eq!(live_on(&outcome), "second");
     plan.pause();
     let asks = deploy(&test, &app, "two").await; // waits for permission
+    let broken = app.deploy(PRODUCTION).await.unwrap(); // and a newer one is given up
+    test.clock.drive(broken.outcome()).await.unwrap();
+    app.answer(broken.id(), overskill_core::OperatorChoice::Abort).await.unwrap();
     for _ in 0..6 {
         later(&test, Duration::from_mins(20)).await;
     }
@@ -65,7 +68,7 @@ async fn going_back_waits_for_what_was_asked_for_since() {
     }
     assert_live(&test, asks.id, &first).await;
     let all = app.deployments(PRODUCTION, None, std::num::NonZeroU32::new(9).unwrap()).await.unwrap();
-    assert_eq!(all.items.len(), 2, "nothing went back over it");
+    assert_eq!(all.items.len(), 3, "nothing went back over it");
 }
 
 /// An app that belongs on the second target has not fallen back.

@@ -97,8 +97,17 @@ impl Watch {
         if serving.is_some_and(|serving| is_served(target, &route, serving)) {
             return;
         }
-        let swept = self.sweep_is_due(scope).await;
-        assert!(swept, "{scope}: {} serves {serving:?}, the route is {route:?}, and no sweep is due", route.target);
+        if !self.sweep_is_due(scope).await {
+            let mut stories = String::new();
+            for id in serving.map(|(id, _)| id).into_iter().chain([route.deployment]) {
+                let events = self.memory.deployments.events(id).await.unwrap();
+                stories += &DeploymentRecord::from_events(id, scope.clone(), events).timeline();
+            }
+            panic!(
+                "{scope}: {} serves {serving:?}, the route is {route:?}, and no sweep is due\n{stories}",
+                route.target
+            );
+        }
         let mut seen = self.seen.lock().unwrap();
         let late = seen.late.get(scope).copied();
         if target.info().fencing == Fencing::Observed && late.is_some() && late == serving.map(|(id, _)| id) {

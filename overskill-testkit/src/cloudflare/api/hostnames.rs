@@ -12,12 +12,13 @@ pub(super) fn answer(state: &mut State, call: &Call<'_>, zone: &str, path: &[&st
         ("GET", []) => list(&state.zones[zone], call),
         ("POST", []) => create(state, call, zone),
         ("GET", ["fallback_origin"]) => match &state.zones[zone].fallback_origin {
-            Some(origin) => ok(json!({ "origin": origin, "status": "active", "errors": [] })),
+            Some(origin) => ok(fallback(&state.zones[zone], origin)),
             None => Err(Refusal::new(404, 1456, "The fallback origin was not found.")),
         },
         ("PUT", ["fallback_origin"]) => put_fallback(state, call, zone),
         ("DELETE", ["fallback_origin"]) => {
             zone_mut(state, zone).fallback_origin = None;
+            state.routing += 1;
             ok(Value::Null)
         }
         ("GET", [id]) => state.zones[zone].hostnames.get(*id).ok_or_else(not_found).and_then(|it| ok(told(it, zone))),
@@ -109,7 +110,14 @@ fn put_fallback(state: &mut State, call: &Call<'_>, zone: &str) -> Outcome {
         return Err(Refusal::new(400, 1410, "The fallback origin must be a hostname of the zone."));
     }
     zone_mut(state, zone).fallback_origin = Some(origin.clone());
-    ok(json!({ "origin": origin, "status": "active", "errors": [] }))
+    state.routing += 1;
+    ok(fallback(&state.zones[zone], &origin))
+}
+
+fn fallback(zone: &Zone, origin: &str) -> Value {
+    let wrong = "DNS records are not setup correctly. Origin should be a proxied A/AAAA/CNAME dns record";
+    let (status, errors) = if zone.serves_hostnames() { ("active", Vec::new()) } else { ("initializing", vec![wrong]) };
+    json!({ "origin": origin, "status": status, "errors": errors })
 }
 
 fn told(hostname: &Hostname, zone: &str) -> Value {

@@ -94,11 +94,16 @@ fn put_route(state: &mut State, call: &Call<'_>, zone: &str, id: Option<&str>) -
 fn records(state: &mut State, call: &Call<'_>, zone: &str, path: &[&str]) -> Option<Outcome> {
     let not_found = || Refusal::new(404, 81_044, "Record does not exist.");
     let id = state.hex_id();
+    // Whether custom hostnames are served depends on one of them.
+    state.routing += u64::from(call.method != "GET");
     let records = &mut state.zones.get_mut(zone).expect("the caller looked for it").records;
     Some(match (call.method.as_str(), path) {
         ("GET", []) => {
+            let commented = call.query("comment.exact").map(str::to_lowercase);
             let matches = |it: &&Value| {
-                ["name", "type", "content"].iter().all(|key| call.query(key).is_none_or(|wanted| it[*key] == wanted))
+                let comment = |wanted: &String| it["comment"].as_str().is_some_and(|it| it.to_lowercase() == *wanted);
+                let plain = |key: &&str| call.query(key).is_none_or(|wanted| it[*key] == wanted);
+                ["name", "type", "content"].iter().all(plain) && commented.as_ref().is_none_or(comment)
             };
             paged(call, records.values().filter(matches).cloned().collect())
         }

@@ -77,7 +77,8 @@ fn routing(state: &State, newest_date: &str) -> Value {
         };
         let routes: Vec<_> = zone.routes.iter().map(route).collect();
         zones.insert(zone.id.clone(), json!({ "name": zone.name, "routes": routes }));
-        for hostname in zone.hostnames.values().filter(|it| it.status == "active") {
+        let is_served = |it: &&super::super::state::Hostname| it.status == "active" && zone.serves_hostnames();
+        for hostname in zone.hostnames.values().filter(is_served) {
             hostnames.insert(hostname.host.clone(), zone.id.clone().into());
         }
     }
