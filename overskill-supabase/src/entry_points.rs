@@ -191,7 +191,11 @@ const ACTS_ON_NOTHING: &[(&str, &str, &str)] = &[
     ),
     ("supabase.rs", PARTS, "editor mover management"),
     ("supabase.rs", SAYS, "gateway"),
-    ("supabase.rs", SETS, "passwords contexts signing_key membership_keys trust pooler records_url certificates pool"),
+    (
+        "supabase.rs",
+        SETS,
+        "passwords contexts signing_key also_publish membership_keys trust pooler records_url certificates pool",
+    ),
     ("supabase.rs", SETS, "explorer_limits access_token publishable_key public_channels api_base transport clock ids"),
     ("tokens/key.rs", MAKES, "generate from_pkcs8"),
     ("tokens/key.rs", SAYS, "to_pkcs8 kid public_jwk private_jwk"),

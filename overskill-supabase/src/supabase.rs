@@ -11,7 +11,7 @@ use overskill_core::{
 };
 use overskill_http::{Client, Credential, Limiter, NetworkTransport, Transport};
 use overskill_sql::postgres::{PostgresOptions, PostgresStores};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 const NAME: &str = "supabase";
 
@@ -58,7 +58,6 @@ struct Settings {
     passwords: RolePasswords,
     contexts: ContextKeys,
     validator: SupabaseValidator,
-    signing: Option<SigningKey>,
     issuer: Option<TokenIssuer>,
     members: Option<PostgresMemberships>,
     pool: PoolOptions,
@@ -93,6 +92,7 @@ impl Supabase {
             passwords: None,
             contexts: None,
             signing: None,
+            published: Vec::new(),
             issuer: None,
             members: None,
             trusted: Vec::new(),
@@ -222,18 +222,26 @@ impl Supabase {
     }
 
     /// Brings the project to where it should be, and says what it changed: the tenants' schema with its roles and keys, the
-    /// memberships and, with an access token and a signing key, the key in the project, the schema in its REST API, Realtime
-    /// with private channels alone, and the gateway with its settings. Safe to repeat; what was interrupted goes on. Needs a grant for all apps.
+    /// memberships and, with an access token and a signing key, the published keys in the project, the schema in its REST API,
+    /// Realtime with private channels alone, and the gateway with its settings. Safe to repeat; what was interrupted goes on.
+    /// Needs a grant for all apps.
     ///
-    /// Passwords cannot be compared: to change them alone, [install the schema](Schema::install).
+    /// What is compared: the schema's migrations by their digests, and its walls by what the database's catalogs say; keys of
+    /// contexts by what the database checks with; signing keys by id, algorithm, state and, where the control API shows it,
+    /// the public key; the gateway by a digest of its files and settings, which is the name of a secret beside them. Not what
+    /// no API shows: passwords (to change them alone, [install the schema](Schema::install)), and files or settings of the
+    /// gateway that somebody else put in place of ours.
+    ///
+    /// # Errors
+    /// `Conflict` when the project has another signing key by the id of one of ours, or has revoked one of ours.
     pub async fn install(&self, gate: &TenantGate, grant: &SystemGrant) -> Result<Changes> {
         self.installation(gate)?.run(grant).await
     }
 
     fn installation(&self, gate: &TenantGate) -> Result<Installation<'_>> {
-        let Settings { passwords, contexts, members, signing, issuer, publishable, access, ids, .. } = &*self.0;
-        let services = match (signing, issuer) {
-            (Some(key), Some(issuer)) if access.is_some() => Some((self.management(gate)?, key, issuer)),
+        let Settings { passwords, contexts, members, issuer, publishable, access, ids, .. } = &*self.0;
+        let services = match issuer {
+            Some(issuer) if access.is_some() => Some((self.management(gate)?, issuer)),
             _ => None,
         };
         let publishable = publishable.as_deref();
@@ -262,6 +270,7 @@ pub struct SupabaseBuilder {
     passwords: Option<RolePasswords>,
     contexts: Option<ContextKeys>,
     signing: Option<SigningKey>,
+    published: Vec<SigningKey>,
     issuer: Option<String>,
     members: Option<MembershipKeys>,
     trusted: Vec<TrustedIssuer>,
@@ -289,9 +298,21 @@ impl SupabaseBuilder {
         self
     }
 
-    /// The key that signs apps' tokens.
+    /// The key that signs apps' tokens. To change it, see [`also_publish`](Self::also_publish).
     pub fn signing_key(mut self, key: SigningKey) -> Self {
         self.signing = Some(key);
+        self
+    }
+
+    /// Publishes `key` too: what is signed with it is good, for the validator at once, and for the project and its gateway
+    /// from the next [installation](Supabase::install) on. So that no token that lives is refused while keys change:
+    ///
+    /// 1. Publish the new key, in every process and in the project.
+    /// 2. Sign with it, and publish the old one.
+    /// 3. When the last token of the old one has expired, after [`TokenIssuer::MAX_TTL`], leave it out, install, and
+    ///    [revoke](Management::set_signing_key) it in the project, which goes on taking what it signed otherwise.
+    pub fn also_publish(mut self, key: SigningKey) -> Self {
+        self.published.push(key);
         self
     }
 
@@ -421,8 +442,17 @@ impl SupabaseBuilder {
             None => Arc::new(NetworkTransport::new()?),
         };
         let issuer = self.issuer.unwrap_or_else(|| format!("{}/overskill", project.url()));
-        let issuer =
-            self.signing.clone().map(|key| TokenIssuer::new(issuer, key, contexts.clone()).ids(self.ids.clone()));
+        let keys = || self.signing.iter().chain(&self.published);
+        if self.signing.is_none() && !self.published.is_empty() {
+            return Err(missing("signing_key"));
+        }
+        if keys().map(SigningKey::kid).collect::<BTreeSet<_>>().len() < keys().count() {
+            return Err(at(Error::invalid("signing keys must have an id each: two of them have the same")));
+        }
+        let issuer = self.signing.map(|key| {
+            let issuer = TokenIssuer::new(issuer, key, contexts.clone()).ids(self.ids.clone());
+            self.published.into_iter().fold(issuer, TokenIssuer::also_publish)
+        });
         let members = self.members.is_some();
         let members = members.then(|| PostgresMemberships::new(database.clone()).clock(self.clock.clone()));
 
@@ -460,7 +490,6 @@ impl SupabaseBuilder {
             passwords,
             contexts,
             validator,
-            signing: self.signing,
             issuer,
             members,
             pool: self.pool.right(Right::Data).clock(self.clock.clone()).ids(self.ids.clone()),
@@ -539,6 +568,10 @@ mod tests {
         let nobody = bare().passwords(full).contexts(contexts);
         assert!(says(nobody).contains("must trust an issuer"));
         assert!(says(connect().pooler("postgres://host/db")).contains("pooler"));
+        let key = SigningKey::generate(&SystemIds, SystemClock.now()).unwrap();
+        let unsigned = SupabaseBuilder { signing: None, ..connect() };
+        assert!(says(unsigned.also_publish(key.clone())).contains("signing_key must be given"));
+        assert!(says(connect().also_publish(key.clone()).also_publish(key)).contains("have the same"));
         assert!(says(connect().publishable_key("sb_secret_hunter")).contains("publishable_key must begin with"));
         assert!(says(connect().certificates("hunter")).contains("certificates must be PEM"));
         assert!(says(connect().api_base("http://api.example.com")).contains("https://"));

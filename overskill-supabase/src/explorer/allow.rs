@@ -12,9 +12,9 @@ use overskill_core::{Effect, Error, ErrorKind, Result};
 use sqlparser::{
     ast::{
         AccessExpr, CastKind, CeilFloorKind, Cte, Distinct, Expr, Function, FunctionArg, FunctionArgExpr,
-        FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator, LimitClause,
-        OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-        SetQuantifier, Statement, Subscript, TableAlias, TableFactor, TableWithJoins, UnaryOperator, WindowType,
+        FunctionArgumentClause, FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, LimitClause, OrderByExpr,
+        OrderByKind, Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetQuantifier,
+        Statement, Subscript, TableAlias, TableFactor, TableWithJoins, UnaryOperator, WindowType,
     },
     dialect::PostgreSqlDialect,
     parser::Parser,
@@ -528,8 +528,8 @@ mod tests {
         ];
         let allowed = |sql: &str| super::allowed(sql, Tables { home: "overskill_data", own: &own });
         for (given, want) in [
-            ("SELECT * FROM People", "SELECT * FROM \"shop\".\"people\""),
-            ("SELECT p.name FROM people p", "SELECT p.name FROM \"shop\".\"people\" p"),
+            ("SELECT * FROM People", "SELECT * FROM (SELECT * FROM \"shop\".\"people\") AS People"),
+            ("SELECT p.name FROM people p", "SELECT p.name FROM (SELECT * FROM \"shop\".\"people\") p"),
             ("WITH people AS (SELECT 1) SELECT * FROM people", "WITH people AS (SELECT 1) SELECT * FROM people"),
         ] {
             assert_eq!(allowed(given).unwrap(), want, "{given}");

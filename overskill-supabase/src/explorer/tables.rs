@@ -6,7 +6,7 @@ use super::{
 };
 use crate::tx::{TenantTx, fault::failed};
 use overskill_core::Result;
-use sqlparser::ast::{Ident, ObjectName, TableAlias, TableFactor};
+use sqlparser::ast::{Ident, TableAlias, TableFactor};
 
 /// The tables of an app, in the database where the query runs.
 #[derive(Clone, Copy, Debug)]
@@ -53,21 +53,10 @@ impl Tables<'_> {
                 it.schema
             )));
         }
-        // Quoted, so that it can be nothing else; row level security says which rows.
-        let parts = [&it.schema, &it.name].map(|part| Ident::with_quote('"', part.replace('"', "\"\"")));
-        let table = TableFactor::Table {
-            name: ObjectName::from(parts.to_vec()),
-            alias,
-            args: None,
-            with_hints: Vec::new(),
-            version: None,
-            with_ordinality: false,
-            partitions: Vec::new(),
-            json_path: None,
-            sample: None,
-            index_hints: Vec::new(),
-        };
-        Ok(table)
+        // Quoted, so that it can be nothing else; row level security says which rows. Within, so that there are no columns
+        // but its own.
+        let quoted = |part: &str| format!("\"{}\"", part.replace('"', "\"\""));
+        derived(&format!("SELECT * FROM {}.{}", quoted(&it.schema), quoted(&it.name)), name, alias)
     }
 }
 
@@ -86,7 +75,12 @@ fn records(home: &str, name: &Ident, alias: Option<TableAlias>) -> Result<TableF
         "SELECT id, owner, data, created_at, updated_at FROM {home}.entities \
          WHERE entity_type = '{kind}' AND deleted_at IS NULL"
     );
+    derived(&rows, name, alias)
+}
+
+/// What `rows` gives, by its name in the query.
+fn derived(rows: &str, name: &Ident, alias: Option<TableAlias>) -> Result<TableFactor> {
     let alias =
         alias.unwrap_or_else(|| TableAlias { explicit: true, name: name.clone(), columns: Vec::new(), at: None });
-    Ok(TableFactor::Derived { lateral: false, subquery: Box::new(parse(&rows)?), alias: Some(alias), sample: None })
+    Ok(TableFactor::Derived { lateral: false, subquery: Box::new(parse(rows)?), alias: Some(alias), sample: None })
 }

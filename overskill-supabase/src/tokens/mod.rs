@@ -106,8 +106,12 @@ impl TokenIssuer {
     /// The public keys as a JWK Set (RFC 7517), to be served where [third-party auth](crate::Management::trust_jwks) looks for
     /// them.
     pub fn jwks(&self) -> serde_json::Value {
-        let keys = std::iter::once(&self.0.current).chain(&self.0.others);
-        serde_json::json!({ "keys": keys.map(SigningKey::public_jwk).collect::<Vec<_>>() })
+        serde_json::json!({ "keys": self.keys().map(SigningKey::public_jwk).collect::<Vec<_>>() })
+    }
+
+    /// The key that signs, and then the others that are published.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &SigningKey> {
+        std::iter::once(&self.0.current).chain(&self.0.others)
     }
 
     /// What makes tokens, for the apps that `grant` is for; each time, `gate` is asked about it. An issuer has no gate of its

@@ -1,9 +1,9 @@
 //! The data explorer on real Postgres: what developers can ask, and what nobody can.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod attacks;
 #[path = "../support/mod.rs"]
 mod support;
+mod walls;
 
 use futures::TryStreamExt as _;
 use overskill_core::{

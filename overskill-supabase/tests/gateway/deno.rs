@@ -74,7 +74,11 @@ impl Deno {
 
     /// Sends a request whose head is exactly these lines, and gives the status and the body.
     pub(crate) async fn raw(&self, head: &str, body: &str) -> (u16, String) {
-        sent(&format!("127.0.0.1:{}", self.port), head, body).await
+        sent(&self.address(), head, body).await
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// A usual call.
@@ -86,12 +90,17 @@ impl Deno {
 
 /// Sends a request to anybody.
 pub(crate) async fn sent(address: &str, head: &str, body: &str) -> (u16, String) {
+    let answer = answered(address, head, body).await;
+    answer.map_or((0, String::new()), |it| (it.status, String::from_utf8_lossy(&it.body).into_owned()))
+}
+
+/// The same with the header fields of the answer; `None` for no whole one.
+pub(crate) async fn answered(address: &str, head: &str, body: &str) -> Option<RawAnswer> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
     let request = format!("{head}\r\nhost: gateway\r\nconnection: close\r\n{length}\r\n{body}");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
-    let answer = RawAnswer::read(&answer, false);
-    answer.map_or((0, String::new()), |it| (it.status, String::from_utf8_lossy(&it.body).into_owned()))
+    RawAnswer::read(&answer, false)
 }

@@ -10,7 +10,7 @@ mod support;
 mod twin;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use deno::{Deno, sent};
+use deno::{Deno, answered, sent};
 use overskill_core::{
     AccessToken, AppId, AppTokens as _, Clock as _, Environment, Rights, Scope, SystemClock, SystemIds,
 };
@@ -38,9 +38,15 @@ struct Field {
 
 impl Field {
     async fn new() -> Self {
+        Self::publishing([]).await
+    }
+
+    /// These keys beside the one that signs.
+    async fn publishing(others: impl IntoIterator<Item = SigningKey>) -> Self {
         let world = World::new().await;
         let key = SigningKey::generate(&SystemIds, SystemClock.now()).unwrap();
         let issuer = TokenIssuer::new(ISSUER, key.clone(), world.keys.clone());
+        let issuer = others.into_iter().fold(issuer, TokenIssuer::also_publish);
         let (url, behind) = rest::serve(world.cluster.tcp_url(DATABASE), &issuer.jwks()).await;
         let mut ids = json!({});
         // The first transaction of an app gives it its number.
@@ -57,6 +63,13 @@ impl Field {
     async fn token(&self, app: &str, subject: &str) -> String {
         let subject = subject.parse().unwrap();
         self.tokens().issue(&scope(app), Some(subject), SystemClock.now()).await.unwrap().0.expose().to_owned()
+    }
+
+    /// One that `key` signed.
+    async fn token_by(&self, key: &SigningKey) -> String {
+        let issuer = TokenIssuer::new(ISSUER, key.clone(), self.world.keys.clone());
+        let tokens = issuer.granted(&self.world.gate, &self.world.system);
+        tokens.issue(&scope("todo"), None, SystemClock.now()).await.unwrap().0.expose().to_owned()
     }
 
     fn tokens(&self) -> GrantedIssuer {
@@ -206,9 +219,23 @@ async fn an_app_that_was_moved_is_told_to_be_elsewhere() {
         field.world.execute(&format!("UPDATE overskill_guard.apps SET writes_paused = {paused} WHERE app = 'todo'"));
     };
     paused(true);
-    let waits = gateway.call("PUT", "/api/entities/Task/t1", &ada, "{}").await;
-    assert!(waits.0 == 503 && waits.1.contains("being moved"), "{waits:?}");
-    assert_eq!(gateway.call("GET", "/api/entities/Task/t1", &ada, "").await.0, 200);
+    // Writes are told when to come again, and reads go on.
+    for (method, path) in [("POST", "Task"), ("PUT", "Task/t1"), ("PATCH", "Task/t1"), ("DELETE", "Task/t1")] {
+        let head = format!(
+            "{method} /api/entities/{path} HTTP/1.1\r\nauthorization: Bearer {ada}\r\ncontent-type: application/json"
+        );
+        let waits = answered(&gateway.address(), &head, "{}").await.unwrap();
+        assert_eq!((waits.status, waits.header("retry-after")), (503, Some("2")), "{method}: {waits:?}");
+        assert_eq!(
+            waits.json()["error"],
+            "The app is being moved: writes have to wait; try again soon.",
+            "{method}: {waits:?}"
+        );
+    }
+    for path in ["Task", "Task/t1"] {
+        let read = gateway.call("GET", &format!("/api/entities/{path}"), &ada, "").await;
+        assert!(read.0 == 200 && read.1.contains("t1"), "{read:?}");
+    }
     paused(false);
     let mover = field.world.mover(Way::Direct);
     mover.relocate(&field.world.system, &scope("todo"), &Placement::Schema).await.unwrap();
@@ -330,6 +357,22 @@ async fn the_first_record_of_an_app_needs_no_pool() {
     field.world.schema.suspend(&field.world.system, &scope("fresh"), true).await.unwrap();
     assert_eq!(gateway.call("POST", "/api/entities/Task", &token, "{}").await.0, 403);
     assert_eq!(gateway.call("GET", "/api/entities/Task/t1", &token, "").await.0, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_outlive_the_key_that_signed_them_as_long_as_it_is_published() {
+    let key = || SigningKey::generate(&SystemIds, SystemClock.now()).unwrap();
+    let (old, unknown) = (key(), key());
+    let field = Field::publishing([old.clone()]).await;
+    let gateway = field.run(OURS, "").await;
+    for (key, status) in [(&old, 201), (&field.key, 201), (&unknown, 401)] {
+        let token = field.token_by(key).await;
+        assert_eq!(gateway.call("POST", "/api/entities/Task", &token, "{}").await.0, status, "{key:?}");
+    }
+    // A name is no key.
+    let posing = SigningKey::from_pkcs8(old.kid(), &unknown.to_pkcs8()).unwrap();
+    let token = field.token_by(&posing).await;
+    assert_eq!(gateway.call("GET", "/api/entities/Task", &token, "").await.0, 401);
 }
 
 /// Every call that a token opens.

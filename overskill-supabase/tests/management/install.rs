@@ -5,13 +5,13 @@ use crate::{
     transport,
 };
 use overskill_core::{
-    ApiMethod, ApiRequest, ApiUpstream as _, AppTokens as _, Clock as _, DataKey, ErrorKind, FilePath, KeyId, Right,
-    Rights, SubjectId, SystemClock, SystemIds, SystemScopes, TenantId, Timestamp, memory::MemoryAudit,
+    AccessToken, ApiMethod, ApiRequest, ApiUpstream as _, AppTokens as _, Clock as _, DataKey, ErrorKind, FilePath,
+    KeyId, Right, Rights, SubjectId, SystemClock, SystemIds, SystemScopes, TenantId, Timestamp, memory::MemoryAudit,
 };
 use overskill_sql::postgres::PostgresOptions;
 use overskill_supabase::{
-    ContextKeys, MembershipKeys, Memberships as _, Placement, Query, SecretName, SigningKey, Supabase, SupabaseBuilder,
-    TokenKeys, TrustedIssuer,
+    ContextKeys, KeyState, MembershipKeys, Memberships as _, Placement, Query, SecretName, SigningKey, Supabase,
+    SupabaseBuilder, TokenKeys, TrustedIssuer,
 };
 use overskill_testkit::{TokenWish, supabase::SupabaseEmulator, tokens::TokenMint};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ async fn a_project_is_installed_once_and_then_as_it_should_be() {
     for word in [
         "migration 1 (tenants)",
         "memberships",
-        "import the key",
+        "import the key ",
         "overskill_data",
         "private channels",
         "Edge Function `gateway`",
@@ -106,6 +106,79 @@ async fn a_project_is_installed_once_and_then_as_it_should_be() {
         assert_eq!(supabase.plan(&gate, grant).await.unwrap_err().kind(), ErrorKind::Denied);
         assert_eq!(supabase.install(&gate, grant).await.unwrap_err().kind(), ErrorKind::Denied);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_keys_change_and_no_token_that_lives_is_refused() {
+    let (_world, emulator, describe) = project().await;
+    let key = || SigningKey::generate(&SystemIds, SystemClock.now()).unwrap();
+    let (first_key, new) = (key(), key());
+    let first = describe().signing_key(first_key.clone()).build().unwrap();
+    let gate = first.gate(Arc::new(MemoryAudit::new()));
+    let grant = gate.system("test", "keys change", SystemScopes::All).await.unwrap();
+    first.install(&gate, &grant).await.unwrap();
+    let issue = async |of: &Supabase| {
+        let tokens = of.issuer().unwrap().granted(&gate, &grant);
+        tokens.issue(&scope("todo"), None, SystemClock.now()).await.unwrap().0
+    };
+    let good = async |of: &Supabase, token: &AccessToken| {
+        let gate = of.gate(Arc::new(MemoryAudit::new()));
+        gate.admit(token, &TenantId::of_app(scope("todo").app)).await.is_ok()
+    };
+    let published = || {
+        let shown = emulator.secret("OVERSKILL_JWKS").unwrap();
+        let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        let known = emulator.jwks();
+        [shown, known]
+            .map(|keys| keys["keys"].as_array().unwrap().iter().map(|it| it["kid"].clone()).collect::<Vec<_>>())
+    };
+
+    // First everybody knows the new key, then it signs.
+    let both = describe().signing_key(first_key.clone()).also_publish(new.clone()).build().unwrap();
+    let planned = both.plan(&gate, &grant).await.unwrap().to_string();
+    assert!(planned.contains(&format!("import the key {} of apps' tokens", new.kid())), "{planned}");
+    both.install(&gate, &grant).await.unwrap();
+    assert!(both.plan(&gate, &grant).await.unwrap().is_empty());
+    assert!(published().iter().all(|keys| keys == &[first_key.kid(), new.kid()]), "{:?}", published());
+    let turned = describe().signing_key(new.clone()).also_publish(first_key.clone()).build().unwrap();
+    turned.install(&gate, &grant).await.unwrap();
+    let (before, after) = (issue(&both).await, issue(&turned).await);
+    for handle in [&both, &turned] {
+        assert!(good(handle, &before).await && good(handle, &after).await);
+    }
+    // What those before do not know is refused, and so is what those after have forgotten.
+    let last = describe().signing_key(new.clone()).build().unwrap();
+    assert!(!good(&first, &after).await && !good(&last, &before).await && good(&last, &after).await);
+    last.install(&gate, &grant).await.unwrap();
+    assert_eq!(published()[0], [new.kid()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_the_project_has_otherwise_is_not_taken_for_ours() {
+    let (_world, _, describe) = project().await;
+    let ours = SigningKey::generate(&SystemIds, SystemClock.now()).unwrap();
+    let supabase = describe().signing_key(ours.clone()).build().unwrap();
+    let gate = supabase.gate(Arc::new(MemoryAudit::new()));
+    let grant = gate.system("test", "an installation", SystemScopes::All).await.unwrap();
+    supabase.install(&gate, &grant).await.unwrap();
+    let control = supabase.management(&gate).unwrap();
+    let refused = async |supabase: &Supabase, word: &str| {
+        let planned = supabase.plan(&gate, &grant).await.unwrap_err();
+        let installed = supabase.install(&gate, &grant).await.unwrap_err();
+        for e in [planned, installed] {
+            assert!(e.kind() == ErrorKind::Conflict && e.message().contains(word), "{e}");
+            assert!(e.message().contains(ours.kid()), "{e}");
+        }
+    };
+    // By the same id, with other bits: its tokens would be refused, and nobody would know why.
+    let other = SigningKey::generate(&SystemIds, SystemClock.now()).unwrap();
+    let posing = SigningKey::from_pkcs8(ours.kid(), &other.to_pkcs8()).unwrap();
+    refused(&describe().signing_key(posing.clone()).build().unwrap(), "another signing key").await;
+    refused(&describe().also_publish(posing).build().unwrap(), "another signing key").await;
+    assert!(supabase.plan(&gate, &grant).await.unwrap().is_empty());
+    let revoked = control.set_signing_key(&grant, ours.kid(), KeyState::Revoked).await.unwrap();
+    assert_eq!(revoked.status, KeyState::Revoked);
+    refused(&supabase, "has revoked").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
