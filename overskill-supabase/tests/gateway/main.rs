@@ -20,7 +20,7 @@ use overskill_supabase::{
 use rest::{Behind, PUBLISHABLE, SECRET};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use support::{DATABASE, Way, World};
+use support::{DATABASE, Way, World, places::acme};
 
 const OURS: &str = "functions/gateway/index.ts";
 const WEAK: &str = "tests/gateway/weak.ts";
@@ -236,9 +236,29 @@ async fn an_app_that_was_moved_is_told_to_be_elsewhere() {
         let read = gateway.call("GET", &format!("/api/entities/{path}"), &ada, "").await;
         assert!(read.0 == 200 && read.1.contains("t1"), "{read:?}");
     }
+    // Whoever found the tables just before they went elsewhere: they are found at the next call.
+    field.world.execute(
+        "ALTER FUNCTION overskill_data.served_from() RENAME TO were_served_from; \
+        CREATE FUNCTION overskill_data.served_from() RETURNS text LANGUAGE sql AS $$ SELECT 'overskill_data' $$",
+    );
     paused(false);
-    let mover = field.world.mover(Way::Direct);
+    let mover = field.world.mover(Way::Direct).projects(field.world.projects(Way::Direct).await);
     mover.relocate(&field.world.system, &scope("todo"), &Placement::Schema).await.unwrap();
+    for (method, path) in [("POST", "Task"), ("GET", "Task"), ("GET", "Task/t1"), ("DELETE", "Task/t1")] {
+        let head = format!(
+            "{method} /api/entities/{path} HTTP/1.1\r\nauthorization: Bearer {ada}\r\ncontent-type: application/json"
+        );
+        let waits = answered(&gateway.address(), &head, "{}").await.unwrap();
+        assert_eq!((waits.status, waits.header("retry-after")), (503, Some("2")), "{method}: {waits:?}");
+    }
+    field.world.execute(
+        "DROP FUNCTION overskill_data.served_from(); \
+        ALTER FUNCTION overskill_data.were_served_from() RENAME TO served_from",
+    );
+    assert_eq!(gateway.call("GET", "/api/entities/Task/t1", &ada, "").await.0, 200);
+    // In another database nothing of it is here.
+    mover.drop_old(&field.world.system, &scope("todo")).await.unwrap();
+    mover.relocate(&field.world.system, &scope("todo"), &Placement::OwnProject(acme())).await.unwrap();
     for (method, path, body) in [
         ("GET", "Task", ""),
         ("POST", "Task", "{}"),
@@ -251,7 +271,7 @@ async fn an_app_that_was_moved_is_told_to_be_elsewhere() {
         let error = "This app has its data elsewhere: call it at its own address.";
         assert_eq!((answer.0, &parsed(&answer)["error"]), (421, &json!(error)), "{method} {path}");
     }
-    // A move takes its records alone: its files and channels are where they were.
+    // Its files and channels are where they were.
     assert_eq!(gateway.call("PUT", "/api/storage/a.txt", &ada, "mine").await.0, 204);
     assert_eq!(gateway.call("GET", "/api/storage/a.txt", &ada, "").await, (200, "mine".to_owned()));
     assert_eq!(gateway.call("GET", "/api/realtime", &ada, "").await.0, 200);
@@ -373,6 +393,22 @@ async fn tokens_outlive_the_key_that_signed_them_as_long_as_it_is_published() {
     let posing = SigningKey::from_pkcs8(old.kid(), &unknown.to_pkcs8()).unwrap();
     let token = field.token_by(&posing).await;
     assert_eq!(gateway.call("GET", "/api/entities/Task", &token, "").await.0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_that_is_down_opens_nothing_and_tells_nothing() {
+    let mut field = Field::new().await;
+    let ada = field.token("todo", "ada").await;
+    // Nobody listens there any more.
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    field.url = format!("http://{gone}");
+    let gateway = field.run(OURS, "").await;
+    for (method, path, body) in CALLS {
+        let answer = gateway.call(method, &format!("/api/{path}"), &ada, body).await;
+        assert_eq!((answer.0, parsed(&answer)), (500, json!({ "error": "Something went wrong." })), "{method} {path}");
+        let answer = gateway.call(method, &format!("/api/{path}"), "x.y.z", body).await;
+        assert_eq!(answer.0, 401, "{method} {path}");
+    }
 }
 
 /// Every call that a token opens.
