@@ -40,11 +40,23 @@ fn program() -> PathBuf {
     pinned
 }
 
+/// What deno itself has to say of the scripts, with these arguments; its own word when it is not content.
+pub(crate) fn content(arguments: &[&str]) -> Result<(), String> {
+    let mut command = std::process::Command::new(program());
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).env("NO_COLOR", "1");
+    let output = command.env("DENO_DIR", cache()).env("DENO_NO_UPDATE_CHECK", "1").output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&said).into_owned()) }
+}
+
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("deno")
+}
+
 impl Deno {
     pub(crate) async fn run(script: &str, env: &[(&str, &str)]) -> Self {
         const WATCH: &str = r#"exec 3<&0; "$@" </dev/null & child=$!; cat <&3 >/dev/null; kill -9 $child"#;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("deno");
         let mut command = Command::new("sh");
         command.args(["-c", WATCH, "sh"]).arg(program());
         command.args([
@@ -57,7 +69,7 @@ impl Deno {
             "--allow-net=127.0.0.1",
         ]);
         command.arg(script).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("DENO_DIR", cache).env("DENO_SERVE_ADDRESS", "tcp:127.0.0.1:0").env("NO_COLOR", "1");
+        command.env("DENO_DIR", cache()).env("DENO_SERVE_ADDRESS", "tcp:127.0.0.1:0").env("NO_COLOR", "1");
         command.envs(env.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();

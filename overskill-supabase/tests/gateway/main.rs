@@ -115,6 +115,17 @@ fn parsed(answer: &(u16, String)) -> Value {
     serde_json::from_str(&answer.1).unwrap_or_else(|_| panic!("{answer:?}"))
 }
 
+#[test]
+fn deno_is_content_with_the_gateways_types_and_with_its_looks() {
+    for arguments in [
+        &["check", "--no-remote", OURS, WEAK][..],
+        &["lint", "functions/gateway"],
+        &["fmt", "--check", "--line-width", "120", "functions/gateway"],
+    ] {
+        deno::content(arguments).unwrap_or_else(|said| panic!("{arguments:?}: {said}"));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn records_are_made_read_changed_and_deleted() {
     let field = Field::new().await;
