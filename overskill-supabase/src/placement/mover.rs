@@ -215,8 +215,8 @@ impl Mover {
 
     /// Moves an app, from the first step to the last.
     ///
-    /// `Conflict` when a move of it is under way, an old copy is still where it is to go, or tables would be left behind. After any other error, the move is
-    /// as far as [`current`](Self::current) says.
+    /// `Conflict` when a move of it is under way, an old copy is still where it is to go, or tables would be left behind. After
+    /// any other error, the move is as far as [`current`](Self::current) says.
     pub async fn relocate(&self, grant: &SystemGrant, scope: &Scope, to: &Placement) -> Result<Move> {
         self.permit(grant, scope)?;
         let planned = self.plan(scope, to).await?;

@@ -1,6 +1,7 @@
 -- What the gateway asks of apps' records through PostgREST, as the caller and with no right but the caller's: row level
--- security decides, as for each statement of theirs, in the shared tables and in those of an app's own schema. Fields come as text and records go as JSON of the database's own, so
--- that no number is read as another on the way. The rules are those of the entity API, and so are the answers.
+-- security decides, as for each statement of theirs, in the shared tables and in those of an app's own schema. Fields come
+-- as text and records go as JSON of the database's own, so that no number is read as another on the way. The rules are those
+-- of the entity API, and so are the answers.
 
 -- Refuses a caller whose context does not hold, and one whose app is suspended: what they may not see must not look like an
 -- app without data. PostgREST answers 401 to the one, and 403 to the other.
