@@ -99,6 +99,7 @@ const ENTRY_POINTS: &[(&str, &str, Wants)] = &[
     ("supabase.rs", "install", System),
     ("supabase.rs", "plan", System),
     ("supabase.rs", "records", System),
+    ("supabase.rs", "revoke", System),
     ("tokens/mod.rs", "check", READINESS),
     ("tokens/mod.rs", "granted", SystemOfApp),
     ("tokens/mod.rs", "issue", Kept),

@@ -203,3 +203,35 @@ impl Missing<'_> {
         Changes(changes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use overskill_core::{ErrorKind, SeededIds, Timestamp};
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_key_is_known_by_all_that_the_project_shows_of_it() {
+        let key = SigningKey::generate(&SeededIds::new(1), Timestamp::EPOCH).unwrap();
+        let other = SigningKey::generate(&SeededIds::new(2), Timestamp::EPOCH).unwrap();
+        let shown = |id: &str, algorithm: &str, status: &str, public_jwk: Value| {
+            let it = json!({ "id": id, "algorithm": algorithm, "status": status, "public_jwk": public_jwk });
+            [serde_json::from_value::<ProjectSigningKey>(it).unwrap()]
+        };
+        let (kid, ours) = (key.kid(), key.public_jwk());
+        // A shared secret shows no public half.
+        for known in [shown(kid, "ES256", "standby", ours.clone()), shown(kid, "ES256", "in_use", Value::Null)] {
+            assert!(is_imported(&known, &key).unwrap(), "{known:?}");
+        }
+        assert!(!is_imported(&[], &key).unwrap());
+        assert!(!is_imported(&shown(other.kid(), "ES256", "standby", ours.clone()), &key).unwrap());
+        for known in [
+            shown(kid, "ES256", "standby", other.public_jwk()),
+            shown(kid, "HS256", "standby", Value::Null),
+            shown(kid, "ES256", "revoked", ours),
+        ] {
+            let e = is_imported(&known, &key).unwrap_err();
+            assert!(e.kind() == ErrorKind::Conflict && e.message().contains(kid), "{known:?}: {e}");
+        }
+    }
+}

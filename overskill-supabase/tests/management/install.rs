@@ -185,7 +185,7 @@ async fn a_key_that_the_project_has_otherwise_is_not_taken_for_ours() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_comes_from_one_handle() {
-    let (_world, _, describe) = project().await;
+    let (world, _, describe) = project().await;
     let mint = TokenMint::new("https://developers.example.com", "authenticated");
     let keys = TokenKeys::from_jwks(mint.jwks().to_string().as_bytes()).unwrap();
     let supabase = describe().trust(TrustedIssuer::apps("https://developers.example.com", keys)).build().unwrap();
@@ -202,6 +202,13 @@ async fn everything_comes_from_one_handle() {
         .issue(&scope("todo"), Some(SubjectId::parse("ada").unwrap()), SystemClock.now())
         .await
         .unwrap();
+    let (leaked, _) = supabase
+        .issuer()
+        .unwrap()
+        .granted(&gate, &grant)
+        .issue(&scope("todo"), Some(SubjectId::parse("ada").unwrap()), SystemClock.now())
+        .await
+        .unwrap();
     let api = supabase.entities(&gate);
     assert!(api.check().await.unwrap().is_ready());
     let path = || FilePath::parse("entities/Task").unwrap();
@@ -211,6 +218,23 @@ async fn everything_comes_from_one_handle() {
     assert_eq!(answer.status, 201, "{answer:?}");
     let other = ApiRequest::new(scope("shop"), token.clone(), ApiMethod::Get, path());
     assert_eq!(api.call(&other).await.unwrap().status, 401);
+
+    // One of two tokens of the same user leaked: it ends, here and for the database, and the other goes on.
+    let opened = async |token: &AccessToken| {
+        let list = api.call(&ApiRequest::new(scope("todo"), token.clone(), ApiMethod::Get, path())).await.unwrap();
+        let claims = token.expose().split('.').nth(1).unwrap();
+        let client = world.raw(Way::Direct, "postgres").await;
+        let context = "SELECT set_config('request.jwt.claims', convert_from(decode(rpad(translate($1, '-_', '+/'), \
+            (length($1) + 3) / 4 * 4, '='), 'base64'), 'UTF8'), false)";
+        client.query_one(context, &[&claims]).await.unwrap();
+        let app = client.query_one("SELECT overskill_guard.app() IS NOT NULL", &[]).await.unwrap();
+        (list.status, app.get::<_, bool>(0))
+    };
+    assert_eq!((opened(&leaked).await, opened(&token).await), ((200, true), (200, true)));
+    let e = supabase.revoke(&gate, &world.system, &leaked).await.unwrap_err();
+    assert_eq!((e.kind(), opened(&leaked).await), (ErrorKind::Denied, (200, true)));
+    supabase.revoke(&gate, &grant, &leaked).await.unwrap();
+    assert_eq!((opened(&leaked).await, opened(&token).await), ((401, false), (200, true)));
 
     // The same in a transaction, and in a developer's query.
     let tenant = TenantId::of_app(scope("todo").app);
