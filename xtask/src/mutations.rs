@@ -31,7 +31,7 @@ const DRIVE: &str = "overskill-core/src/deployments/drive.rs";
 const ENDING: &str = "overskill-core/src/deployments/ending.rs";
 const JOURNAL: &str = "overskill-core/src/deployments/journal.rs";
 
-const BUGS: [Bug; 18] = [
+const BUGS: [Bug; 21] = [
     Bug {
         name: "an unknown outcome is taken for a failure: nobody observes",
         file: ATTEMPT,
@@ -59,8 +59,8 @@ const BUGS: [Bug; 18] = [
     Bug {
         name: "what came late is never swept",
         file: ENDING,
-        from: "let sweep = (!self.to_sweep(history.into_iter()).is_empty()).then(",
-        to: "let sweep = (self.to_sweep(history.into_iter()).len() > 99).then(",
+        from: "let comes_again = !self.to_sweep(history.into_iter()).is_empty()",
+        to: "let comes_again = self.to_sweep(history.into_iter()).len() > 99",
     },
     Bug {
         name: "an activation that a crash left open is forgotten",
@@ -139,6 +139,24 @@ const BUGS: [Bug; 18] = [
         file: ADMISSION,
         from: "if before.iter().any(|other| !state.all_busy(other, now)) {",
         to: "if state.lines.keys().any(|other| other != wants) {",
+    },
+    Bug {
+        name: "what is in doubt is forgotten by whoever goes on",
+        file: ATTEMPT,
+        from: "if let Some(doubt) = self.settle_held(&mut targets).await? {",
+        to: "if let Some(doubt) = self.settle_held(&mut []).await?.filter(|_| false) {",
+    },
+    Bug {
+        name: "what was activated and is not routed keeps the traffic until a sweep",
+        file: ENDING,
+        from: "self.undo_unrouted(record, &mut journal).await?;",
+        to: "let _ = self.undo_unrouted(record, &mut journal);",
+    },
+    Bug {
+        name: "who is retired may be newer than what went live",
+        file: ENDING,
+        from: "if summary.id >= live {",
+        to: "if summary.id == live {",
     },
 ];
 
