@@ -1,7 +1,8 @@
 //! The signed context: who acts for which app, in a form that the database checks itself.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use overskill_core::{Ids, KeyId, ParseError, Right, Rights, Scope, Secret, SubjectId, Timestamp};
+use overskill_core::{AccessToken, Ids, KeyId, ParseError, Right, Rights, Scope, Secret, SubjectId, Timestamp};
 use secrecy::zeroize::Zeroizing;
 use sha2::Sha256;
 use std::{collections::BTreeMap, fmt, fmt::Write as _};
@@ -140,7 +141,16 @@ pub(crate) struct Context<'a> {
 }
 
 /// What contexts of one token or transaction have in common, so that they can be [revoked](crate::Schema::revoke)
-/// together.
+/// together. Its text is 32 hex digits, in lower case.
+///
+/// ```
+/// use overskill_core::SystemIds;
+/// use overskill_supabase::Session;
+///
+/// let session = Session::generate(&SystemIds);
+/// assert_eq!(Session::parse(&session.to_string())?, session);
+/// # Ok::<(), overskill_core::ParseError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Session([u8; 16]);
 
@@ -150,6 +160,36 @@ impl Session {
         let mut bytes = [0; 16];
         ids.fill(&mut bytes);
         Self(bytes)
+    }
+
+    /// Takes 32 hex digits in lower case, such as the claim `session_id` of an app's token.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        let refuse = || ParseError::new("session", "must be 32 hex digits in lower case", text);
+        let digit = |b: u8| {
+            let digit = char::from(b).to_digit(16).filter(|_| !b.is_ascii_uppercase())?;
+            u8::try_from(digit).ok()
+        };
+        let mut bytes = [0; 16];
+        if text.len() != 32 {
+            return Err(refuse());
+        }
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let (high, low) = digit(pair[0]).zip(digit(pair[1])).ok_or_else(refuse)?;
+            *byte = high << 4 | low;
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The session of a token that a [`TokenIssuer`](crate::TokenIssuer) made: what the database compares when the token
+    /// comes. Nothing of the token is validated, for one that leaked has to be ended whatever it is.
+    pub fn of_token(token: &AccessToken) -> Result<Self, ParseError> {
+        let read = || {
+            let claims = URL_SAFE_NO_PAD.decode(token.expose().split('.').nth(1)?).ok()?;
+            let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+            // As `sign` writes it.
+            Self::parse(claims["app_metadata"]["overskill"].as_str()?.split('.').nth(6)?).ok()
+        };
+        read().ok_or_else(|| ParseError::secret("token", "must be an app's, with a signed context", token.expose()))
     }
 }
 
@@ -202,6 +242,19 @@ mod tests {
         let mut hex = String::new();
         push_hex(&mut hex, &want);
         assert_eq!(mac, hex);
+    }
+
+    #[test]
+    fn a_session_is_what_it_is_written_as() {
+        let session = Session([0xab; 16]);
+        assert_eq!(Session::parse(&"ab".repeat(16)).unwrap(), session);
+        for bad in ["", "ab", &"AB".repeat(16), &"xy".repeat(16), &"ab".repeat(17), &"\u{e9}".repeat(16)] {
+            assert!(Session::parse(bad).unwrap_err().to_string().contains("32 hex digits"), "{bad}");
+        }
+        for bad in ["hunter2", "hunter2.b.c", "hunter2.e30.c"] {
+            let e = Session::of_token(&AccessToken::parse(bad).unwrap()).unwrap_err().to_string();
+            assert!(e.contains("signed context") && !e.contains("hunter2"), "{e}");
+        }
     }
 
     #[test]

@@ -99,6 +99,7 @@ const ENTRY_POINTS: &[(&str, &str, Wants)] = &[
     ("supabase.rs", "install", System),
     ("supabase.rs", "plan", System),
     ("supabase.rs", "records", System),
+    ("supabase.rs", "revoke", System),
     ("tokens/mod.rs", "check", READINESS),
     ("tokens/mod.rs", "granted", SystemOfApp),
     ("tokens/mod.rs", "issue", Kept),
@@ -137,7 +138,7 @@ const OF_CALLS: &str = "is of a transaction or a query that was begun with a gra
 
 /// What is called and not awaited, by file, reason and names; `new*2` stands for two of that name.
 const ACTS_ON_NOTHING: &[(&str, &str, &str)] = &[
-    ("context.rs", MAKES, "parse generate*2 new"),
+    ("context.rs", MAKES, "parse*2 generate*2 new of_token"),
     ("context.rs", SETS, "accept"),
     ("context.rs", SAYS, "id current"),
     ("editor/change.rs", MAKES, "new"),
@@ -191,7 +192,11 @@ const ACTS_ON_NOTHING: &[(&str, &str, &str)] = &[
     ),
     ("supabase.rs", PARTS, "editor mover management"),
     ("supabase.rs", SAYS, "gateway"),
-    ("supabase.rs", SETS, "passwords contexts signing_key membership_keys trust pooler records_url certificates pool"),
+    (
+        "supabase.rs",
+        SETS,
+        "passwords contexts signing_key also_publish membership_keys trust pooler records_url certificates pool",
+    ),
     ("supabase.rs", SETS, "explorer_limits access_token publishable_key public_channels api_base transport clock ids"),
     ("tokens/key.rs", MAKES, "generate from_pkcs8"),
     ("tokens/key.rs", SAYS, "to_pkcs8 kid public_jwk private_jwk"),
@@ -200,7 +205,7 @@ const ACTS_ON_NOTHING: &[(&str, &str, &str)] = &[
     ("tokens/mod.rs", SAYS, "issuer jwks"),
     ("tx/connection.rs", MAKES, "parse"),
     ("tx/connection.rs", SETS, "trusting role"),
-    ("tx/mod.rs", OF_CALLS, "table scope subject canceller"),
+    ("tx/mod.rs", OF_CALLS, "table scope subject session canceller"),
     ("validator/jwks.rs", MAKES, "new"),
     ("validator/jwks.rs", SETS, "max_age max_stale cooldown"),
     ("validator/keys.rs", MAKES, "none from_jwks"),

@@ -17,8 +17,13 @@ use crate::management::FunctionBundle;
 /// joined as private ones: the [schema](crate::Schema::install) has policies for both.
 ///
 /// Records are served by the same [protocol](overskill_core::entities) as everywhere else; their ids are random here, and
-/// their times the database's. An app that was [moved](crate::Mover) out of the shared tables is not served: all its calls are
-/// answered 421, for its platform serves it; while it is being moved, writes are answered 503 with `retry-after`.
+/// their times the database's. An app that was [moved](crate::Mover) to a schema of its own is served alike. The records of
+/// one that was moved to another project's database are not: calls of its `/api/entities` are answered 421, for its platform
+/// serves them. While an app is being moved, writes are answered 503 with `retry-after`. A move takes neither files nor
+/// channels along: they are served here as before.
+///
+/// Whoever lost access is told so: 401 when the context in the token does not hold any more, because its
+/// [session](crate::Session::of_token) was revoked or its key is gone, and 403 when the app is suspended.
 pub fn gateway_function() -> FunctionBundle {
     let files = [
         ("answers.ts", include_str!("../functions/gateway/answers.ts")),

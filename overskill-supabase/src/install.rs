@@ -1,8 +1,8 @@
 //! What a project needs, and what of it is missing.
 
 use crate::{
-    ApiKey, ApiKeyKind, ContextKeys, Management, PostgresMemberships, RolePasswords, Schema, SecretName, SigningKey,
-    TokenIssuer, gateway_function, validator::Memberships,
+    ApiKey, ApiKeyKind, ContextKeys, KeyState, Management, PostgresMemberships, ProjectSigningKey, RolePasswords,
+    Schema, SecretName, SigningKey, TokenIssuer, gateway_function, validator::Memberships,
 };
 use overskill_core::{Digest, Error, Ids, Result, Secret, SystemGrant};
 use std::fmt::{self, Write as _};
@@ -39,7 +39,7 @@ pub(crate) struct Installation<'a> {
     pub(crate) contexts: &'a ContextKeys,
     pub(crate) members: Option<&'a PostgresMemberships>,
     /// The project's own services, where they can be reached.
-    pub(crate) services: Option<(Management, &'a SigningKey, &'a TokenIssuer)>,
+    pub(crate) services: Option<(Management, &'a TokenIssuer)>,
     pub(crate) publishable: Option<&'a str>,
     /// Whether channels that no policy is asked about may stay.
     pub(crate) public_channels: bool,
@@ -48,27 +48,28 @@ pub(crate) struct Installation<'a> {
 
 /// What is missing, by who mends it.
 #[derive(Default)]
-struct Missing {
+struct Missing<'a> {
     schema: Vec<String>,
     members: bool,
-    services: Vec<Service>,
+    services: Vec<Service<'a>>,
     gateway: Option<Gateway>,
 }
 
 /// A setting of the project's own services.
-#[derive(Clone, Copy)]
-enum Service {
-    Key,
+enum Service<'a> {
+    Key(&'a SigningKey),
     Exposed,
     PrivateChannels,
 }
 
-impl Service {
-    const fn change(self) -> &'static str {
+impl Service<'_> {
+    fn change(&self) -> String {
         match self {
-            Self::Key => "import the key that signs apps' tokens, on standby",
-            Self::Exposed => "let the REST API show the schema `overskill_data`",
-            Self::PrivateChannels => "let Realtime open private channels alone, which policies are asked about",
+            Self::Key(key) => format!("import the key {} of apps' tokens, on standby", key.kid()),
+            Self::Exposed => "let the REST API show the schema `overskill_data`".to_owned(),
+            Self::PrivateChannels => {
+                "let Realtime open private channels alone, which policies are asked about".to_owned()
+            }
         }
     }
 }
@@ -97,10 +98,10 @@ impl Installation<'_> {
         if let Some(members) = self.members.filter(|_| missing.members) {
             members.install(self.schema.gate(), grant).await?;
         }
-        let Some((management, key, _)) = &self.services else { return Ok(changes) };
+        let Some((management, _)) = &self.services else { return Ok(changes) };
         for service in &missing.services {
             match service {
-                Service::Key => management.import_signing_key(grant, key).await.map(drop)?,
+                Service::Key(key) => management.import_signing_key(grant, key).await.map(drop)?,
                 Service::Exposed => management.expose_schema(grant, SCHEMA).await?,
                 Service::PrivateChannels => management.set_public_channels(grant, false).await?,
             }
@@ -117,18 +118,23 @@ impl Installation<'_> {
         Ok(changes)
     }
 
-    async fn missing(&self, grant: &SystemGrant) -> Result<Missing> {
+    async fn missing(&self, grant: &SystemGrant) -> Result<Missing<'_>> {
         let mut missing = Missing { schema: self.schema.pending(grant, self.contexts).await?, ..Missing::default() };
         if let Some(members) = self.members {
             missing.members = !members.check().await?.is_ready();
         }
-        let Some((management, key, issuer)) = &self.services else { return Ok(missing) };
+        let Some((management, issuer)) = &self.services else { return Ok(missing) };
+        let known = management.signing_keys(grant).await?;
+        for key in issuer.keys() {
+            if !is_imported(&known, key)? {
+                missing.services.push(Service::Key(key));
+            }
+        }
         let wrong = [
-            (Service::Key, management.signing_keys(grant).await?.iter().all(|known| known.id != key.kid())),
             (Service::Exposed, !management.exposed_schemas(grant).await?.iter().any(|known| known == SCHEMA)),
             (Service::PrivateChannels, !self.public_channels && management.has_public_channels(grant).await?),
         ];
-        missing.services = wrong.into_iter().filter(|(_, wrong)| *wrong).map(|(service, _)| service).collect();
+        missing.services.extend(wrong.into_iter().filter(|(_, wrong)| *wrong).map(|(service, _)| service));
         missing.gateway = self.gateway(grant, management, issuer).await?;
         Ok(missing)
     }
@@ -174,13 +180,58 @@ impl Installation<'_> {
     }
 }
 
-impl Missing {
+/// Whether the project has `key`. Another in its place, or one that was revoked, is not for an installation to mend.
+fn is_imported(known: &[ProjectSigningKey], key: &SigningKey) -> Result<bool> {
+    let Some(it) = known.iter().find(|it| it.id == key.kid()) else { return Ok(false) };
+    let message = if it.status == KeyState::Revoked {
+        format!("the project has revoked the signing key {}: sign with another, and leave this one out", key.kid())
+    } else if !it.is(key) {
+        format!("the project has another signing key by the id {}: give ours another id", key.kid())
+    } else {
+        return Ok(true);
+    };
+    Err(Error::conflict(message).at("supabase", "install"))
+}
+
+impl Missing<'_> {
     fn changes(&self) -> Changes {
         let mut changes = self.schema.clone();
         changes.extend(self.members.then(|| "make the table of memberships".to_owned()));
-        changes.extend(self.services.iter().map(|service| service.change().to_owned()));
+        changes.extend(self.services.iter().map(Service::change));
         let gateway = self.gateway.as_ref();
         changes.extend(gateway.map(|_| "deploy the Edge Function `gateway` and its settings".to_owned()));
         Changes(changes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use overskill_core::{ErrorKind, SeededIds, Timestamp};
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_key_is_known_by_all_that_the_project_shows_of_it() {
+        let key = SigningKey::generate(&SeededIds::new(1), Timestamp::EPOCH).unwrap();
+        let other = SigningKey::generate(&SeededIds::new(2), Timestamp::EPOCH).unwrap();
+        let shown = |id: &str, algorithm: &str, status: &str, public_jwk: Value| {
+            let it = json!({ "id": id, "algorithm": algorithm, "status": status, "public_jwk": public_jwk });
+            [serde_json::from_value::<ProjectSigningKey>(it).unwrap()]
+        };
+        let (kid, ours) = (key.kid(), key.public_jwk());
+        // A shared secret shows no public half.
+        for known in [shown(kid, "ES256", "standby", ours.clone()), shown(kid, "ES256", "in_use", Value::Null)] {
+            assert!(is_imported(&known, &key).unwrap(), "{known:?}");
+        }
+        assert!(!is_imported(&[], &key).unwrap());
+        assert!(!is_imported(&shown(other.kid(), "ES256", "standby", ours.clone()), &key).unwrap());
+        for known in [
+            shown(kid, "ES256", "standby", other.public_jwk()),
+            shown(kid, "HS256", "standby", Value::Null),
+            shown(kid, "ES256", "revoked", ours),
+        ] {
+            let e = is_imported(&known, &key).unwrap_err();
+            assert!(e.kind() == ErrorKind::Conflict && e.message().contains(kid), "{known:?}: {e}");
+        }
     }
 }

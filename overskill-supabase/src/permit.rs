@@ -1,4 +1,8 @@
 //! What is asked of a grant of the host's own code.
+//!
+//! A gate that comes with the grant, for lack of one of the object's own, proves that the grant was asked for and written
+//! down at *that* gate and covers the app; not whose gate it is. What keeps a store, a validator or an issuer from other
+//! code then is that it was never handed to it.
 
 use overskill_core::{AppId, Error, ErrorKind, Grant, Result, Right, SystemGrant, SystemScopes, TenantGate};
 

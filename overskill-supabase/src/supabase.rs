@@ -3,15 +3,16 @@
 use crate::{
     AppTables, ContextKeys, EntityApi, Explorer, ExplorerLimits, FunctionBundle, Jwks, Management, MembershipKeys,
     Mover, PoolOptions, PostgresMemberships, ProjectRef, RolePasswords, Schema, SchemaEditor, SchemaInspector, Server,
-    SigningKey, SupabaseValidator, TenantPool, TokenIssuer, TrustedIssuer, gateway_function,
+    Session, SigningKey, SupabaseValidator, TenantPool, TokenIssuer, TrustedIssuer, gateway_function,
     install::{Changes, Installation},
 };
 use overskill_core::{
-    AuditLog, Clock, Error, Ids, ParseError, Result, Right, Secret, SystemClock, SystemGrant, SystemIds, TenantGate,
+    AccessToken, AuditLog, Clock, Error, Ids, ParseError, Result, Right, Secret, SystemClock, SystemGrant, SystemIds,
+    TenantGate,
 };
 use overskill_http::{Client, Credential, Limiter, NetworkTransport, Transport};
 use overskill_sql::postgres::{PostgresOptions, PostgresStores};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 const NAME: &str = "supabase";
 
@@ -58,7 +59,6 @@ struct Settings {
     passwords: RolePasswords,
     contexts: ContextKeys,
     validator: SupabaseValidator,
-    signing: Option<SigningKey>,
     issuer: Option<TokenIssuer>,
     members: Option<PostgresMemberships>,
     pool: PoolOptions,
@@ -93,6 +93,7 @@ impl Supabase {
             passwords: None,
             contexts: None,
             signing: None,
+            published: Vec::new(),
             issuer: None,
             members: None,
             trusted: Vec::new(),
@@ -134,6 +135,19 @@ impl Supabase {
     /// `Invalid` without [membership keys](SupabaseBuilder::membership_keys).
     pub fn memberships(&self) -> Result<PostgresMemberships> {
         self.0.members.clone().ok_or_else(|| missing("membership_keys"))
+    }
+
+    /// Ends an app's token that leaked, before it expires: for [the database](Schema::revoke), so for the gateway, storage and
+    /// realtime, and for [this handle's validator](SupabaseValidator::revoke). Other processes have validators of their own,
+    /// which want to be told, too. Needs a grant for all apps.
+    ///
+    /// # Errors
+    /// `Invalid` when it is none of the [issuer's](Self::issuer) making: tokens of the project's users open nothing in the
+    /// database, so the validator is all that has to be told.
+    pub async fn revoke(&self, gate: &TenantGate, grant: &SystemGrant, token: &AccessToken) -> Result<()> {
+        let (session, now) = (Session::of_token(token)?, self.0.clock.now());
+        self.0.validator.revoke(gate, grant, token, now)?;
+        self.schema(gate).revoke(grant, session, now.plus(TokenIssuer::MAX_TTL)).await
     }
 
     /// The tenants' schema, seen by its owner.
@@ -222,18 +236,26 @@ impl Supabase {
     }
 
     /// Brings the project to where it should be, and says what it changed: the tenants' schema with its roles and keys, the
-    /// memberships and, with an access token and a signing key, the key in the project, the schema in its REST API, Realtime
-    /// with private channels alone, and the gateway with its settings. Safe to repeat; what was interrupted goes on. Needs a grant for all apps.
+    /// memberships and, with an access token and a signing key, the published keys in the project, the schema in its REST API,
+    /// Realtime with private channels alone, and the gateway with its settings. Safe to repeat; what was interrupted goes on.
+    /// Needs a grant for all apps.
     ///
-    /// Passwords cannot be compared: to change them alone, [install the schema](Schema::install).
+    /// What is compared: the schema's migrations by their digests, and its walls by what the database's catalogs say; keys of
+    /// contexts by what the database checks with; signing keys by id, algorithm, state and, where the control API shows it,
+    /// the public key; the gateway by a digest of its files and settings, which is the name of a secret beside them. Not what
+    /// no API shows: passwords (to change them alone, [install the schema](Schema::install)), and files or settings of the
+    /// gateway that somebody else put in place of ours.
+    ///
+    /// # Errors
+    /// `Conflict` when the project has another signing key by the id of one of ours, or has revoked one of ours.
     pub async fn install(&self, gate: &TenantGate, grant: &SystemGrant) -> Result<Changes> {
         self.installation(gate)?.run(grant).await
     }
 
     fn installation(&self, gate: &TenantGate) -> Result<Installation<'_>> {
-        let Settings { passwords, contexts, members, signing, issuer, publishable, access, ids, .. } = &*self.0;
-        let services = match (signing, issuer) {
-            (Some(key), Some(issuer)) if access.is_some() => Some((self.management(gate)?, key, issuer)),
+        let Settings { passwords, contexts, members, issuer, publishable, access, ids, .. } = &*self.0;
+        let services = match issuer {
+            Some(issuer) if access.is_some() => Some((self.management(gate)?, issuer)),
             _ => None,
         };
         let publishable = publishable.as_deref();
@@ -262,6 +284,7 @@ pub struct SupabaseBuilder {
     passwords: Option<RolePasswords>,
     contexts: Option<ContextKeys>,
     signing: Option<SigningKey>,
+    published: Vec<SigningKey>,
     issuer: Option<String>,
     members: Option<MembershipKeys>,
     trusted: Vec<TrustedIssuer>,
@@ -289,9 +312,21 @@ impl SupabaseBuilder {
         self
     }
 
-    /// The key that signs apps' tokens.
+    /// The key that signs apps' tokens. To change it, see [`also_publish`](Self::also_publish).
     pub fn signing_key(mut self, key: SigningKey) -> Self {
         self.signing = Some(key);
+        self
+    }
+
+    /// Publishes `key` too: what is signed with it is good, for the validator at once, and for the project and its gateway
+    /// from the next [installation](Supabase::install) on. So that no token that lives is refused while keys change:
+    ///
+    /// 1. Publish the new key, in every process and in the project.
+    /// 2. Sign with it, and publish the old one.
+    /// 3. When the last token of the old one has expired, after [`TokenIssuer::MAX_TTL`], leave it out, install, and
+    ///    [revoke](Management::set_signing_key) it in the project, which goes on taking what it signed otherwise.
+    pub fn also_publish(mut self, key: SigningKey) -> Self {
+        self.published.push(key);
         self
     }
 
@@ -421,8 +456,17 @@ impl SupabaseBuilder {
             None => Arc::new(NetworkTransport::new()?),
         };
         let issuer = self.issuer.unwrap_or_else(|| format!("{}/overskill", project.url()));
-        let issuer =
-            self.signing.clone().map(|key| TokenIssuer::new(issuer, key, contexts.clone()).ids(self.ids.clone()));
+        let keys = || self.signing.iter().chain(&self.published);
+        if self.signing.is_none() && !self.published.is_empty() {
+            return Err(missing("signing_key"));
+        }
+        if keys().map(SigningKey::kid).collect::<BTreeSet<_>>().len() < keys().count() {
+            return Err(at(Error::invalid("signing keys must have an id each: two of them have the same")));
+        }
+        let issuer = self.signing.map(|key| {
+            let issuer = TokenIssuer::new(issuer, key, contexts.clone()).ids(self.ids.clone());
+            self.published.into_iter().fold(issuer, TokenIssuer::also_publish)
+        });
         let members = self.members.is_some();
         let members = members.then(|| PostgresMemberships::new(database.clone()).clock(self.clock.clone()));
 
@@ -460,7 +504,6 @@ impl SupabaseBuilder {
             passwords,
             contexts,
             validator,
-            signing: self.signing,
             issuer,
             members,
             pool: self.pool.right(Right::Data).clock(self.clock.clone()).ids(self.ids.clone()),
@@ -502,87 +545,4 @@ fn verified(url: &Secret, server: &Server) -> Secret {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ContextKey;
-    use overskill_core::{DataKey, KeyId};
-
-    const URL: &str = "postgres://postgres:hunter2@db.example.com/postgres";
-
-    fn connect() -> SupabaseBuilder {
-        let contexts = ContextKeys::new(ContextKey::generate(KeyId::parse("c1").unwrap(), &SystemIds));
-        let passwords = RolePasswords { app: Secret::new("hunter3"), explorer: Secret::new("hunter4") };
-        Supabase::connect("abcdefghijklmnopqrst", URL)
-            .passwords(passwords)
-            .contexts(contexts)
-            .signing_key(SigningKey::generate(&SystemIds, SystemClock.now()).unwrap())
-            .access_token("hunter5")
-    }
-
-    #[test]
-    fn what_is_malformed_or_missing_is_named_before_any_call() {
-        let says = |builder: SupabaseBuilder| {
-            let e = builder.build().unwrap_err();
-            let said = format!("{e} {e:?}");
-            assert!(!said.contains("hunter"), "{said}");
-            said
-        };
-        let bare = || Supabase::connect("abcdefghijklmnopqrst", URL);
-        assert!(says(Supabase::connect("My Project", URL)).contains("project ref must be 20 of a-z"));
-        assert!(says(Supabase::connect("abcdefghijklmnopqrst", "hunter2")).contains("database URL must be"));
-        assert!(says(bare()).contains("passwords must be given"));
-        let empty = RolePasswords { app: Secret::new("hunter3"), explorer: Secret::new("") };
-        assert!(says(bare().passwords(empty.clone())).contains("passwords.explorer must not be empty"));
-        let full = RolePasswords { explorer: Secret::new("hunter4"), ..empty };
-        assert!(says(bare().passwords(full.clone())).contains("contexts must be given"));
-        let contexts = ContextKeys::new(ContextKey::generate(KeyId::parse("c1").unwrap(), &SystemIds));
-        let nobody = bare().passwords(full).contexts(contexts);
-        assert!(says(nobody).contains("must trust an issuer"));
-        assert!(says(connect().pooler("postgres://host/db")).contains("pooler"));
-        assert!(says(connect().publishable_key("sb_secret_hunter")).contains("publishable_key must begin with"));
-        assert!(says(connect().certificates("hunter")).contains("certificates must be PEM"));
-        assert!(says(connect().api_base("http://api.example.com")).contains("https://"));
-        assert!(says(connect().access_token("hunter5\n")).contains("supabase"));
-    }
-
-    #[test]
-    fn a_part_whose_setting_is_missing_names_it() {
-        let audit: Arc<dyn AuditLog> = Arc::new(overskill_core::memory::MemoryAudit::new());
-        let supabase = SupabaseBuilder { token: None, ..connect() }.build().unwrap();
-        let gate = supabase.gate(audit.clone());
-        assert!(supabase.management(&gate).unwrap_err().message().contains("access_token must be given"));
-        assert!(supabase.memberships().unwrap_err().message().contains("membership_keys must be given"));
-        let users = MembershipKeys::new(KeyId::parse("m1").unwrap(), DataKey::from_bytes([7; 32]));
-        let supabase = SupabaseBuilder { signing: None, ..connect() }.membership_keys(users).build().unwrap();
-        assert!(supabase.issuer().unwrap_err().message().contains("signing_key must be given"));
-        assert!(supabase.memberships().is_ok() && supabase.explorer(&gate, audit).is_ok());
-    }
-
-    #[test]
-    fn nothing_of_a_secret_shows() {
-        let builder = connect().pooler("postgres://postgres.ref:hunter6@pooler.example.com:6543/postgres");
-        assert!(!format!("{builder:?}").contains("hunter"));
-        let supabase = builder.build().unwrap();
-        let gate = supabase.gate(Arc::new(overskill_core::memory::MemoryAudit::new()));
-        let shown = format!(
-            "{supabase:?} {:?} {:?} {:?}",
-            supabase.tenants(&gate),
-            supabase.schema(&gate),
-            supabase.management(&gate)
-        );
-        assert!(!shown.contains("hunter"), "{shown}");
-    }
-
-    #[test]
-    fn records_check_certificates() {
-        let url = |text: &str| {
-            let url = Secret::new(text);
-            verified(&url, &Server::parse(&url).unwrap()).expose().to_owned()
-        };
-        let base = "postgres://a:b@db.example.com/c";
-        let checked = format!("{base}?sslmode=verify-full");
-        assert_eq!([url(base), url(&format!("{base}?sslmode=require"))], [checked.clone(), checked]);
-        assert_eq!(url("postgres://a:b@localhost/c"), "postgres://a:b@localhost/c");
-        assert_eq!(url(&format!("{base}?connect_timeout=5")), format!("{base}?connect_timeout=5&sslmode=verify-full"));
-    }
-}
+mod tests;

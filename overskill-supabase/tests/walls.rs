@@ -50,6 +50,28 @@ async fn each_app_and_environment_has_its_own_rows() {
 }
 
 #[tokio::test]
+async fn a_transaction_ends_with_its_session() {
+    let world = World::new().await;
+    let grant = world.grant("ada", "one").await;
+    for way in Way::ALL {
+        let (pool, id) = (world.pool(way), format!("{way:?}"));
+        pool.with_tenant(&grant, &scope("one"), async |tx| put(tx, &id).await).await.unwrap();
+        let ended = pool.begin(&grant, &scope("one")).await.unwrap();
+        let other = pool.begin(&grant, &scope("one")).await.unwrap();
+        assert_ne!(ended.session(), other.session());
+        assert!(ids(&ended).await.unwrap().contains(&id));
+        let until = SystemClock.now().plus(Duration::from_mins(10));
+        world.schema.revoke(&world.system, ended.session(), until).await.unwrap();
+        assert_eq!(ids(&ended).await.unwrap(), Vec::<String>::new(), "{way:?}");
+        assert_eq!(put(&ended, "late").await.unwrap_err().kind(), ErrorKind::Denied, "{way:?}");
+        ended.rollback().await.unwrap();
+        // Nobody else's.
+        assert!(ids(&other).await.unwrap().contains(&id));
+        other.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn grants_are_checked_at_each_use() {
     let world = World::new().await;
     let pool = world.pool(Way::Direct);

@@ -41,9 +41,10 @@ export function told(error: unknown): Response {
 
 // What the service behind said, as the caller may know it. `code` is the database's, where it was its own.
 export function fromBehind(status: number, code: string): Refused {
-  // An app with tables of its own is not served here: its platform serves it, at the app's own address.
-  if (code === "OS002") return new Refused(421, "This app has its data elsewhere: call it at its own address.");
-  if (code === "OS001") {
+  // An app with its records in another database is not served here: its platform serves it, at the app's own address.
+  if (status === 421) return new Refused(421, "This app has its data elsewhere: call it at its own address.");
+  // Writes are paused, or the records went elsewhere while this was on its way.
+  if (code === "OS001" || code === "OS002") {
     return new Refused(503, "The app is being moved: writes have to wait; try again soon.", { "retry-after": "2" });
   }
   if (code === "54000") {

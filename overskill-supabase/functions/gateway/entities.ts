@@ -137,6 +137,11 @@ async function create(kind: string, body: Body, caller: Caller, behind: Behind):
   return text(201, record);
 }
 
+// Throws unless the database takes the caller's context, and the app is not suspended.
+export async function admitted(behind: Behind): Promise<void> {
+  await call("admitted", {}, behind);
+}
+
 // A function of the database's, as the caller.
 async function call(name: string, given: Record<string, string>, behind: Behind): Promise<string> {
   const answer = await behind("POST", `/rest/v1/rpc/${name}`, { headers: PROFILE, body: JSON.stringify(given) });

@@ -1,7 +1,7 @@
 // Where a call goes: /api/entities, /api/storage and /api/realtime, whatever stands before it in the path.
 
 import { denied, forbidden, fromBehind, json, notFound, Refused, told, wrongMethod } from "./answers.ts";
-import { entities } from "./entities.ts";
+import { admitted, entities } from "./entities.ts";
 import { storage } from "./storage.ts";
 import { type Caller, callerOf, type Keys } from "./token.ts";
 
@@ -50,9 +50,16 @@ async function route(request: Request, config: Config): Promise<Response> {
     case "entities":
       return await entities(request, rest, query, caller, behind);
     case "storage":
-      return await storage(request, rest, caller, config.bucket, behind);
+      try {
+        return await storage(request, rest, caller, config.bucket, behind);
+      } catch (error) {
+        // Who lost access is told so, and not that there is no such file.
+        if (error instanceof Refused && [403, 404].includes(error.status)) await admitted(behind);
+        throw error;
+      }
     case "realtime":
       if (request.method !== "GET") throw wrongMethod("GET");
+      await admitted(behind);
       return realtime(caller, config);
     default:
       throw notFound("There is no such API here: entities, storage and realtime are what there is.");
@@ -83,20 +90,23 @@ function asCaller(caller: Caller, config: Config): Behind {
       signal: AbortSignal.timeout(TIMEOUT_MILLIS),
     });
     if (answer.ok) return answer;
-    const code = await codeOf(answer);
-    throw answer.status >= 300 && answer.status < 400
-      ? new Refused(500, "Something went wrong.")
-      : fromBehind(answer.status, code);
+    const { status, code } = await said(answer);
+    throw status >= 300 && status < 400 ? new Refused(500, "Something went wrong.") : fromBehind(status, code);
   };
 }
 
-// The database's own code for what went wrong; nothing else of such an answer is looked at.
-async function codeOf(answer: Response): Promise<string> {
+// What went wrong: the database's own code for it, and the status. Storage answers 400 to whatever it refuses, and says in
+// the answer which status it means. Nothing else of such an answer is looked at.
+async function said(answer: Response): Promise<{ status: number; code: string }> {
+  const { status } = answer;
   try {
-    const { code } = await answer.json();
-    return typeof code === "string" ? code : "";
+    const { code, statusCode } = await answer.json();
+    return {
+      status: status === 400 && /^4[0-9]{2}$/.test(String(statusCode)) ? Number(statusCode) : status,
+      code: typeof code === "string" ? code : "",
+    };
   } catch {
-    return "";
+    return { status, code: "" };
   }
 }
 

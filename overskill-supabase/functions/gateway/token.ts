@@ -68,7 +68,9 @@ export async function callerOf(
 
 function contextOf(claims: Record<string, unknown>): string {
   const metadata = claims.app_metadata;
-  const context = typeof metadata === "object" && metadata !== null && "overskill" in metadata ? metadata.overskill : null;
+  const context = typeof metadata === "object" && metadata !== null && "overskill" in metadata
+    ? metadata.overskill
+    : null;
   if (typeof context !== "string" || context.length > 1024) throw denied();
   return context;
 }

@@ -22,8 +22,8 @@ pub(super) struct Rows<'a> {
 }
 
 /// What a row is read as: id, fields, when it was created and changed, in milliseconds, and its place, in microseconds.
-const COLUMNS: &str = "id, data::text, (extract(epoch FROM created_at) * 1000)::int8, \
-    (extract(epoch FROM updated_at) * 1000)::int8, (extract(epoch FROM placed) * 1000000)::int8";
+const COLUMNS: &str = "id, data::text AS body, (extract(epoch FROM created_at) * 1000)::int8 AS created, \
+    (extract(epoch FROM updated_at) * 1000)::int8 AS updated, (extract(epoch FROM placed) * 1000000)::int8 AS place";
 
 /// A moment from an argument in milliseconds.
 macro_rules! moment {
@@ -68,7 +68,7 @@ impl EntityRows for Rows<'_> {
         let slots = if query.filters.is_empty() { Map::new() } else { self.slots(entity).await? };
         let mut from = query.from.clone();
         let (mut records, mut bytes, mut last) = (Vec::new(), 0, None);
-        // A few at a time: the largest records are large.
+        // A few at a time, and no more than a page holds but for the last: the largest records are large.
         loop {
             let missing = query.limit as usize + 1 - records.len();
             let ask = missing.min(101);
@@ -87,6 +87,8 @@ impl EntityRows for Rows<'_> {
                 records.push(found.shown());
             }
             match &last {
+                // The database ended here, and not for lack of rows.
+                Some(_) if bytes > MAX_PAGE_BYTES => return Ok((records, last)),
                 Some(cursor) if rows.len() == ask => from = Start::Cursor(cursor.clone()),
                 _ => return Ok((records, None)),
             }
@@ -281,8 +283,15 @@ fn listing(
     let order: Vec<_> = places.iter().map(|place| format!("{place} {direction}")).collect();
     let limit = listing.argument(Argument::Int(i64::try_from(limit).unwrap_or(i64::MAX)));
     let offset = listing.argument(Argument::Int(offset.into()));
-    write!(listing.sql, " ORDER BY {} LIMIT {limit} OFFSET {offset}", order.join(", ")).expect("a string takes all");
-    Ok((listing.sql, listing.arguments))
+    // No row comes before which a page is full. A window without an order takes the rows as they are.
+    let sql = format!(
+        "SELECT id, body, created, updated, place FROM (\
+            SELECT r.*, sum(octet_length(body)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(body) AS before FROM (\
+                {} ORDER BY {} LIMIT {limit} OFFSET {offset}) r) w WHERE before <= {MAX_PAGE_BYTES}",
+        listing.sql,
+        order.join(", ")
+    );
+    Ok((sql, listing.arguments))
 }
 
 /// What orders a row by a field: those without a value first, then numbers, then text, byte by byte.

@@ -5,15 +5,16 @@ use super::{
     parts::{
         column, data_type, folded, function, ident, not_the_systems, one_part, one_part_of, operator, plain, value,
     },
+    tables::Tables,
     words::{FUNCTIONS, SET_FUNCTIONS},
 };
 use overskill_core::{Effect, Error, ErrorKind, Result};
 use sqlparser::{
     ast::{
         AccessExpr, CastKind, CeilFloorKind, Cte, Distinct, Expr, Function, FunctionArg, FunctionArgExpr,
-        FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator, LimitClause,
-        OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-        SetQuantifier, Statement, Subscript, TableAlias, TableFactor, TableWithJoins, UnaryOperator, WindowType,
+        FunctionArgumentClause, FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, LimitClause, OrderByExpr,
+        OrderByKind, Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetQuantifier,
+        Statement, Subscript, TableAlias, TableFactor, TableWithJoins, UnaryOperator, WindowType,
     },
     dialect::PostgreSqlDialect,
     parser::Parser,
@@ -31,8 +32,8 @@ const STACK_BYTES: usize = 32 << 20;
 /// The query as it is to be run; `Invalid` says what about it is not allowed.
 ///
 /// Names of tables without a schema are kinds of records: `Task` reads the records of that kind, with the columns `id`,
-/// `owner`, `data`, `created_at` and `updated_at`.
-pub(super) fn allowed(sql: &str, home: &str) -> Result<String> {
+/// `owner`, `data`, `created_at` and `updated_at`. Or they are tables of the app's own, with the columns that they have.
+pub(super) fn allowed(sql: &str, tables: Tables<'_>) -> Result<String> {
     if sql.len() > MAX_BYTES {
         return Err(refused(format!("may be at most {MAX_BYTES} bytes long")));
     }
@@ -42,7 +43,7 @@ pub(super) fn allowed(sql: &str, home: &str) -> Result<String> {
     // The parser takes tens of kilobytes for each step in, and the caller's stack may be small.
     std::thread::scope(|scope| {
         let reading =
-            std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || written_anew(sql, home));
+            std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, || written_anew(sql, tables));
         let reading = reading.map_err(|e| {
             Error::new(ErrorKind::Unavailable, "there is no thread to read a query")
                 .effect_as(Effect::None)
@@ -52,9 +53,9 @@ pub(super) fn allowed(sql: &str, home: &str) -> Result<String> {
     })
 }
 
-fn written_anew(sql: &str, home: &str) -> Result<String> {
+fn written_anew(sql: &str, tables: Tables<'_>) -> Result<String> {
     let mut parsed = parse(sql)?;
-    Walk { home, scopes: Vec::new(), depth: 0 }.query(&mut parsed)?;
+    Walk { tables, scopes: Vec::new(), depth: 0 }.query(&mut parsed)?;
     let written = parsed.to_string();
     // What is run is what was looked at: read again, it is the same.
     if parse(&written)?.to_string() != written {
@@ -63,7 +64,7 @@ fn written_anew(sql: &str, home: &str) -> Result<String> {
     Ok(written)
 }
 
-fn parse(sql: &str) -> Result<Query> {
+pub(super) fn parse(sql: &str) -> Result<Query> {
     let dialect = PostgreSqlDialect {};
     let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location();
     let tokens = tokens.map_err(|e| refused(format!("cannot be read: {e}")))?;
@@ -94,8 +95,7 @@ pub(super) fn no(there: bool, what: &str) -> Result<()> {
 }
 
 struct Walk<'a> {
-    /// The schema with the app's tables.
-    home: &'a str,
+    tables: Tables<'a>,
     /// Names of common tables that can be seen, from the outside in, as the database compares names.
     scopes: Vec<Vec<String>>,
     depth: u32,
@@ -324,7 +324,7 @@ impl Walk<'_> {
                 if self.scopes.iter().flatten().any(|it| *it == folded(&name)) {
                     return Ok(());
                 }
-                *table = records(self.home, &name, alias.take())?;
+                *table = self.tables.named(&name, alias.take())?;
                 Ok(())
             }
             TableFactor::Derived { lateral: _, subquery, alias, sample } => {
@@ -508,32 +508,40 @@ fn aliased(alias: &TableAlias) -> Result<()> {
     Ok(())
 }
 
-/// `name` as the kind of records it stands for.
-fn records(home: &str, name: &Ident, alias: Option<TableAlias>) -> Result<TableFactor> {
-    let kind = &name.value;
-    let sound = |text: &str| {
-        text.len() <= 64
-            && text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-    };
-    if !sound(kind) {
-        return Err(refused(format!("names a table that cannot be: {:?}", kind.chars().take(40).collect::<String>())));
-    }
-    let rows = format!(
-        "SELECT id, owner, data, created_at, updated_at FROM {home}.entities \
-         WHERE entity_type = '{kind}' AND deleted_at IS NULL"
-    );
-    let alias =
-        alias.unwrap_or_else(|| TableAlias { explicit: true, name: name.clone(), columns: Vec::new(), at: None });
-    Ok(TableFactor::Derived { lateral: false, subquery: Box::new(parse(&rows)?), alias: Some(alias), sample: None })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::tables::OwnTable, *};
 
     fn allowed(sql: &str) -> Result<String> {
-        super::allowed(sql, "overskill_data")
+        super::allowed(sql, Tables { home: "overskill_data", own: &[] })
+    }
+
+    #[test]
+    fn tables_of_the_apps_own_are_named_as_the_database_compares_names() {
+        let own = |schema: &str, name: &str, is_kind| OwnTable { schema: schema.into(), name: name.into(), is_kind };
+        let own = [
+            own("shop", "people", false),
+            own("shop", "Odd \"Name\"", false),
+            own("shop", "both", true),
+            own("a", "two", false),
+            own("b", "two", false),
+        ];
+        let allowed = |sql: &str| super::allowed(sql, Tables { home: "overskill_data", own: &own });
+        for (given, want) in [
+            ("SELECT * FROM People", "SELECT * FROM (SELECT * FROM \"shop\".\"people\") AS People"),
+            ("SELECT p.name FROM people p", "SELECT p.name FROM (SELECT * FROM \"shop\".\"people\") p"),
+            ("WITH people AS (SELECT 1) SELECT * FROM people", "WITH people AS (SELECT 1) SELECT * FROM people"),
+        ] {
+            assert_eq!(allowed(given).unwrap(), want, "{given}");
+        }
+        assert!(allowed("SELECT * FROM \"People\"").unwrap().contains("entity_type = 'People'"));
+        for (bad, word) in
+            [("both", "rename one"), ("two", "in schema `a` and in `b`"), ("shop.people", "without a schema")]
+        {
+            let e = allowed(&format!("SELECT * FROM {bad}")).unwrap_err();
+            assert!(e.message().contains(word), "{bad}: {e}");
+        }
+        assert!(allowed("SELECT * FROM \"Odd \"\"Name\"\"\"").is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod allow;
 mod export;
 mod parts;
+mod tables;
 mod words;
 
 pub use export::Format;
@@ -23,6 +24,7 @@ use overskill_core::{
 };
 use serde_json::Value;
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use tables::Tables;
 use tokio_postgres::SimpleQueryMessage;
 
 /// What one query may give.
@@ -84,8 +86,8 @@ impl Default for ExplorerLimits {
 ///
 /// Between a query and other apps' rows stand, each of its own strength:
 ///
-/// 1. an allow-list over the parsed tree: tables are kinds of the app's records, functions are those of a list; what is run
-///    is the tree, written out anew;
+/// 1. an allow-list over the parsed tree: tables are kinds of the app's records, or [of its own](crate::AppTables::own),
+///    functions are those of a list; what is run is the tree, written out anew;
 /// 2. the database's role `overskill_explorer`, which belongs to nothing, owns nothing and can only read, and on whose rows
 ///    row level security is forced;
 /// 3. the signed context, which no statement can change into another's;
@@ -137,7 +139,9 @@ impl Query {
     pub const MAX_PAGE: u32 = 1_000;
 
     /// All rows of `sql`: SELECT, VALUES or WITH. Tables are kinds of records by their names, with the columns `id`, `owner`,
-    /// `data`, `created_at` and `updated_at`; upper and lower case count in their names, whether quoted or not.
+    /// `data`, `created_at` and `updated_at`; upper and lower case count in their names, whether quoted or not. Or they are
+    /// tables in [schemas of the app's own](crate::AppTables::own), by their names alone, folded as the database does. A name
+    /// that could be both is refused.
     pub fn new(sql: impl Into<String>) -> Self {
         Self { sql: sql.into(), page: None }
     }
@@ -166,8 +170,8 @@ impl Query {
     }
 
     /// The statement that is run. What a caller gave stands in it as names and texts that are quoted.
-    fn allowed(&self, home: &str) -> Result<String> {
-        let inner = allow::allowed(&self.sql, home)?;
+    fn allowed(&self, tables: Tables<'_>) -> Result<String> {
+        let inner = allow::allowed(&self.sql, tables)?;
         let Some(Page { by, descending, after, limit }) = &self.page else { return Ok(inner) };
         let quoted = |name: &String| {
             let sound = !name.is_empty() && name.len() <= 63 && !name.contains(['"', '\0']);
@@ -269,13 +273,14 @@ impl Explorer {
     pub async fn run(&self, grant: &TenantGrant, scope: &Scope, query: &Query) -> Result<Rows> {
         // Nothing of it is looked at for somebody who may not ask.
         self.pool.gate().permit(&grant.clone().into(), scope, Right::Develop)?;
-        let mut sql = query.allowed(SHARED)?;
+        let mut sql = query.allowed(Tables { home: SHARED, own: &[] })?;
         let actor = Actor::Subject(grant.subject().clone());
         let entry = AuditEntry::new(self.clock.now(), actor, "explorer.queried").in_scope(scope.clone());
         self.audit.append(&entry.detail(format!("query {}", Digest::of(query.sql.as_bytes())))).await?;
         let tx = self.pool.begin_read_only(grant, scope).await?;
-        if tx.home() != SHARED {
-            sql = query.allowed(tx.home())?;
+        let own = tables::own(&tx).await?;
+        if tx.home() != SHARED || !own.is_empty() {
+            sql = query.allowed(Tables { home: tx.home(), own: &own })?;
         }
         match begin(&tx, &sql, self.limits).await {
             Ok(columns) => Ok(Rows { tx: Some(tx), columns, limits: self.limits, given: 0, bytes: 0, cut: None }),

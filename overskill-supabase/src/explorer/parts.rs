@@ -34,7 +34,9 @@ pub(super) fn column(name: &Ident) -> Result<()> {
 pub(super) fn one_part_of(name: &ObjectName) -> Result<&Ident> {
     match &name.0[..] {
         [ObjectNamePart::Identifier(only)] => Ok(only),
-        _ => Err(refused("may name tables without a schema only: each is a kind of the app's records")),
+        _ => Err(refused(
+            "may name tables without a schema only: each is a kind of the app's records, or a table of its own",
+        )),
     }
 }
 

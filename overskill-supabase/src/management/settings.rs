@@ -115,6 +115,18 @@ pub struct ProjectSigningKey {
     pub algorithm: String,
     /// What the project does with it.
     pub status: KeyState,
+    /// Its public half as a JWK (RFC 7517); of a shared secret there is none.
+    #[serde(default)]
+    pub public_jwk: Option<Value>,
+}
+
+impl ProjectSigningKey {
+    /// Whether it is the public half of `key`, as far as the API shows it.
+    pub(crate) fn is(&self, key: &SigningKey) -> bool {
+        let ours = key.public_jwk();
+        let same = |shown: &Value| ["kty", "crv", "x", "y"].iter().all(|name| shown[name] == ours[name]);
+        self.id == key.kid() && self.algorithm == "ES256" && self.public_jwk.as_ref().is_none_or(same)
+    }
 }
 
 #[derive(Deserialize)]

@@ -1,5 +1,6 @@
 //! Where an app's tables are, and moving them.
 
+mod beside;
 mod copy;
 mod mover;
 mod side;
@@ -20,10 +21,11 @@ pub enum Placement {
     /// In tables of its own, in a schema of its own of the same database, with the same walls around them: for the few apps
     /// that are large, or have to be backed up, measured or indexed by themselves. The schema's name tells nothing of whose
     /// it is. What any tenant's SQL could still learn from the server's own catalogs is how many such schemas there are,
-    /// and how large.
+    /// and how large. The [gateway](crate::gateway_function) serves it like any other.
     Schema,
     /// In the database of another project, such as the customer's own: bring your own Supabase. [`Schema`](crate::Schema)
-    /// was installed there before.
+    /// was installed there before. The platform's own server reaches it there; the gateway of the platform's project does
+    /// not, and says so with 421.
     OwnProject(ProjectName),
 }
 

@@ -27,6 +27,10 @@ use tokio_postgres::{Row, types::Type};
 /// be tried again; the pause is as long as copying takes. Nothing can be written to a place that is not the app's any more,
 /// by whomever: the database says so, in the transaction that writes.
 ///
+/// What moves are the app's records, and their columns with the history of these. Tables in [schemas of the app's
+/// own](crate::AppTables::own) stay where they are: a move to another database is refused while there are any. So do the files
+/// and channels of Supabase's own services, which go on being served from the platform's project.
+///
 /// Each step is recorded before the next begins. A move that ended in the middle, by an error or a crash, stays as it is, and
 /// [`resume`](Self::resume) goes on from there; until the cut-over, [`abort`](Self::abort) returns to the old place. The old
 /// copy stays until [`drop_old`](Self::drop_old), or until a [`sweep`](Self::sweep) finds that its time is over.
@@ -211,8 +215,8 @@ impl Mover {
 
     /// Moves an app, from the first step to the last.
     ///
-    /// `Conflict` when a move of it is under way, or an old copy is still where it is to go. After any other error, the move is
-    /// as far as [`current`](Self::current) says.
+    /// `Conflict` when a move of it is under way, an old copy is still where it is to go, or tables would be left behind. After
+    /// any other error, the move is as far as [`current`](Self::current) says.
     pub async fn relocate(&self, grant: &SystemGrant, scope: &Scope, to: &Placement) -> Result<Move> {
         self.permit(grant, scope)?;
         let planned = self.plan(scope, to).await?;

@@ -1,7 +1,7 @@
 //! The steps of a move, one after the other.
 
 use super::{
-    Placement, SHARED, copy,
+    Placement, SHARED, beside, copy,
     copy::Shape,
     mover::{Move, MoveStep, Mover, moves},
     side::{Argument, Side, number_of, taken_over},
@@ -77,6 +77,10 @@ impl<'a> Run<'a> {
             self.tell(MoveStep::Paused, 15, "Nothing is written any more");
         }
         if self.it.step == MoveStep::Paused {
+            if self.it.changes_database() {
+                beside::refuse_own_tables(&source).await?;
+                beside::carry_history(&source, &target, &self.runner, &*self.mover.clock, &*self.mover.ids).await?;
+            }
             self.copy(&ledger, &source, &target, &shapes, copied).await?;
             ledger.advance(&self, MoveStep::Paused, MoveStep::Copied).await?;
             self.tell(MoveStep::Copied, 70, "All rows are copied");
@@ -157,6 +161,9 @@ impl<'a> Run<'a> {
     }
 
     async fn prepare(&mut self, ledger: &Ledger) -> Result<()> {
+        if self.it.changes_database() {
+            beside::refuse_own_tables(&self.side(&self.it.source).await?).await?;
+        }
         match &self.it.to {
             Placement::Schema => return self.furnish(ledger).await,
             Placement::OwnProject(_) => self.greet().await?,
@@ -388,6 +395,10 @@ impl Move {
 
     fn target_is_project(&self) -> bool {
         matches!(self.to, Placement::OwnProject(_))
+    }
+
+    fn changes_database(&self) -> bool {
+        self.source_is_project() || self.target_is_project()
     }
 }
 

@@ -169,6 +169,22 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Refuses a record that could be written and not be read: its writer may have come past the library, by PostgREST, and who
+-- lists the kind would fail at it. A body of 262144 bytes has up to half as much again here, by a blank after each comma.
+CREATE FUNCTION overskill_guard.readable(given jsonb) RETURNS void
+LANGUAGE plpgsql IMMUTABLE SET search_path = '' AS $$
+BEGIN
+    -- As numbers first: a few signs may stand for thousands of digits. The very largest that 64 bits hold are left out, for
+    -- a reader that rounds on the way takes them for more.
+    IF EXISTS (SELECT FROM pg_catalog.jsonb_path_query(given, 'strict $.** ? (@.type() == "number")') n
+               WHERE pg_catalog.abs(n::numeric) > 1.79769313486231e308 OR pg_catalog.scale(n::numeric) > 400)
+    THEN
+        RAISE numeric_value_out_of_range USING MESSAGE = 'a number in a record must be one of 64 bits, with at most 400 digits after the point';
+    ELSIF pg_catalog.octet_length(given::text) > 393216 THEN
+        RAISE program_limit_exceeded USING MESSAGE = 'a record may have at most 262144 bytes';
+    END IF;
+END $$;
+
 -- Fills in what a writer has no say in, in the tables of every schema: an app writes where its tables are, and not while they
 -- are copied. What it asks of placements comes with them.
 CREATE FUNCTION overskill_guard.entity_written() RETURNS trigger
@@ -201,6 +217,15 @@ BEGIN
         NEW.owner := pg_catalog.convert_from(pg_catalog.decode(part[6], 'hex'), 'UTF8');
     END IF;
     PERFORM overskill_guard.writable(NEW.app_id, TG_TABLE_SCHEMA);
+    IF TG_OP = 'INSERT' OR NEW.data IS DISTINCT FROM OLD.data THEN
+        PERFORM overskill_guard.readable(NEW.data);
+    END IF;
+    -- `infinity` is a time to the database alone.
+    IF least(NEW.created_at, NEW.updated_at, NEW.deleted_at) < '0001-01-01 00:00:00+00'::timestamptz
+       OR greatest(NEW.created_at, NEW.updated_at, NEW.deleted_at) >= '9999-01-01 00:00:00+00'::timestamptz
+    THEN
+        RAISE datetime_field_overflow USING MESSAGE = 'times of a record must be of the years 1 to 9998';
+    END IF;
     IF TG_TABLE_SCHEMA = 'overskill_data' THEN
         SELECT t.access, t.slots INTO NEW.access, slots FROM overskill_data.entity_types t
         WHERE t.app_id = NEW.app_id AND t.entity_type = NEW.entity_type;

@@ -183,6 +183,21 @@ BEGIN
     USING mine, most, counted;
 END $$;
 
+-- Tables in schemas of the app's own, as far as its developers may read them, and whether there are records of a kind of that
+-- name, too.
+CREATE FUNCTION overskill_data.own_tables() RETURNS TABLE (place text, name text, is_kind boolean)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    mine bigint := overskill_guard.developed();
+BEGIN
+    RETURN QUERY EXECUTE format('SELECT s.schema_name, c.relname::text, EXISTS (SELECT FROM %I.entity_types t
+            WHERE t.app_id = $1 AND lower(t.entity_type) = lower(c.relname))
+        FROM overskill_guard.app_schemas s JOIN pg_catalog.pg_namespace n ON n.nspname = s.schema_name
+        JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+        WHERE s.app_id = $1 AND c.relkind IN (''r'', ''p'') AND has_table_privilege(''overskill_explorer'', c.oid, ''SELECT'')
+        ORDER BY 1, 2', overskill_guard.tables_of(mine)) USING mine;
+END $$;
+
 -- Nobody else changes the app's kinds, brings in new ones or writes records, until this transaction ends.
 CREATE FUNCTION overskill_data.hold_kinds() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
@@ -356,7 +371,7 @@ BEGIN
 END $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA overskill_guard FROM PUBLIC;
-REVOKE ALL ON FUNCTION overskill_data.catalog(bigint, text), overskill_data.hold_kinds(), overskill_data.create_kind(text, jsonb),
+REVOKE ALL ON FUNCTION overskill_data.catalog(bigint, text), overskill_data.own_tables(), overskill_data.hold_kinds(), overskill_data.create_kind(text, jsonb),
     overskill_data.rename_kind(text, text), overskill_data.drop_kind(text), overskill_data.set_fields(text, jsonb, jsonb),
     overskill_data.change_field(text, text, text, jsonb), overskill_data.refill(text),
     overskill_data.unfit(text, text, text, boolean), overskill_data.record_change(bigint, text, jsonb, jsonb),
@@ -366,6 +381,7 @@ GRANT EXECUTE ON FUNCTION overskill_data.catalog(bigint, text), overskill_data.h
     overskill_data.change_field(text, text, text, jsonb), overskill_data.refill(text),
     overskill_data.unfit(text, text, text, boolean), overskill_data.record_change(bigint, text, jsonb, jsonb),
     overskill_data.schema_changes(bigint, bigint) TO overskill_app;
+GRANT EXECUTE ON FUNCTION overskill_data.own_tables() TO overskill_explorer;
 
 ALTER TABLE overskill_guard.app_schemas ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE overskill_guard.schema_changes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;

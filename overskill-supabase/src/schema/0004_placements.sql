@@ -115,12 +115,14 @@ CREATE TRIGGER kind_written BEFORE INSERT OR UPDATE OR DELETE ON overskill_data.
 FOR EACH ROW EXECUTE FUNCTION overskill_guard.kind_written();
 
 -- Makes the tables of an app in a schema of its own, or mends them: each like the shared table of that name, with its
--- policies, its triggers, its references within the schema, and the grants of our own roles. Whatever else somebody's
--- default privileges gave away is taken back. For the owner alone.
+-- policies, its triggers, its references within the schema, and the grants of our own roles and PostgREST's. Whatever else
+-- somebody's default privileges gave away is taken back. For the owner alone.
 CREATE FUNCTION overskill_guard.furnish(place text, number bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = '' SET client_min_messages = 'warning' AS $$
 DECLARE
     shared CONSTANT oid := 'overskill_data'::regnamespace;
+    tenants CONSTANT text[] := ARRAY(SELECT r.rolname FROM pg_catalog.pg_roles r
+                                     WHERE r.rolname IN ('overskill_app', 'overskill_explorer', 'authenticated'));
     it record;
     part record;
     roles text;
@@ -135,7 +137,7 @@ BEGIN
     LOOP
         EXECUTE format('REVOKE ALL ON SCHEMA %I FROM %s', place, CASE WHEN it.everybody THEN 'PUBLIC' ELSE quote_ident(it.who) END);
     END LOOP;
-    EXECUTE format('GRANT USAGE ON SCHEMA %I TO overskill_app, overskill_explorer', place);
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO %s', place, array_to_string(tenants, ', '));
 
     FOR it IN SELECT c.oid, c.relname FROM pg_catalog.pg_class c WHERE c.relnamespace = shared AND c.relkind = 'r' LOOP
         EXECUTE format('CREATE TABLE IF NOT EXISTS %I.%I (LIKE overskill_data.%I INCLUDING ALL)', place, it.relname, it.relname);
@@ -157,10 +159,10 @@ BEGIN
         END LOOP;
         FOR part IN SELECT g.privilege_type AS may, r.rolname, '' AS of_column
                     FROM pg_catalog.pg_class c, aclexplode(c.relacl) g JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
-                    WHERE c.oid = it.oid AND r.rolname IN ('overskill_app', 'overskill_explorer')
+                    WHERE c.oid = it.oid AND r.rolname = ANY (tenants)
                     UNION ALL SELECT g.privilege_type, r.rolname, format('(%I)', t.attname)
                     FROM pg_catalog.pg_attribute t, aclexplode(t.attacl) g JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
-                    WHERE t.attrelid = it.oid AND r.rolname IN ('overskill_app', 'overskill_explorer')
+                    WHERE t.attrelid = it.oid AND r.rolname = ANY (tenants)
         LOOP
             EXECUTE format('GRANT %s %s ON %I.%I TO %I', part.may, part.of_column, place, it.relname, part.rolname);
         END LOOP;

@@ -1,45 +1,89 @@
 -- What the gateway asks of apps' records through PostgREST, as the caller and with no right but the caller's: row level
--- security decides, as for each statement of theirs. Fields come as text and records go as JSON of the database's own, so
--- that no number is read as another on the way. The rules are those of the entity API, and so are the answers.
+-- security decides, as for each statement of theirs, in the shared tables and in those of an app's own schema. Fields come
+-- as text and records go as JSON of the database's own, so that no number is read as another on the way. The rules are those
+-- of the entity API, and so are the answers.
+
+-- Refuses a caller whose context does not hold, and one whose app is suspended: what they may not see must not look like an
+-- app without data. PostgREST answers 401 to the one, and 403 to the other.
+CREATE FUNCTION overskill_data.admitted() RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    part text[] := overskill_guard.present();
+BEGIN
+    IF part IS NULL THEN
+        RAISE SQLSTATE 'PT401' USING MESSAGE = 'the context does not hold';
+    ELSIF EXISTS (SELECT FROM overskill_guard.apps a
+        WHERE a.app = part[3] AND a.environment = part[4] AND a.state <> 'active')
+    THEN
+        RAISE insufficient_privilege USING MESSAGE = 'the app is suspended';
+    END IF;
+    RETURN true;
+END $$;
+
+-- The schema with the caller's records: the shared one, or that of the app. PostgREST answers 421 for an app whose records are
+-- in another database.
+CREATE FUNCTION overskill_data.served_from() RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+    part text[] := overskill_guard.present();
+    it record;
+BEGIN
+    PERFORM overskill_data.admitted();
+    SELECT a.home INTO it FROM overskill_guard.apps a WHERE a.app = part[3] AND a.environment = part[4];
+    IF NOT FOUND THEN
+        RETURN 'overskill_data'; -- where every app begins
+    ELSIF it.home IS NULL THEN
+        RAISE SQLSTATE 'PT421' USING MESSAGE = 'the app has its data in another database';
+    END IF;
+    RETURN it.home;
+END $$;
 
 -- Null when the id is taken.
 CREATE FUNCTION overskill_data.make_record(kind text, id text, fields text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
 DECLARE
-    at CONSTANT timestamptz := date_trunc('milliseconds', now());
+    place CONSTANT text := overskill_data.served_from();
+    given CONSTANT jsonb := fields::jsonb - '{id,created_at,updated_at}'::text[];
     made jsonb;
 BEGIN
-    INSERT INTO overskill_data.entities AS e (entity_type, id, data, created_at, updated_at)
-    VALUES (make_record.kind, make_record.id, make_record.fields::jsonb - '{id,created_at,updated_at}'::text[], at, at)
-    ON CONFLICT DO NOTHING
-    RETURNING e.data || jsonb_build_object('id', e.id,
-        'created_at', to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-        'updated_at', to_char(e.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) INTO made;
+    EXECUTE format($sql$
+        INSERT INTO %I.entities AS e (entity_type, id, data, created_at, updated_at)
+        VALUES ($1, $2, $3, date_trunc('milliseconds', now()), date_trunc('milliseconds', now()))
+        ON CONFLICT DO NOTHING
+        RETURNING e.data || jsonb_build_object('id', e.id,
+            'created_at', to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+            'updated_at', to_char(e.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+        $sql$, place) INTO made USING kind, id, given;
     RETURN made;
 END $$;
 
 -- Null when there is none.
 CREATE FUNCTION overskill_data.read_record(kind text, id text) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+DECLARE
+    found jsonb;
 BEGIN
-    RETURN (SELECT e.data || jsonb_build_object('id', e.id,
-        'created_at', to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-        'updated_at', to_char(e.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
-    FROM overskill_data.entities e
-    WHERE e.entity_type = read_record.kind AND e.id = read_record.id AND e.deleted_at IS NULL);
+    EXECUTE format($sql$
+        SELECT e.data || jsonb_build_object('id', e.id,
+            'created_at', to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+            'updated_at', to_char(e.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+        FROM %I.entities e WHERE e.entity_type = $1 AND e.id = $2 AND e.deleted_at IS NULL
+        $sql$, overskill_data.served_from()) INTO found USING kind, id;
+    RETURN found;
 END $$;
 
 -- Replaces the fields; with `merges`, only those that are given, and those that are null go. Null when there is none.
 CREATE FUNCTION overskill_data.change_record(kind text, id text, fields text, merges text) RETURNS jsonb
 LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
 DECLARE
+    place CONSTANT text := overskill_data.served_from();
     given jsonb := fields::jsonb - '{id,created_at,updated_at}'::text[];
     was jsonb;
     changed jsonb;
 BEGIN
-    SELECT e.data INTO was FROM overskill_data.entities e
-    WHERE e.entity_type = change_record.kind AND e.id = change_record.id AND e.deleted_at IS NULL FOR NO KEY UPDATE;
-    IF NOT FOUND THEN
+    EXECUTE format('SELECT e.data FROM %I.entities e WHERE e.entity_type = $1 AND e.id = $2 AND e.deleted_at IS NULL
+        FOR NO KEY UPDATE', place) INTO was USING kind, id;
+    IF was IS NULL THEN
         RETURN NULL;
     END IF;
     IF merges = 'true' THEN
@@ -48,22 +92,26 @@ BEGIN
             RAISE program_limit_exceeded USING MESSAGE = 'a record may have at most 262144 bytes';
         END IF;
     END IF;
-    UPDATE overskill_data.entities e
-    SET data = given, updated_at = greatest(e.updated_at, date_trunc('milliseconds', now()))
-    WHERE e.entity_type = change_record.kind AND e.id = change_record.id
-    RETURNING e.data || jsonb_build_object('id', e.id,
-        'created_at', to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
-        'updated_at', to_char(e.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')) INTO changed;
+    EXECUTE format($sql$
+        UPDATE %I.entities e SET data = $3, updated_at = greatest(e.updated_at, date_trunc('milliseconds', now()))
+        WHERE e.entity_type = $1 AND e.id = $2
+        RETURNING e.data || jsonb_build_object('id', e.id,
+            'created_at', to_char(e.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'),
+            'updated_at', to_char(e.updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
+        $sql$, place) INTO changed USING kind, id, given;
     RETURN changed;
 END $$;
 
 -- Whether there was one. Its id stays taken.
 CREATE FUNCTION overskill_data.delete_record(kind text, id text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
+DECLARE
+    gone bigint;
 BEGIN
-    UPDATE overskill_data.entities e SET deleted_at = now()
-    WHERE e.entity_type = delete_record.kind AND e.id = delete_record.id AND e.deleted_at IS NULL;
-    RETURN FOUND;
+    EXECUTE format('UPDATE %I.entities e SET deleted_at = now()
+        WHERE e.entity_type = $1 AND e.id = $2 AND e.deleted_at IS NULL', overskill_data.served_from()) USING kind, id;
+    GET DIAGNOSTICS gone = ROW_COUNT;
+    RETURN gone > 0;
 END $$;
 
 -- A page: {"items": […], "next": …}. `asked` is JSON: limit, offset, cursor, descending, sort (created, updated, id or field),
@@ -71,6 +119,7 @@ END $$;
 CREATE FUNCTION overskill_data.list_records(kind text, asked text) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = '' AS $$
 DECLARE
+    place CONSTANT text := overskill_data.served_from();
     ask CONSTANT jsonb := asked::jsonb;
     most CONSTANT integer := least(greatest((ask ->> 'limit')::integer, 1), 1000);
     down CONSTANT boolean := (ask ->> 'descending')::boolean;
@@ -90,7 +139,7 @@ DECLARE
     last text;
     more boolean := false;
 BEGIN
-    SELECT t.slots INTO hot FROM overskill_data.entity_types t WHERE t.entity_type = list_records.kind;
+    EXECUTE format('SELECT t.slots FROM %I.entity_types t WHERE t.entity_type = $1', place) INTO hot USING kind;
     FOR it IN SELECT f.value FROM jsonb_array_elements(ask -> 'filters') f LOOP
         IF it ->> 0 = 'id' THEN
             wanted := wanted || format(' AND id = %L', it ->> 1);
@@ -131,12 +180,12 @@ BEGIN
             CASE WHEN down THEN '<' ELSE '>' END, part[1], part[2], part[3]);
     ELSIF cursor IS NOT NULL THEN
         -- Rows are never removed, so the row itself says where it stood.
-        wanted := wanted || format(' AND (%s) %s (SELECT %1$s FROM overskill_data.entities WHERE entity_type = %3$L AND id = %4$L)',
-            array_to_string(places, ', '), CASE WHEN down THEN '<' ELSE '>' END, kind, substr(cursor, 2));
+        wanted := wanted || format(' AND (%s) %s (SELECT %1$s FROM %5$I.entities WHERE entity_type = %3$L AND id = %4$L)',
+            array_to_string(places, ', '), CASE WHEN down THEN '<' ELSE '>' END, kind, substr(cursor, 2), place);
     END IF;
     FOR found IN EXECUTE format('SELECT id, data, octet_length(data::text) AS size, created_at, updated_at, placed
-        FROM overskill_data.entities WHERE entity_type = %L AND deleted_at IS NULL%s ORDER BY %s LIMIT %s OFFSET %s',
-        kind, wanted, array_to_string(places, CASE WHEN down THEN ' DESC, ' ELSE ', ' END)
+        FROM %I.entities WHERE entity_type = %L AND deleted_at IS NULL%s ORDER BY %s LIMIT %s OFFSET %s',
+        place, kind, wanted, array_to_string(places, CASE WHEN down THEN ' DESC, ' ELSE ', ' END)
             || CASE WHEN down THEN ' DESC' ELSE '' END,
         most + 1, greatest((ask ->> 'offset')::bigint, 0))
     LOOP
@@ -158,4 +207,4 @@ END $$;
 
 REVOKE ALL ON FUNCTION overskill_data.make_record(text, text, text), overskill_data.read_record(text, text),
     overskill_data.change_record(text, text, text, text), overskill_data.delete_record(text, text),
-    overskill_data.list_records(text, text) FROM PUBLIC;
+    overskill_data.list_records(text, text), overskill_data.admitted(), overskill_data.served_from() FROM PUBLIC;

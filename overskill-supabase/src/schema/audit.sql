@@ -64,7 +64,7 @@ FROM relations r WHERE r.nspname <> 'overskill_guard' AND r.relkind = 'r' AND NO
 UNION ALL
 SELECT format('role %s has %s on %s, which belongs to one app', coalesce(quote_ident(r.rolname), 'PUBLIC'), g.privilege_type, g.name)
 FROM grants g LEFT JOIN pg_catalog.pg_roles r ON r.oid = g.grantee
-WHERE g.name LIKE 'overskill\_app\_%' AND coalesce(r.rolname, '') NOT IN ('overskill_app', 'overskill_explorer')
+WHERE g.name LIKE 'overskill\_app\_%' AND coalesce(r.rolname, '') NOT IN ('overskill_app', 'overskill_explorer', 'authenticated')
   AND g.grantee NOT IN (SELECT nspowner FROM ours)
 UNION ALL
 SELECT format('default privileges would give away what is made in schema %I', o.nspname) FROM pg_catalog.pg_default_acl d

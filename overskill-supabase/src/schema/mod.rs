@@ -50,6 +50,20 @@ pub struct RolePasswords {
 ///
 /// The role needs the right to create schemas, and roles (`CREATEROLE`) unless both are there: Supabase's `postgres`, and
 /// no superuser.
+///
+/// # The shared table
+///
+/// Records of all apps are rows of `overskill_data.entities`, under the key `(app_id, entity_type, id)`; `app_id` is a number
+/// for an app in one environment. The kind is part of the key, which `(app_id, id)` would leave out: apps choose the ids of
+/// their records, each kind by itself, as everywhere in the [entity API](overskill_core::entities), so `Task` and `Note` may
+/// both have a `1`. One key for all kinds would refuse that, and the refusal would tell who may not read a kind which ids are
+/// in it. Every statement names a kind, so it stands second in every index, too.
+///
+/// Up to six fields of a kind are kept in columns of their own with an index each: three as `text` (the first 200 characters,
+/// compared byte by byte) and three as `float8`. Those are the types of JSON's values that are worth an index; times are text
+/// there. A column of another type would need a cast, which fails for the one value that is not of it, and fails the write
+/// with it. Columns only narrow a search: what is compared in the end is the field itself, so a number beyond 2^53 or a long
+/// text is not taken for its neighbour.
 #[derive(Clone, Debug)]
 pub struct Schema {
     server: Server,
@@ -175,7 +189,13 @@ impl Schema {
         Ok(stores)
     }
 
-    /// Ends a session before its contexts expire; `until` is when the last of them does.
+    /// Ends a session before its contexts expire, for whatever shows them to this database: `PostgREST`, storage and realtime,
+    /// and so the [gateway](crate::gateway_function). A channel that is open already stays so until realtime looks at its
+    /// token again. Pools sign a context of their own for each transaction: before them stands a
+    /// [`SupabaseValidator`](crate::SupabaseValidator), with a [list of its own](crate::SupabaseValidator::revoke).
+    ///
+    /// `until` is when the last of the contexts expires; for [a token](Session::of_token) that is
+    /// [`TokenIssuer::MAX_TTL`](crate::TokenIssuer::MAX_TTL) from now at the latest. Needs a grant for all apps.
     pub async fn revoke(&self, grant: &SystemGrant, session: Session, until: Timestamp) -> Result<()> {
         const REVOKE: &str = "WITH gone AS (DELETE FROM overskill_guard.revoked WHERE until < now() - interval '1 hour') \
             INSERT INTO overskill_guard.revoked (session, until) VALUES ($1, timestamptz 'epoch' + $2 * interval '1 millisecond') \

@@ -32,7 +32,8 @@ BEGIN
     END IF;
     GRANT EXECUTE ON FUNCTION overskill_data.enter(text), overskill_data.make_record(text, text, text),
         overskill_data.read_record(text, text), overskill_data.change_record(text, text, text, text),
-        overskill_data.delete_record(text, text), overskill_data.list_records(text, text) TO authenticated;
+        overskill_data.delete_record(text, text), overskill_data.list_records(text, text),
+        overskill_data.admitted(), overskill_data.served_from() TO authenticated;
     GRANT EXECUTE ON FUNCTION overskill_guard.place(), overskill_guard.is_apps() TO authenticated, anon;
 
     -- Files: those of bucket `apps` in the app's own folder, {app}/{environment}/…, and in no other bucket, whatever policies

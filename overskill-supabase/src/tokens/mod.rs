@@ -23,7 +23,8 @@ use std::{fmt, sync::Arc, time::Duration};
 ///
 /// Beside what Supabase wants (`role`, `aud`, `sub`), a token has the claims `tenant`, `rights` and `env` for a
 /// [`SupabaseValidator`](crate::SupabaseValidator) that trusts it as [`apps`](crate::TrustedIssuer::apps), and the signed
-/// context for the database in `app_metadata.overskill`. Context and token expire at the same second.
+/// context for the database in `app_metadata.overskill`. Context and token expire at the same second. To end a token before,
+/// wherever it is shown, [revoke](crate::Schema::revoke) [its session](crate::Session::of_token).
 ///
 /// ```
 /// use overskill_core::{AppTokens, Clock, KeyId, Scope, SystemClock, SystemIds, SystemScopes, TenantGate, memory::MemoryAudit};
@@ -105,11 +106,16 @@ impl TokenIssuer {
     /// The public keys as a JWK Set (RFC 7517), to be served where [third-party auth](crate::Management::trust_jwks) looks for
     /// them.
     pub fn jwks(&self) -> serde_json::Value {
-        let keys = std::iter::once(&self.0.current).chain(&self.0.others);
-        serde_json::json!({ "keys": keys.map(SigningKey::public_jwk).collect::<Vec<_>>() })
+        serde_json::json!({ "keys": self.keys().map(SigningKey::public_jwk).collect::<Vec<_>>() })
     }
 
-    /// What makes tokens, for the apps that `grant` is for; each time, `gate` is asked about it.
+    /// The key that signs, and then the others that are published.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &SigningKey> {
+        std::iter::once(&self.0.current).chain(&self.0.others)
+    }
+
+    /// What makes tokens, for the apps that `grant` is for; each time, `gate` is asked about it. An issuer has no gate of its
+    /// own: whoever holds it can bring any, and make tokens. Hand on what this gives, and not the issuer.
     pub fn granted(&self, gate: &TenantGate, grant: &SystemGrant) -> GrantedIssuer {
         GrantedIssuer { issuer: self.clone(), gate: gate.clone(), grant: grant.clone().into() }
     }
@@ -254,6 +260,7 @@ mod tests {
         let context = claims["app_metadata"]["overskill"].as_str().unwrap();
         let session = claims["session_id"].as_str().unwrap();
         assert!(context.starts_with(&format!("1.c1.todo42.preview.d.616461.{session}.")), "{context}");
+        assert_eq!(Session::of_token(&token).unwrap(), Session::parse(session).unwrap());
         // To the second, whatever the clock says: the context must not outlive the token.
         let (token, expires_at) = issuer.sign(&scope, None, now.plus(Duration::from_millis(999))).unwrap();
         assert_eq!(expires_at, now.plus(Duration::from_mins(5)));

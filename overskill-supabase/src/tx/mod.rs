@@ -6,7 +6,7 @@ pub(crate) mod fault;
 pub use connection::{Canceller, Server};
 
 use crate::{
-    context::{Context, ContextKeys},
+    context::{Context, ContextKeys, Session},
     pool::{Held, Place},
 };
 use fault::{BACKEND, failed, failed_commit};
@@ -37,6 +37,7 @@ pub struct TenantTx {
     held: Option<Held>,
     scope: Scope,
     subject: SubjectId,
+    session: Session,
     /// The schema with the app's tables.
     home: String,
     /// A statement failed: a `COMMIT` would roll back, and say nothing of it.
@@ -100,9 +101,9 @@ impl TenantTx {
         let Preamble { context, read_only, statement_timeout, deadline } = preamble;
         let signed = keys.sign(&context);
         let timeout = statement_timeout.as_millis().clamp(1, i32::MAX as u128);
-        let (scope, subject) = (context.scope.clone(), context.subject.clone());
+        let (scope, subject, session) = (context.scope.clone(), context.subject.clone(), context.session);
         let (home, broken) = (String::new(), AtomicBool::new(false));
-        let mut tx = Self { held: Some(held), scope, subject, home, broken, deadline, clock };
+        let mut tx = Self { held: Some(held), scope, subject, session, home, broken, deadline, clock };
         let mode = if read_only { "ONLY" } else { "WRITE" };
         // Whatever somebody before left behind on the connection, limits first.
         let begin = format!(
@@ -188,6 +189,11 @@ impl TenantTx {
     /// Who acts.
     pub fn subject(&self) -> &SubjectId {
         &self.subject
+    }
+
+    /// Its own, in which nothing but this transaction runs.
+    pub fn session(&self) -> Session {
+        self.session
     }
 
     /// What stops the statement that runs.

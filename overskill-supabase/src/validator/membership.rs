@@ -130,6 +130,11 @@ fn code(key: &DataKey, row: &Membership) -> Hmac<Sha256> {
 }
 
 /// Where memberships are kept. It is not trusted: what it says is checked against [`MembershipKeys`].
+///
+/// A gate is made of a validator, and that of a store: so the store has no gate, and whoever writes brings one with the
+/// grant. That proves that the write was asked for at that gate, is in its audit log and is for the app; not that the gate is
+/// the one that reads this store. Hand a store to nobody who may not change it. With a gate of their own they could remove
+/// memberships, or put back old ones; new ones nobody makes without the keys.
 #[async_trait]
 pub trait Memberships: Debug + Send + Sync + 'static {
     /// Whether it can be used.

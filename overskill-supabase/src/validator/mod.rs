@@ -108,7 +108,11 @@ impl SupabaseValidator {
     }
 
     /// Refuses this token from now on, in this process; whoever issued it goes on issuing others. Memberships end for all
-    /// processes: [`Membership::since`]. Needs a grant of `gate` for all apps.
+    /// processes: [`Membership::since`]. The database goes on taking the context in an app's token until its session is
+    /// [revoked there](crate::Schema::revoke).
+    ///
+    /// Needs a grant of `gate` for all apps. The gate is one that the caller brings, for a validator knows none: it should be
+    /// the one made of this validator, whose audit log then has the grant.
     ///
     /// # Errors
     /// `Invalid` when it is no token: there is nothing to revoke.

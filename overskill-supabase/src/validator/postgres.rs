@@ -74,7 +74,8 @@ impl PostgresMemberships {
         self
     }
 
-    /// Creates what is missing. May be repeated. Needs a grant of `gate` for all apps.
+    /// Creates what is missing. May be repeated. Needs a grant of `gate` for all apps, whichever gate that is: see
+    /// [`Memberships`].
     pub async fn install(&self, gate: &TenantGate, grant: &SystemGrant) -> Result<()> {
         permit_all(gate, grant)?;
         self.with(async |connection| connection.client.batch_execute(SCHEMA).await.map_err(failed_commit("install")))

@@ -11,6 +11,7 @@
 #![allow(unreachable_pub, reason = "a test's modules")]
 
 mod claims;
+mod explorer;
 mod names;
 mod openings;
 mod oracles;

@@ -105,6 +105,27 @@ fn default_privileges_let_the_web_read_a_new_schema() {
 }
 
 #[test]
+fn the_web_names_anothers_schema() {
+    // PostgREST's role may use the schemas of all apps, for the gateway's sake: row level security is all there is.
+    Attack::reads("SELECT data FROM {t}").on_a_schema().role("authenticator").fails();
+}
+
+#[test]
+fn the_web_writes_into_anothers_schema() {
+    let put = "INSERT INTO {t} (entity_type, id, data) VALUES ('Todo', 'planted', '{}');; COMMIT";
+    let harm = "SELECT EXISTS (SELECT FROM {t} WHERE id = 'planted')";
+    Attack::harms(put, harm, harm).on_a_schema().role("authenticator").fails();
+}
+
+#[test]
+fn the_web_changes_a_record_in_anothers_schema() {
+    let change = "UPDATE {t} SET data = '{}' WHERE id = 'v1';; COMMIT";
+    let harm = "SELECT EXISTS (SELECT FROM {t} WHERE id = 'v1' AND data = '{}')";
+    let weak = "GRANT UPDATE ON weak_2.entities TO authenticated";
+    Attack::harms(change, harm, harm).twin(weak).on_a_schema().role("authenticator").fails();
+}
+
+#[test]
 fn a_function_in_anothers_schema_runs_as_its_owner() {
     // Whoever may use the schema may call what is in it, unless somebody thought of that.
     let weak = "CREATE FUNCTION weak_2.all_of_it() RETURNS SETOF weak_2.entities LANGUAGE sql SECURITY DEFINER \

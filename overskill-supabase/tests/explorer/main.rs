@@ -1,15 +1,18 @@
 //! The data explorer on real Postgres: what developers can ask, and what nobody can.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod attacks;
 #[path = "../support/mod.rs"]
 mod support;
+mod walls;
 
 use futures::TryStreamExt as _;
 use overskill_core::{
     AppId, AuditLog as _, Environment, ErrorKind, Right, Rights, Scope, TenantGrant, memory::MemoryAudit,
 };
-use overskill_supabase::{Cut, Explorer, ExplorerLimits, Format, Query, Server, Table};
+use overskill_supabase::{
+    AppTables, ColumnSpec, ColumnType, Cut, Explorer, ExplorerLimits, Format, Name, Query, SchemaChange, SchemaEditor,
+    Server, Table,
+};
 use serde_json::{Value, json};
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use support::{Way, World};
@@ -103,6 +106,44 @@ async fn developers_ask_what_they_like_of_their_own_records() {
     // Who, where and which query, and not its text.
     let page = field.audit.read(None, None, some(1)).await.unwrap();
     assert!(page.items[0].entry.detail.starts_with("query ") && !page.items[0].entry.detail.contains("SELECT"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_an_apps_own_are_read_by_their_names() {
+    let field = Field::new().await;
+    let owner = || Server::parse(&field.world.url(Way::Direct, "host").as_str().into()).unwrap();
+    for app in ["todo", "shop"] {
+        let schema = Name::parse(&format!("{app}_tables")).unwrap();
+        let own = AppTables::own(owner(), field.world.gate.clone(), field.world.keys.clone(), schema);
+        own.prepare(&field.world.system, &scope(app)).await.unwrap();
+        let (editor, all) = (SchemaEditor::new(own), field.world.grant_of("dev", app, Rights::ALL).await);
+        let tables: &[&str] = if app == "todo" { &["people", "task"] } else { &["people", "diary"] };
+        for table in tables {
+            let column = ColumnSpec::new(Name::parse("name").unwrap(), ColumnType::Text);
+            let table = Name::parse(table).unwrap();
+            let create = SchemaChange::CreateTable { table, columns: vec![column], primary_key: vec![] };
+            let plan = editor.plan(&all, &scope(app), create).await.unwrap();
+            editor.apply(&all, &scope(app), &plan).await.unwrap();
+        }
+    }
+    // Past all policies: as their users would have put them there.
+    field.world.execute(
+        "INSERT INTO todo_tables.people (name) VALUES ('ada'), ('bob'); INSERT INTO shop_tables.people (name) VALUES ('eve'); \
+         INSERT INTO shop_tables.diary (name) VALUES ('the diary of shop')",
+    );
+    let names = "SELECT name FROM People ORDER BY people.name";
+    assert_eq!(field.ask(names).await.unwrap().rows, [[json!("ada")], [json!("bob")]]);
+    let both = "SELECT p.name, count(t.id) FROM people p, \"Task\" t GROUP BY 1 ORDER BY 1 LIMIT 1";
+    assert_eq!(field.ask(both).await.unwrap().rows, [[json!("ada"), json!(500)]]);
+    // What a name stands for is never guessed, and another app's is nobody's.
+    let e = field.ask("SELECT * FROM task").await.unwrap_err();
+    assert!(e.kind() == ErrorKind::Invalid && e.message().contains("a kind of records: rename one"), "{e}");
+    assert_eq!(field.ask("SELECT * FROM diary").await.unwrap().rows.len(), 0);
+    let e = field.ask("SELECT * FROM shop_tables.people").await.unwrap_err();
+    assert!(e.message().contains("without a schema"), "{e}");
+    let (explorer, shop) = (field.explorer(Way::Pooled, ExplorerLimits::new()), field.developer("shop").await);
+    let rows = explorer.table(&shop, &scope("shop"), &Query::new(names)).await.unwrap().rows;
+    assert_eq!(rows, [[json!("eve")]]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

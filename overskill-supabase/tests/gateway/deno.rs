@@ -40,11 +40,23 @@ fn program() -> PathBuf {
     pinned
 }
 
+/// What deno itself has to say of the scripts, with these arguments; its own word when it is not content.
+pub(crate) fn content(arguments: &[&str]) -> Result<(), String> {
+    let mut command = std::process::Command::new(program());
+    command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).env("NO_COLOR", "1");
+    let output = command.env("DENO_DIR", cache()).env("DENO_NO_UPDATE_CHECK", "1").output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&said).into_owned()) }
+}
+
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("deno")
+}
+
 impl Deno {
     pub(crate) async fn run(script: &str, env: &[(&str, &str)]) -> Self {
         const WATCH: &str = r#"exec 3<&0; "$@" </dev/null & child=$!; cat <&3 >/dev/null; kill -9 $child"#;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("deno");
         let mut command = Command::new("sh");
         command.args(["-c", WATCH, "sh"]).arg(program());
         command.args([
@@ -57,7 +69,7 @@ impl Deno {
             "--allow-net=127.0.0.1",
         ]);
         command.arg(script).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("DENO_DIR", cache).env("DENO_SERVE_ADDRESS", "tcp:127.0.0.1:0").env("NO_COLOR", "1");
+        command.env("DENO_DIR", cache()).env("DENO_SERVE_ADDRESS", "tcp:127.0.0.1:0").env("NO_COLOR", "1");
         command.envs(env.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().unwrap();
@@ -74,14 +86,11 @@ impl Deno {
 
     /// Sends a request whose head is exactly these lines, and gives the status and the body.
     pub(crate) async fn raw(&self, head: &str, body: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
-        let request = format!("{head}\r\nhost: gateway\r\nconnection: close\r\n{length}\r\n{body}");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        let answer = RawAnswer::read(&answer, false);
-        answer.map_or((0, String::new()), |it| (it.status, String::from_utf8_lossy(&it.body).into_owned()))
+        sent(&self.address(), head, body).await
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// A usual call.
@@ -89,4 +98,21 @@ impl Deno {
         let content_type = if body.is_empty() { "" } else { "\r\ncontent-type: application/json" };
         self.raw(&format!("{method} {path} HTTP/1.1\r\nauthorization: Bearer {token}{content_type}"), body).await
     }
+}
+
+/// Sends a request to anybody.
+pub(crate) async fn sent(address: &str, head: &str, body: &str) -> (u16, String) {
+    let answer = answered(address, head, body).await;
+    answer.map_or((0, String::new()), |it| (it.status, String::from_utf8_lossy(&it.body).into_owned()))
+}
+
+/// The same with the header fields of the answer; `None` for no whole one.
+pub(crate) async fn answered(address: &str, head: &str, body: &str) -> Option<RawAnswer> {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+    let request = format!("{head}\r\nhost: gateway\r\nconnection: close\r\n{length}\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    RawAnswer::read(&answer, false)
 }

@@ -3,19 +3,24 @@
 
 mod attacks;
 mod deno;
+mod limits;
 mod rest;
 #[path = "../support/mod.rs"]
 mod support;
 mod twin;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use deno::Deno;
-use overskill_core::{AppId, AppTokens as _, Clock as _, Environment, Rights, Scope, SystemClock, SystemIds};
-use overskill_supabase::{Access, GrantedIssuer, Placement, SigningKey, TenantTx, TokenIssuer, gateway_function};
+use deno::{Deno, answered, sent};
+use overskill_core::{
+    AccessToken, AppId, AppTokens as _, Clock as _, Environment, Rights, Scope, SystemClock, SystemIds,
+};
+use overskill_supabase::{
+    Access, ContextKeys, GrantedIssuer, Placement, Session, SigningKey, TenantTx, TokenIssuer, gateway_function,
+};
 use rest::{Behind, PUBLISHABLE, SECRET};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use support::{DATABASE, Way, World};
+use support::{DATABASE, Way, World, places::acme};
 
 const OURS: &str = "functions/gateway/index.ts";
 const WEAK: &str = "tests/gateway/weak.ts";
@@ -33,9 +38,15 @@ struct Field {
 
 impl Field {
     async fn new() -> Self {
+        Self::publishing([]).await
+    }
+
+    /// These keys beside the one that signs.
+    async fn publishing(others: impl IntoIterator<Item = SigningKey>) -> Self {
         let world = World::new().await;
         let key = SigningKey::generate(&SystemIds, SystemClock.now()).unwrap();
         let issuer = TokenIssuer::new(ISSUER, key.clone(), world.keys.clone());
+        let issuer = others.into_iter().fold(issuer, TokenIssuer::also_publish);
         let (url, behind) = rest::serve(world.cluster.tcp_url(DATABASE), &issuer.jwks()).await;
         let mut ids = json!({});
         // The first transaction of an app gives it its number.
@@ -54,8 +65,30 @@ impl Field {
         self.tokens().issue(&scope(app), Some(subject), SystemClock.now()).await.unwrap().0.expose().to_owned()
     }
 
+    /// One that `key` signed.
+    async fn token_by(&self, key: &SigningKey) -> String {
+        let issuer = TokenIssuer::new(ISSUER, key.clone(), self.world.keys.clone());
+        let tokens = issuer.granted(&self.world.gate, &self.world.system);
+        tokens.issue(&scope("todo"), None, SystemClock.now()).await.unwrap().0.expose().to_owned()
+    }
+
     fn tokens(&self) -> GrantedIssuer {
         self.issuer.granted(&self.world.gate, &self.world.system)
+    }
+
+    /// A call of `PostgREST` by whoever has an app's token and the key that every browser has, as JSON.
+    async fn rest(&self, method: &str, path: &str, token: &str, body: &Value) -> (u16, String) {
+        let body = if method == "GET" { String::new() } else { body.to_string() };
+        self.rest_raw(method, path, token, &body).await
+    }
+
+    /// The same with a body as it is.
+    async fn rest_raw(&self, method: &str, path: &str, token: &str, body: &str) -> (u16, String) {
+        let head = format!(
+            "{method} /rest/v1/{path} HTTP/1.1\r\napikey: {PUBLISHABLE}\r\nauthorization: Bearer {token}\r\n\
+             accept-profile: overskill_data\r\ncontent-profile: overskill_data\r\ncontent-type: application/json"
+        );
+        sent(self.url.strip_prefix("http://").unwrap(), &head, body).await
     }
 
     async fn run(&self, script: &str, hole: &str) -> Deno {
@@ -80,6 +113,17 @@ fn scope(app: &str) -> Scope {
 
 fn parsed(answer: &(u16, String)) -> Value {
     serde_json::from_str(&answer.1).unwrap_or_else(|_| panic!("{answer:?}"))
+}
+
+#[test]
+fn deno_is_content_with_the_gateways_types_and_with_its_looks() {
+    for arguments in [
+        &["check", "--no-remote", OURS, WEAK][..],
+        &["lint", "functions/gateway"],
+        &["fmt", "--check", "--line-width", "120", "functions/gateway"],
+    ] {
+        deno::content(arguments).unwrap_or_else(|said| panic!("{arguments:?}: {said}"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,12 +230,46 @@ async fn an_app_that_was_moved_is_told_to_be_elsewhere() {
         field.world.execute(&format!("UPDATE overskill_guard.apps SET writes_paused = {paused} WHERE app = 'todo'"));
     };
     paused(true);
-    let waits = gateway.call("PUT", "/api/entities/Task/t1", &ada, "{}").await;
-    assert!(waits.0 == 503 && waits.1.contains("being moved"), "{waits:?}");
-    assert_eq!(gateway.call("GET", "/api/entities/Task/t1", &ada, "").await.0, 200);
+    // Writes are told when to come again, and reads go on.
+    for (method, path) in [("POST", "Task"), ("PUT", "Task/t1"), ("PATCH", "Task/t1"), ("DELETE", "Task/t1")] {
+        let head = format!(
+            "{method} /api/entities/{path} HTTP/1.1\r\nauthorization: Bearer {ada}\r\ncontent-type: application/json"
+        );
+        let waits = answered(&gateway.address(), &head, "{}").await.unwrap();
+        assert_eq!((waits.status, waits.header("retry-after")), (503, Some("2")), "{method}: {waits:?}");
+        assert_eq!(
+            waits.json()["error"],
+            "The app is being moved: writes have to wait; try again soon.",
+            "{method}: {waits:?}"
+        );
+    }
+    for path in ["Task", "Task/t1"] {
+        let read = gateway.call("GET", &format!("/api/entities/{path}"), &ada, "").await;
+        assert!(read.0 == 200 && read.1.contains("t1"), "{read:?}");
+    }
+    // Whoever found the tables just before they went elsewhere: they are found at the next call.
+    field.world.execute(
+        "ALTER FUNCTION overskill_data.served_from() RENAME TO were_served_from; \
+        CREATE FUNCTION overskill_data.served_from() RETURNS text LANGUAGE sql AS $$ SELECT 'overskill_data' $$",
+    );
     paused(false);
-    let mover = field.world.mover(Way::Direct);
+    let mover = field.world.mover(Way::Direct).projects(field.world.projects(Way::Direct).await);
     mover.relocate(&field.world.system, &scope("todo"), &Placement::Schema).await.unwrap();
+    for (method, path) in [("POST", "Task"), ("GET", "Task"), ("GET", "Task/t1"), ("DELETE", "Task/t1")] {
+        let head = format!(
+            "{method} /api/entities/{path} HTTP/1.1\r\nauthorization: Bearer {ada}\r\ncontent-type: application/json"
+        );
+        let waits = answered(&gateway.address(), &head, "{}").await.unwrap();
+        assert_eq!((waits.status, waits.header("retry-after")), (503, Some("2")), "{method}: {waits:?}");
+    }
+    field.world.execute(
+        "DROP FUNCTION overskill_data.served_from(); \
+        ALTER FUNCTION overskill_data.were_served_from() RENAME TO served_from",
+    );
+    assert_eq!(gateway.call("GET", "/api/entities/Task/t1", &ada, "").await.0, 200);
+    // In another database nothing of it is here.
+    mover.drop_old(&field.world.system, &scope("todo")).await.unwrap();
+    mover.relocate(&field.world.system, &scope("todo"), &Placement::OwnProject(acme())).await.unwrap();
     for (method, path, body) in [
         ("GET", "Task", ""),
         ("POST", "Task", "{}"),
@@ -204,6 +282,11 @@ async fn an_app_that_was_moved_is_told_to_be_elsewhere() {
         let error = "This app has its data elsewhere: call it at its own address.";
         assert_eq!((answer.0, &parsed(&answer)["error"]), (421, &json!(error)), "{method} {path}");
     }
+    // Its files and channels are where they were.
+    assert_eq!(gateway.call("PUT", "/api/storage/a.txt", &ada, "mine").await.0, 204);
+    assert_eq!(gateway.call("GET", "/api/storage/a.txt", &ada, "").await, (200, "mine".to_owned()));
+    assert_eq!(gateway.call("GET", "/api/realtime", &ada, "").await.0, 200);
+    assert_eq!(joins(&field, &ada, "app:todo:production:room").await, (true, true));
     // Others are served.
     let shop = field.token("shop", "ada").await;
     assert_eq!(gateway.call("POST", "/api/entities/Task", &shop, "{}").await.0, 201);
@@ -228,8 +311,14 @@ async fn files_and_realtime_are_of_the_tokens_app() {
     let got = gateway.call("GET", "/api/storage/a%20b/c.html", &ada, "").await;
     assert_eq!(got, (200, "<script>".to_owned()));
     let shop = field.token("shop", "ada").await;
-    assert_eq!(gateway.call("GET", "/api/storage/a%20b/c.html", &shop, "").await.0, 400);
+    assert_eq!(gateway.call("GET", "/api/storage/a%20b/c.html", &shop, "").await.0, 404);
+    let again = format!("POST /api/storage/a%20b/c.html HTTP/1.1\r\nauthorization: Bearer {ada}");
+    assert_eq!(gateway.raw(&again, "x").await.0, 409);
     assert_eq!(gateway.call("DELETE", "/api/storage/a%20b/c.html", &ada, "").await.0, 204);
+    for method in ["GET", "DELETE"] {
+        let gone = gateway.call(method, "/api/storage/a%20b/c.html", &ada, "").await;
+        assert_eq!((gone.0, &parsed(&gone)["error"]), (404, &json!("There is no such thing.")), "{method}");
+    }
     let realtime = gateway.call("GET", "/api/realtime", &ada, "").await;
     let told = parsed(&realtime);
     assert_eq!((&told["topic"], &told["apikey"]), (&json!("app:todo:production:"), &json!(PUBLISHABLE)));
@@ -238,6 +327,37 @@ async fn files_and_realtime_are_of_the_tokens_app() {
     // What was told opens channels of this app, and to this app alone.
     let topic = format!("{}room", told["topic"].as_str().unwrap());
     assert_eq!((joins(&field, &ada, &topic).await, joins(&field, &shop, &topic).await), ((true, true), (false, false)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_revoked_reaches_nothing_any_more() {
+    let field = Field::new().await;
+    let (gateway, leaked) = (field.run(OURS, "").await, field.token("todo", "ada").await);
+    let (again, topic) = (field.token("todo", "ada").await, "app:todo:production:room");
+    let file = |token: &str| format!("PUT /api/storage/a.txt HTTP/1.1\r\nauthorization: Bearer {token}");
+    assert_eq!(gateway.call("POST", "/api/entities/Task", &leaked, r#"{"id":"t1"}"#).await.0, 201);
+    assert_eq!(gateway.raw(&file(&leaked), "mine").await.0, 204);
+    let records = async |token: &str| field.rest("GET", "entities?select=id", token, &json!({})).await;
+    assert!(records(&leaked).await.1.contains("t1"));
+
+    let session = Session::of_token(&AccessToken::parse(&leaked).unwrap()).unwrap();
+    let until = SystemClock.now().plus(TokenIssuer::MAX_TTL);
+    field.world.schema.revoke(&field.world.system, session, until).await.unwrap();
+    assert_eq!(records(&leaked).await, (200, "[]".to_owned()));
+    let make = json!({ "kind": "Task", "id": "t2", "fields": "{}" });
+    assert!(field.rest("POST", "rpc/make_record", &leaked, &make).await.0 >= 400);
+    for (method, body) in [("POST", "{}"), ("GET", "")] {
+        let answer = gateway.call(method, "/api/entities/Task", &leaked, body).await;
+        assert!(!answer.1.contains("t1") && (method == "GET" || answer.0 >= 400), "{method}: {answer:?}");
+    }
+    assert!(gateway.call("GET", "/api/storage/a.txt", &leaked, "").await.0 >= 400);
+    assert!(gateway.raw(&file(&leaked), "theirs").await.0 >= 400);
+    assert_eq!(joins(&field, &leaked, topic).await, (false, false));
+
+    // The same user goes on in another.
+    assert!(gateway.call("GET", "/api/entities/Task", &again, "").await.1.contains("t1"));
+    assert_eq!(gateway.call("GET", "/api/storage/a.txt", &again, "").await, (200, "mine".to_owned()));
+    assert_eq!(joins(&field, &again, topic).await, (true, true));
 }
 
 /// Whether Realtime lets the bearer of a token listen to a private channel, and speak in it: it asks as this does.
@@ -267,7 +387,83 @@ async fn the_first_record_of_an_app_needs_no_pool() {
     // One that is suspended is not taken in again.
     field.world.schema.suspend(&field.world.system, &scope("fresh"), true).await.unwrap();
     assert_eq!(gateway.call("POST", "/api/entities/Task", &token, "{}").await.0, 403);
-    assert_eq!(gateway.call("GET", "/api/entities/Task/t1", &token, "").await.0, 404);
+    assert_eq!(gateway.call("GET", "/api/entities/Task/t1", &token, "").await.0, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_outlive_the_key_that_signed_them_as_long_as_it_is_published() {
+    let key = || SigningKey::generate(&SystemIds, SystemClock.now()).unwrap();
+    let (old, unknown) = (key(), key());
+    let field = Field::publishing([old.clone()]).await;
+    let gateway = field.run(OURS, "").await;
+    for (key, status) in [(&old, 201), (&field.key, 201), (&unknown, 401)] {
+        let token = field.token_by(key).await;
+        assert_eq!(gateway.call("POST", "/api/entities/Task", &token, "{}").await.0, status, "{key:?}");
+    }
+    // A name is no key.
+    let posing = SigningKey::from_pkcs8(old.kid(), &unknown.to_pkcs8()).unwrap();
+    let token = field.token_by(&posing).await;
+    assert_eq!(gateway.call("GET", "/api/entities/Task", &token, "").await.0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_that_is_down_opens_nothing_and_tells_nothing() {
+    let mut field = Field::new().await;
+    let ada = field.token("todo", "ada").await;
+    // Nobody listens there any more.
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    field.url = format!("http://{gone}");
+    let gateway = field.run(OURS, "").await;
+    for (method, path, body) in CALLS {
+        let answer = gateway.call(method, &format!("/api/{path}"), &ada, body).await;
+        assert_eq!((answer.0, parsed(&answer)), (500, json!({ "error": "Something went wrong." })), "{method} {path}");
+        let answer = gateway.call(method, &format!("/api/{path}"), "x.y.z", body).await;
+        assert_eq!(answer.0, 401, "{method} {path}");
+    }
+}
+
+/// Every call that a token opens.
+const CALLS: [(&str, &str, &str); 10] = [
+    ("GET", "entities/Task", ""),
+    ("POST", "entities/Task", "{}"),
+    ("GET", "entities/Task/t1", ""),
+    ("PUT", "entities/Task/t1", "{}"),
+    ("PATCH", "entities/Task/t1", "{}"),
+    ("DELETE", "entities/Task/t1", ""),
+    ("GET", "storage/a.txt", ""),
+    ("PUT", "storage/a.txt", "x"),
+    ("DELETE", "storage/a.txt", ""),
+    ("GET", "realtime", ""),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lost_access_is_refused_and_not_told_that_there_is_nothing() {
+    let field = Field::new().await;
+    let (gateway, ada) = (field.run(OURS, "").await, field.token("todo", "ada").await);
+    assert_eq!(gateway.call("POST", "/api/entities/Task", &ada, r#"{"id":"t1"}"#).await.0, 201);
+    assert_eq!(gateway.call("PUT", "/api/storage/a.txt", &ada, "mine").await.0, 204);
+    let (system, schema) = (&field.world.system, &field.world.schema);
+    let refused = async |status: u16| {
+        for (method, path, body) in CALLS {
+            let answer = gateway.call(method, &format!("/api/{path}"), &ada, body).await;
+            assert_eq!((answer.0, parsed(&answer)), (status, json!({ "error": "Access denied." })), "{method} {path}");
+        }
+    };
+    schema.suspend(system, &scope("todo"), true).await.unwrap();
+    refused(403).await;
+    schema.suspend(system, &scope("todo"), false).await.unwrap();
+    // The key that the token's context was signed under is not one any more.
+    schema.keys(system, &ContextKeys::new(support::key("k2", 8))).await.unwrap();
+    refused(401).await;
+    schema.keys(system, &field.world.keys).await.unwrap();
+    let session = Session::of_token(&AccessToken::parse(&ada).unwrap()).unwrap();
+    schema.revoke(system, session, SystemClock.now().plus(TokenIssuer::MAX_TTL)).await.unwrap();
+    refused(401).await;
+    // Nothing of it was done.
+    let again = field.token("todo", "ada").await;
+    assert_eq!(gateway.call("GET", "/api/storage/a.txt", &again, "").await, (200, "mine".to_owned()));
+    let items = parsed(&gateway.call("GET", "/api/entities/Task", &again, "").await)["items"].clone();
+    assert_eq!((items.as_array().unwrap().len(), &items[0]["id"]), (1, &json!("t1")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

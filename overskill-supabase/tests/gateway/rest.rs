@@ -11,9 +11,10 @@ use axum::{
 };
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
 use overskill_supabase::tokio_postgres::{Client, NoTls, connect};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
 };
 use tokio::net::TcpListener;
@@ -141,7 +142,8 @@ async fn answer(
                 "42501" => 403,
                 "23505" => 409,
                 "42P01" => 404,
-                _ => 400,
+                // `PostgREST`: whoever raises it says the status.
+                said => said.strip_prefix("PT").and_then(|it| it.parse().ok()).unwrap_or(400),
             };
             Err(refuse(
                 status,
@@ -181,7 +183,7 @@ fn call(schema: &str, function: &str, body: &[u8]) -> Option<(String, bool)> {
     let sound = |it: &str| it.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let given = named(body)?.iter().map(|it| format!("\"{it}\" => $1::text::json ->> '{it}'")).collect::<Vec<_>>();
     let call = format!("SELECT coalesce(to_json(\"{schema}\".\"{function}\"({}))::text, 'null')", given.join(", "));
-    (sound(schema) && sound(function)).then_some((call, true))
+    (sound(schema) && sound(function)).then_some((call, !given.is_empty()))
 }
 
 /// The statement of a call, as text, and whether it takes the body.
@@ -229,8 +231,9 @@ fn statement(method: &Method, schema: &str, table: &str, query: &str, body: &[u8
 }
 
 /// The names of the body's members, which are columns.
+#[allow(clippy::zero_sized_map_values, reason = "whatever the values are: they are the database's to read")]
 fn named(body: &[u8]) -> Option<Vec<String>> {
-    let body: serde_json::Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let body: BTreeMap<String, IgnoredAny> = serde_json::from_slice(body).ok()?;
     let sound = |it: &str| it.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     body.keys().map(|it| sound(it).then(|| it.clone())).collect()
 }
@@ -299,7 +302,11 @@ async fn storage(
 ) -> impl IntoResponse {
     match stored(&behind, &path, &method, &headers, &body).await {
         Ok(contents) => (StatusCode::OK, contents),
-        Err((status, message)) => (status, message.into_bytes()),
+        // As Storage does: 400 whatever it is, and the status that it means within.
+        Err((status, message)) => {
+            let said = json!({ "statusCode": status.as_u16().to_string(), "error": "", "message": message });
+            (StatusCode::BAD_REQUEST, said.to_string().into_bytes())
+        }
     }
 }
 
@@ -336,7 +343,7 @@ async fn stored(
         refuse(if code == "23505" { 409 } else { 403 }, &code, e)
     })?;
     transaction.commit().await.unwrap();
-    let id: String = row.ok_or_else(|| refuse(400, "NoSuchKey", "Object not found"))?.get(0);
+    let id: String = row.ok_or_else(|| refuse(404, "NoSuchKey", "Object not found"))?.get(0);
     let mut files = behind.files.lock().unwrap();
     match method.as_str() {
         "GET" => Ok(files.get(&id).cloned().unwrap_or_default()),

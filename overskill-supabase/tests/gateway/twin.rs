@@ -1,9 +1,9 @@
-//! The gateway passes the suite that every entity API passes.
+//! The gateway passes the suite that every entity API passes, wherever in its database an app's tables are.
 
 use crate::{
     Field, ISSUER, OURS,
     deno::Deno,
-    support::{Signed, hex},
+    support::{Signed, Way, hex, places::Placing},
 };
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -12,7 +12,7 @@ use overskill_core::{
     AccessToken, ApiMethod, ApiRequest, ApiResponse, ApiUpstream, Claims, Clock as _, Environment, Readiness, Result,
     Right, SystemClock,
 };
-use overskill_supabase::SigningKey;
+use overskill_supabase::{Placement, SigningKey};
 use overskill_testkit::{EntityApiFixture, EntityTokens};
 use serde_json::json;
 use std::sync::Arc;
@@ -87,16 +87,35 @@ fn token(key: &SigningKey, claims: &Claims) -> AccessToken {
     AccessToken::parse(&encode(&header, &claims, &EncodingKey::from_ec_der(&der)).unwrap()).unwrap()
 }
 
-async fn gateway() -> EntityApiFixture {
+async fn gateway(to: Placement) -> EntityApiFixture {
+    async fn open(field: &Field, to: &Placement) -> Arc<dyn ApiUpstream> {
+        let gateway = Gateway(field.run(OURS, "").await);
+        match to {
+            Placement::Shared => Arc::new(gateway),
+            to => {
+                let mover = field.world.mover(Way::Direct);
+                Arc::new(Placing::new(gateway, mover, field.world.system.clone(), to.clone()))
+            }
+        }
+    }
     let field = Arc::new(Field::new().await);
-    let api: Arc<dyn ApiUpstream> = Arc::new(Gateway(field.run(OURS, "").await));
-    let (key, again) = (field.key.clone(), field.clone());
+    let (api, key, again) = (open(&field, &to).await, field.key.clone(), field.clone());
     let mint = EntityTokens::new(move |claims| token(&key, claims));
     let reopen = move || {
-        let field = again.clone();
-        async move { Arc::new(Gateway(field.run(OURS, "").await)) as Arc<dyn ApiUpstream> }
+        let (field, to) = (again.clone(), to.clone());
+        async move { open(&field, &to).await }
     };
     EntityApiFixture::with(api, mint).reopen(reopen).keep(field)
 }
 
-overskill_testkit::entity_api_conformance!(v1, gateway());
+mod in_the_shared_tables {
+    use super::{Placement, gateway};
+
+    overskill_testkit::entity_api_conformance!(v1, gateway(Placement::Shared));
+}
+
+mod in_a_schema_of_its_own {
+    use super::{Placement, gateway};
+
+    overskill_testkit::entity_api_conformance!(v1, gateway(Placement::Schema));
+}

@@ -1,5 +1,6 @@
 //! Apps move while they are in use.
 
+mod beside;
 mod crashes;
 mod stage;
 mod walls;

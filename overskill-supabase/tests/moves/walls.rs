@@ -76,9 +76,14 @@ async fn the_audit_finds_every_opening_of_an_apps_own_schema() {
             "no checked constraint that says which",
         ),
         (
-            "GRANT SELECT ON @.entities TO authenticated",
-            "REVOKE ALL ON @.entities FROM authenticated",
-            "role authenticated has SELECT",
+            "GRANT SELECT ON @.entities TO service_role",
+            "REVOKE ALL ON @.entities FROM service_role",
+            "role service_role has SELECT",
+        ),
+        (
+            "GRANT DELETE ON @.entities TO authenticated",
+            "REVOKE DELETE ON @.entities FROM authenticated",
+            "role authenticated has DELETE",
         ),
         ("GRANT USAGE ON SCHEMA @ TO anon", "REVOKE ALL ON SCHEMA @ FROM anon", "role anon has USAGE on @"),
         ("GRANT USAGE ON SCHEMA @ TO PUBLIC", "REVOKE ALL ON SCHEMA @ FROM PUBLIC", "everybody has USAGE"),

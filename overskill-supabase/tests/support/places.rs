@@ -3,8 +3,8 @@
 use super::{DATABASE, ROLES, Way, World, key, passwords, server};
 use async_trait::async_trait;
 use overskill_core::{ApiRequest, ApiResponse, ApiUpstream, Readiness, Result, Scope, SystemGrant};
-use overskill_supabase::{ContextKeys, EntityApi, Mover, Placement, Project, ProjectList, ProjectName, Schema, Server};
-use std::collections::HashSet;
+use overskill_supabase::{ContextKeys, Mover, Placement, Project, ProjectList, ProjectName, Schema, Server};
+use std::{collections::HashSet, sync::Arc};
 use tokio::sync::Mutex;
 
 /// The database of another project, on the same server.
@@ -50,7 +50,7 @@ impl World {
 /// Moves each app before its first call.
 #[derive(Debug)]
 pub struct Placing {
-    api: EntityApi,
+    api: Arc<dyn ApiUpstream>,
     mover: Mover,
     grant: SystemGrant,
     to: Placement,
@@ -58,8 +58,8 @@ pub struct Placing {
 }
 
 impl Placing {
-    pub fn new(api: EntityApi, mover: Mover, grant: SystemGrant, to: Placement) -> Self {
-        Self { api, mover, grant, to, moved: Mutex::default() }
+    pub fn new(api: impl ApiUpstream, mover: Mover, grant: SystemGrant, to: Placement) -> Self {
+        Self { api: Arc::new(api), mover, grant, to, moved: Mutex::default() }
     }
 }
 
