@@ -1,9 +1,10 @@
 //! Whether the record of a deployment tells a whole story.
 
 use overskill_core::{
-    AttemptOutcome, BackendName, DeploymentEnd, DeploymentEvent as E, DeploymentRecord, DeploymentState, Fallback,
-    OperatorChoice,
+    AttemptOutcome, BackendName, DeploymentEnd, DeploymentEvent as E, DeploymentRecord, DeploymentState, Doubt,
+    Fallback, OperatorChoice,
 };
+use std::collections::BTreeSet;
 
 /// Panics unless the record of a deployment has a beginning and leaves nothing out that must have happened: whatever
 /// crashed, each side effect was announced before it was made.
@@ -68,22 +69,33 @@ fn told(record: &DeploymentRecord) -> Result<(), String> {
 
 /// A target besides `this` that may serve it, as far as the events tell, and that nobody gave up.
 fn in_doubt<'e>(events: &[&'e E], this: &BackendName) -> Option<&'e BackendName> {
-    let mut held = None;
+    let (mut open, mut held, mut asked) = (None, BTreeSet::new(), None);
     for event in events {
         match event {
-            E::Activating { target, .. } | E::Unsettled { target } if target != this => held = Some(target),
+            E::Activating { target, .. } => held.extend(open.replace(target)),
             E::AttemptFailed { outcome, operation, .. }
                 if *outcome != AttemptOutcome::Unknown && operation == "activate" =>
             {
-                held = None;
+                open = None;
             }
-            E::Observed { adopted: false, .. } | E::OperatorAnswered { choice: OperatorChoice::Approve, .. } => {
-                held = None;
+            E::Activated { target, .. } | E::Unsettled { target } | E::Observed { target, adopted: true } => {
+                open = None;
+                held.insert(target);
+            }
+            E::Observed { target, adopted: false } => {
+                open = None;
+                held.remove(target);
+            }
+            E::AwaitingOperator { about, .. } => asked = Some(about),
+            E::OperatorAnswered { choice: OperatorChoice::Approve, .. } => {
+                if let Some(Doubt::Unsettled(target)) = asked {
+                    held.remove(target);
+                }
             }
             _ => {}
         }
     }
-    held
+    held.into_iter().chain(open).find(|target| *target != this)
 }
 
 #[cfg(test)]

@@ -83,8 +83,8 @@ const BUGS: [Bug; 21] = [
     Bug {
         name: "a rollback reuses the fence of what it rolls back",
         file: ENDING,
-        from: "let fence = journal.take(journal.fence()).await?;",
-        to: "let fence = journal.fence();",
+        from: "let fence = journal.take(journal.fence()).await?;\n        let Some(before)",
+        to: "let fence = journal.fence();\n        let Some(before)",
     },
     Bug {
         name: "a cautious strategy goes on in doubt",

@@ -98,7 +98,9 @@ async fn it_sees_its_folder_and_nothing_else(jail: BuildJail) {
         const tried = ['print(defined shmget(0, 4096, 01700) ? 1 : 0)', 'print(defined msgget(0, 01700) ? 1 : 0)']
             .map((it) => execFileSync('perl', ['-e', it], {{ encoding: 'utf8' }}));
         const namespaces = spawnSync('unshare', ['--user', '--map-root-user', 'true']).status;
-        fs.writeFileSync('dist/index.html', JSON.stringify({{ settings, writable, tried, namespaces, own: can('package.json'), node: can(process.execPath),
+        const mounts = spawnSync('unshare', ['--mount', 'true']).status;
+        const rights = /^CapEff:\\s*(.*)$/m.exec(fs.readFileSync('/proc/self/status', 'utf8'))[1];
+        fs.writeFileSync('dist/index.html', JSON.stringify({{ mounts, rights, settings, writable, tried, namespaces, own: can('package.json'), node: can(process.execPath),
             passwd: can('/etc/passwd'), host: can({:?}), write, reached, cwd: process.cwd(), env: Object.keys(process.env) }}));",
         here.path().display().to_string()
     );
@@ -109,7 +111,10 @@ async fn it_sees_its_folder_and_nothing_else(jail: BuildJail) {
     assert_eq!(seen["writable"], serde_json::json!(["/app", "/dev/shm", "/tmp"]), "{seen}");
     assert_eq!(seen["settings"], serde_json::json!([]), "nobody changes the kernel's, root neither: {seen}");
     assert_eq!(seen["tried"], serde_json::json!(["0", "0"]), "what stays when nobody holds it: {seen}");
-    assert!(seen["namespaces"].as_i64().is_some_and(|it| it != 0), "{seen}");
+    for refused in ["namespaces", "mounts"] {
+        assert!(seen[refused].as_i64().is_some_and(|it| it != 0), "{seen}");
+    }
+    assert_eq!(seen["rights"], "0000000000000000", "root has none there either");
     assert!(seen["reached"] == false && listener.accept().is_err(), "{seen}");
     let environment = seen["env"].to_string();
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && !environment.contains("CARGO"), "{environment}");

@@ -391,7 +391,7 @@ impl Attempts<'_> {
         self.journal.note(DeploymentEvent::Routing { target: target.clone(), fence: self.fence });
         self.journal.keep_unless_fresh().await?;
         let route = Route::new(target.clone(), self.request.id(), handle.clone(), self.fence);
-        if !set_route(self.routes, self.request.scope(), &route).await? {
+        if !self.journal.acting(set_route(self.routes, self.request.scope(), &route)).await? {
             // The lease was ours a moment ago, and routes are only set under one: somebody overtook us.
             return Ok(Drove::Ended(DeploymentEnd::Superseded { by: None }));
         }

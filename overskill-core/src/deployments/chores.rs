@@ -145,7 +145,7 @@ impl Deployments {
         let left = observed.iter().filter_map(|o| Some((o.id?, o.state))).filter(|(one, state)| goes(*one, *state));
         for (one, _) in left {
             journal.keep().await?;
-            timeout(clock, limit, target.remove(scope, Removal::Only(one))).await?;
+            journal.acting(timeout(clock, limit, target.remove(scope, Removal::Only(one)))).await?;
         }
         Ok(answers)
     }
@@ -185,14 +185,16 @@ impl Deployments {
                 let late = parts.clock.now().plus(parts.strategy.late_arrivals);
                 let due = if answers == Answers::All { deadline } else { deadline.min(late) };
                 match journal.release(Some(due)).await {
-                    Err(e) if e.kind() == ErrorKind::Conflict => self.hand_back(record, journal.fence()).await,
+                    Err(e) if e.kind() == ErrorKind::Conflict => {
+                        self.hand_back(record, journal.fence(), parts.clock.now()).await
+                    }
                     released => released,
                 }
             }
             Err(e) => {
                 // An answer that came meanwhile has added to the record: what goes on from it is not to wait for the lease.
                 if journal.break_off().await.is_err() {
-                    self.hand_back(record, journal.fence()).await?;
+                    self.hand_back(record, journal.fence(), parts.clock.now()).await?;
                 }
                 Err(e)
             }
@@ -200,10 +202,10 @@ impl Deployments {
     }
 
     /// Gives a lease back, whatever has been added to the record.
-    pub(super) async fn hand_back(&self, record: &DeploymentRecord, fence: Fence) -> Result<()> {
+    pub(super) async fn hand_back(&self, record: &DeploymentRecord, fence: Fence, due: Timestamp) -> Result<()> {
         let (record, now) = (self.read(record.id()).await?, self.parts.clock.now());
         let commit = Commit::new(record.id(), record.scope().clone(), record.seq(), [], now);
-        self.parts.store.commit(&commit.lease(LeaseChange::Release { fence }).due(Some(now))).await.map(drop)
+        self.parts.store.commit(&commit.lease(LeaseChange::Release { fence }).due(Some(due))).await.map(drop)
     }
 
     /// Asks for the same artifact on the preferred target, once it is time; when to look again. As long as that does not

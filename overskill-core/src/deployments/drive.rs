@@ -245,7 +245,10 @@ impl Deployments {
         let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
         if let Some(digest) = record.digest() {
             let gone = || format!("artifact {digest} is not kept any more");
-            if matches!(record.source(), Some(DeploymentSource::Artifact { .. })) {
+            let before =
+                |e: &DeploymentEvent| matches!(e, DeploymentEvent::Waiting { .. } | DeploymentEvent::Leased { .. });
+            let is_first = !record.events().iter().any(|e| before(&e.event));
+            if is_first && matches!(record.source(), Some(DeploymentSource::Artifact { .. })) {
                 // Who asked for it may have died before it was held.
                 match parts.bundles.hold(scope, digest, id).await {
                     Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Err(gone())),

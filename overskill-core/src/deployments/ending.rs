@@ -67,7 +67,7 @@ impl Deployments {
             let highest = self.highest_fence(scope, &mut journal).await?;
             journal.take(highest).await?;
         }
-        if matches!(end, DeploymentEnd::Failed { .. } | DeploymentEnd::Superseded { .. }) {
+        if !matches!(end, DeploymentEnd::Active { .. }) {
             self.undo_unrouted(record, &mut journal).await?;
         }
         journal.note(DeploymentEvent::Ended { end: end.clone() });
@@ -131,9 +131,14 @@ impl Deployments {
     async fn undo_unrouted(&self, record: &DeploymentRecord, journal: &mut Journal) -> Result<()> {
         let (parts, scope) = (&*self.parts, record.scope());
         let events = || record.events().iter().map(|e| &e.event).chain(journal.history());
-        if events().any(|event| matches!(event, DeploymentEvent::RollingBack { .. })) {
+        if journal.history().any(|event| matches!(event, DeploymentEvent::RollingBack { .. })) {
             return Ok(()); // that was tried just now
         }
+        let begun = events().filter_map(|event| match event {
+            DeploymentEvent::Activating { target, fence } => Some((target.clone(), *fence)),
+            _ => None,
+        });
+        let begun: Vec<_> = begun.collect();
         let unanswered = unanswered(events());
         let mut targets = may_serve(events());
         targets.extend(unanswered.iter().cloned());
@@ -147,7 +152,9 @@ impl Deployments {
         targets.retain(|name| route.as_ref().is_none_or(|route| route.target == *name));
         for name in targets {
             journal.keep().await?;
-            let undone = self.undo_on(&name, record, route.as_ref(), unanswered.contains(&name), journal).await;
+            let under = begun.iter().filter(|(target, _)| *target == name).map(|(_, fence)| *fence);
+            let may_come = under.max().filter(|_| unanswered.contains(&name));
+            let undone = self.undo_on(&name, record, route.as_ref(), may_come, journal).await;
             if let Err(e) = undone {
                 tracing::warn!(deployment = %record.id(), target = %name, error = %e, "it may have traffic until a sweep");
                 journal.note(DeploymentEvent::Unsettled { target: name });
@@ -161,7 +168,7 @@ impl Deployments {
         name: &BackendName,
         record: &DeploymentRecord,
         route: Option<&Route>,
-        may_come: bool,
+        may_come: Option<Fence>,
         journal: &mut Journal,
     ) -> Result<()> {
         let (scope, limit, target) = (record.scope(), self.parts.strategy.attempt_timeout, self.target(name)?);
@@ -170,9 +177,14 @@ impl Deployments {
             return journal.ask(name, "remove", limit, remove).await;
         };
         let observed = journal.ask(name, "observe", limit, target.observe(scope)).await?;
-        let fences_out = may_come && target.info().fencing == Fencing::Enforced;
-        if fences_out || serves_another(&observed, route) {
-            self.make_live_again(scope, route, journal.fence(), journal).await?.ok()?;
+        let is_fenced_out = |fence| {
+            let above = |o: &Observed| o.state == ObservedState::Active && o.fence.is_some_and(|it| it > fence);
+            target.info().fencing != Fencing::Enforced || observed.iter().any(above)
+        };
+        if serves_another(&observed, route) || may_come.is_some_and(|fence| !is_fenced_out(fence)) {
+            // That of this drive may be the one of what is to be undone.
+            let fence = journal.take(journal.fence()).await?;
+            self.make_live_again(scope, route, fence, journal).await?.ok()?;
         }
         Ok(())
     }
@@ -326,7 +338,7 @@ impl Deployments {
         };
         journal.keep().await?;
         let again = Route::new(route.target.clone(), route.deployment, handle, fence);
-        let set = set_route(&*parts.routes, scope, &again).await?;
+        let set = journal.acting(set_route(&*parts.routes, scope, &again)).await?;
         Ok(if set { Remade::Live(answers) } else { Remade::Overtaken })
     }
 

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::{
     future::Future,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -30,26 +30,45 @@ pub(super) struct Journal {
     noted: Vec<DeploymentEvent>,
     /// What was written, in this drive.
     written: Vec<DeploymentEvent>,
-    /// A target is being asked to activate something.
-    activates: bool,
+    /// Something is on its way that changes what has traffic.
+    acts: bool,
     abandoned: Arc<Abandoned>,
 }
 
 /// Leases whose drives were dropped or broke off, to be given back by whoever works next: dropping cannot wait.
 #[derive(Debug, Default)]
-pub(super) struct Abandoned(Mutex<Vec<(DeploymentId, Fence)>>);
+pub(super) struct Abandoned(Mutex<Vec<Left>>);
+
+/// A lease that was left behind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    pub(super) id: DeploymentId,
+    pub(super) fence: Fence,
+    /// When somebody has to look at it then; at once, unless that is known.
+    pub(super) due: Option<Timestamp>,
+}
 
 impl Abandoned {
-    pub(super) fn take(&self) -> Vec<(DeploymentId, Fence)> {
-        std::mem::take(&mut self.0.lock().expect("nobody panics with this lock"))
+    pub(super) fn take(&self) -> Vec<Left> {
+        std::mem::take(&mut *self.left())
+    }
+
+    pub(super) fn take_of(&self, id: DeploymentId) -> Option<Left> {
+        let mut all = self.left();
+        let place = all.iter().position(|left| left.id == id)?;
+        Some(all.swap_remove(place))
+    }
+
+    fn left(&self) -> MutexGuard<'_, Vec<Left>> {
+        self.0.lock().expect("nobody panics with this lock")
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        // An activation that is on its way may land as long as its call may take: the lease lasts until then.
-        if let Some(lease) = self.lease.as_ref().filter(|_| !self.activates) {
-            self.abandoned.0.lock().expect("nobody panics with this lock").push((self.id, lease.fence));
+        // What is on its way may land as long as its call may take: the lease lasts until then.
+        if let Some(lease) = self.lease.as_ref().filter(|_| !self.acts) {
+            self.abandoned.left().push(Left { id: self.id, fence: lease.fence, due: self.due });
         }
     }
 }
@@ -81,7 +100,7 @@ impl Journal {
             silent: false,
             noted: Vec::new(),
             written: Vec::new(),
-            activates: false,
+            acts: false,
             abandoned,
         }
     }
@@ -100,9 +119,9 @@ impl Journal {
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let began = self.clock.monotonic();
-        self.activates = operation == "activate";
+        self.acts = ["activate", "remove"].contains(&operation);
         let (result, Requests { count, trace }) = counted(timeout(&*self.clock, limit, call)).await;
-        self.activates = false;
+        self.acts = false;
         let took = self.clock.monotonic().saturating_sub(began);
         // What has no provider to be asked says nothing.
         if count > 0 && !self.silent {
@@ -114,6 +133,14 @@ impl Journal {
                 trace,
             });
         }
+        result
+    }
+
+    /// Makes a call that changes what has traffic: the lease outlasts whoever is dropped in the middle.
+    pub(super) async fn acting<T>(&mut self, call: impl Future<Output = T>) -> T {
+        self.acts = true;
+        let result = call.await;
+        self.acts = false;
         result
     }
 

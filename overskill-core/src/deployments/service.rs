@@ -2,7 +2,7 @@ use super::{
     DeploymentRecord, DeploymentStrategy, Outcome, StrategyConfig,
     admission::Admission,
     attempt::Drove,
-    journal::{Abandoned, Journal, LEASE_MARGIN},
+    journal::{Abandoned, Journal, LEASE_MARGIN, Left},
 };
 use crate::{
     Actor, Artifact, Builder, BundleStore, Clock, DeployLease, DeploymentEnd, DeploymentEvent, DeploymentId,
@@ -222,33 +222,41 @@ impl Deployments {
         Ok(u32::try_from(ended).unwrap_or(u32::MAX))
     }
 
-    /// What is to be driven now: those whose turn comes next, and at most `limit` that are due or that nobody drives.
+    /// What is to be driven now and is not driven in this process: by turns one of those at the front of the lines and one
+    /// that is due or that nobody drives, at most `limit` of each.
     pub(crate) async fn due(&self, limit: NonZeroU32) -> Result<Vec<DeploymentId>> {
         self.give_back().await;
-        let pending = self.parts.store.pending(self.parts.clock.now(), limit).await?;
-        let mut ids = self.admission.upcoming(limit.get() as usize);
-        for summary in pending {
-            if !ids.contains(&summary.id) {
-                ids.push(summary.id);
+        let under_way = self.under_way.lock().expect("nobody panics with this lock").clone();
+        let and_those = limit.saturating_add(u32::try_from(under_way.len()).unwrap_or(u32::MAX));
+        let pending = self.parts.store.pending(self.parts.clock.now(), and_those).await?;
+        let mut pending = pending.into_iter().map(|summary| summary.id);
+        let mut waiting = self.admission.upcoming(limit.get() as usize).into_iter();
+        let (mut ids, mut known) = (Vec::new(), under_way);
+        loop {
+            let next = [waiting.next(), pending.next()];
+            if next == [None, None] {
+                return Ok(ids);
             }
+            ids.extend(next.into_iter().flatten().filter(|id| known.insert(*id)));
         }
-        Ok(ids)
     }
 
     /// Gives back the leases of drives that were dropped.
     async fn give_back(&self) {
-        for (id, fence) in self.abandoned.take() {
-            let back = async {
-                let record = self.read(id).await?;
-                self.hand_back(&record, fence).await
-            };
-            match back.await {
+        for left in self.abandoned.take() {
+            let (id, due) = (left.id, left.due.unwrap_or_else(|| self.parts.clock.now()));
+            match self.give_back_one(left, due).await {
                 // It ran out, and somebody else has it.
                 Err(e) if e.kind() == ErrorKind::Conflict => {}
                 Err(e) => tracing::debug!(deployment = %id, error = %e, "a lease has to run out"),
                 Ok(()) => {}
             }
         }
+    }
+
+    async fn give_back_one(&self, left: Left, due: Timestamp) -> Result<()> {
+        let record = self.read(left.id).await?;
+        self.hand_back(&record, left.fence, due).await
     }
 
     /// Drives one that may go on, if nobody else does; whether it ended.
@@ -328,6 +336,10 @@ impl Deployments {
     async fn put_off(&self, id: DeploymentId, owner: &str) {
         self.admission.leave(owner, id);
         let later = async {
+            // It may have failed under its lease.
+            if let Some(left) = self.abandoned.take_of(id) {
+                return self.give_back_one(left, self.parts.clock.now().plus(PUT_OFF)).await;
+            }
             let Looked { record, lease, .. } = self.look(id).await?;
             if record.end().is_none() && lease.is_none() {
                 let now = self.parts.clock.now();

@@ -186,8 +186,15 @@ impl Platform {
     async fn drive_due(&self) {
         let (mut drives, mut under_way) = (FuturesUnordered::new(), HashSet::new());
         loop {
-            // Those that are under_way here may be among them.
-            match self.0.deployments.due(DRIVEN_AT_ONCE).await {
+            // What is driven goes on meanwhile: it may hold what this waits for.
+            let mut look = pin!(self.0.deployments.due(DRIVEN_AT_ONCE));
+            let due = loop {
+                tokio::select! {
+                    due = &mut look => break due,
+                    Some((id, _)) = drives.next() => { under_way.remove(&id); }
+                }
+            };
+            match due {
                 Ok(due) => {
                     for id in due {
                         if under_way.len() < DRIVEN_AT_ONCE.get() as usize && under_way.insert(id) {

@@ -2,8 +2,8 @@
 
 use crate::common::{PRODUCTION, assert_live, deploy, deployed, later, live_on, platform, scope, target, written};
 use overskill_core::{
-    BundleStore as _, Clock as _, DeploymentStrategy, Health, HealthGate, OperatorChoice, Outcome, SeededIds,
-    TestClock,
+    BundleStore as _, Clock as _, DeploymentStrategy, Effect, ErrorKind, Health, HealthGate, OperatorChoice, Outcome,
+    SeededIds, TestClock,
     memory::{MemoryBackends, MemoryProbe},
 };
 use overskill_testkit::{
@@ -175,4 +175,75 @@ async fn a_lease_does_not_outlast_who_was_dropped() {
         assert_eq!(test.clock.now().since(start) < Duration::from_secs(10), free);
         assert_live(&test, dropped.id(), &edge).await;
     }
+}
+
+/// In one drive: the first target has it and cannot be asked, the second refuses it for good. The undoing is under a fence of
+/// its own, or a target that enforces fences would refuse it.
+#[tokio::test]
+async fn what_landed_unseen_loses_the_traffic_in_the_drive_that_fails() {
+    let (first, second, plan) = (target("first"), target("second"), FaultPlan::new());
+    let refuses = FaultPlan::new();
+    let strategy = DeploymentStrategy::prefer(plan.around(first.clone()))
+        .then(refuses.around(second.clone()))
+        .tries_per_target(NonZeroU32::MIN);
+    let test = platform(strategy).await;
+    let app = written(&test).await;
+    let good = deploy(&test, &app, "one").await;
+    let plan = plan.nth(Calls::of("target", "activate"), 1, Fault::after()).nth(
+        Calls::of("target", "status"),
+        1,
+        Fault::before(),
+    );
+    let denied = Fault::BeforeEffect { kind: ErrorKind::Denied, effect: Effect::None };
+    let _refuses = refuses.always(Calls::of("target", "stage"), denied);
+    let d = deploy(&test, &app, "two").await;
+    assert_eq!(plan.hits().total(), 2, "{}", d.story);
+    assert!(matches!(d.outcome, Outcome::Failed { .. }), "{}", d.story);
+    assert_live(&test, good.id, &first).await;
+}
+
+/// The rollback failed, a person was asked, and gives it up when the target is well again.
+#[tokio::test]
+async fn what_could_not_be_rolled_back_is_undone_when_it_is_given_up() {
+    let (probe, edge, plan) = (MemoryProbe::new(), target("edge"), FaultPlan::new());
+    let strategy = DeploymentStrategy::prefer(plan.around(edge.clone()))
+        .gate_live(HealthGate::new(probe.clone()))
+        .ask_operator(Duration::from_hours(1));
+    let test = platform(strategy).await;
+    let app = written(&test).await;
+    let good = deploy(&test, &app, "one").await;
+    probe.otherwise(Health::Unhealthy { reason: "sick".into() });
+    let plan = plan.from_nth(Calls::of("target", "activate"), 2, Fault::before());
+    let d = deploy(&test, &app, "two").await;
+    assert!(matches!(d.outcome, Outcome::AwaitingOperator { .. }), "{}", d.story);
+    assert_eq!(edge.serving(&scope()).unwrap().0, d.id);
+    plan.pause();
+    app.answer(d.id, OperatorChoice::Abort).await.unwrap();
+    later(&test, Duration::from_secs(1)).await;
+    let record = app.deployment(d.id).await.unwrap();
+    assert!(matches!(record.outcome(), Some(Outcome::Failed { .. })), "{}", record.timeline());
+    assert_live(&test, good.id, &edge).await;
+}
+
+/// The routes cannot be set: each try brings the whole app, so there is a pause between them.
+#[tokio::test]
+async fn what_fails_under_its_lease_lets_others_go_first() {
+    let (edge, plan) = (target("edge"), FaultPlan::new().always(Calls::of("routes", "set"), Fault::before()));
+    let asked = FaultPlan::new();
+    let strategy = DeploymentStrategy::prefer(asked.around(edge.clone()));
+    let test = TestPlatform::seeded(7, |builder, memory| {
+        builder.deploy_with(strategy).routes(plan.around(memory.routes.clone()))
+    });
+    let test = test.await.unwrap();
+    let app = written(&test).await;
+    let deployment = app.deploy(PRODUCTION).await.unwrap();
+    for _ in 0..12 {
+        later(&test, Duration::from_secs(5)).await;
+    }
+    let tries = asked.calls(&Calls::of("target", "stage"));
+    assert!((1..=3).contains(&tries), "{tries} tries in a minute");
+    plan.pause();
+    later(&test, Duration::from_secs(31)).await;
+    let outcome = app.deployment(deployment.id()).await.unwrap().outcome();
+    assert_eq!(live_on(&outcome.unwrap()), "edge");
 }

@@ -28,7 +28,7 @@ struct World {
 enum FirstIs {
     Well,
     Down,
-    /// It takes an activation, does not say so, and cannot be asked; in a calm process it is well.
+    /// It takes an activation, does not say so, and cannot be asked; after a crash it takes nothing any more.
     Silent,
 }
 
@@ -51,7 +51,12 @@ impl World {
         if self.first_is == FirstIs::Down {
             down = FaultPlan::new().clock(clock).always(Calls::of("target", "activate"), Fault::before());
         }
-        if self.first_is == FirstIs::Silent && slow {
+        if self.first_is == FirstIs::Silent && !slow {
+            down = plan
+                .clone()
+                .always(Calls::of("target", "stage"), Fault::before())
+                .always(Calls::of("target", "observe"), Fault::before());
+        } else if self.first_is == FirstIs::Silent {
             down = plan
                 .clone()
                 .always(Calls::of("target", "activate"), Fault::after())
@@ -89,6 +94,9 @@ impl World {
 
     /// One version is live, its target serves it under the route's fence, and nothing else serves or is staged anywhere.
     async fn assert_whole(&self, when: &str) -> Option<DeploymentId> {
+        if self.first_is == FirstIs::Silent {
+            return None; // nobody can know what it serves
+        }
         let route = self.memory.routes.get(&scope()).await.unwrap();
         for target in [&self.first, &self.second] {
             let name = overskill_core::DeploymentTarget::info(target).name;

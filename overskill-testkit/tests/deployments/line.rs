@@ -160,6 +160,44 @@ async fn a_rollback_counts_in_the_budget_of_its_target() {
     }
 }
 
+/// Many wait for a target that is down: what is due for others is done all the same, in the background as well.
+#[tokio::test]
+async fn a_long_line_keeps_nothing_else_from_being_done() {
+    let plan = FaultPlan::new();
+    let strategy = DeploymentStrategy::prefer(plan.around(target("edge")))
+        .tries_per_target(NonZeroU32::MIN)
+        .patience(Duration::from_hours(9))
+        .breaker(NonZeroU32::MIN, Duration::from_hours(1));
+    let test = platform(strategy).await;
+    let mut aborted = Vec::new();
+    for n in 0..3 {
+        aborted.push(app_of(&test, &format!("other{n}")).await);
+    }
+    let _plan = plan.always(Calls::of("target", "stage"), Fault::before());
+    let deployments = stampede(&test, 80).await;
+    let seen = async {
+        test.clock.sleep(Duration::from_mins(5)).await;
+        // They are superseded: nobody needs a target for that.
+        let mut older = Vec::new();
+        for app in &aborted {
+            older.push(app.deploy(PRODUCTION).await.unwrap());
+            app.deploy(PRODUCTION).await.unwrap();
+        }
+        test.clock.sleep(Duration::from_mins(2)).await;
+        let mut ends = Vec::new();
+        for one in older {
+            ends.push(one.record().await.unwrap().outcome());
+        }
+        ends
+    };
+    let host = async {
+        tokio::select! { () = test.platform.run(std::future::pending()) => panic!(), seen = seen => seen }
+    };
+    let ends = Box::pin(test.clock.drive(host)).await;
+    assert_eq!(ends, [const { Some(Outcome::Superseded) }; 3]);
+    assert_eq!(live(&test, &deployments).await, counts(&[("waits", 80)]));
+}
+
 /// Whoever is at the front has its scope leased by somebody else, who may be long about it.
 #[tokio::test]
 async fn who_is_next_and_cannot_go_keeps_nobody_waiting() {

@@ -144,6 +144,8 @@ async fn what_is_stored_with_an_app_decides_where_it_goes_and_what_happens_when_
     assert!(matches!(&d.outcome, Outcome::Failed { reason } if reason.contains("unknown")), "{}", d.story);
     let tries = d.events.iter().filter(|e| matches!(e, DeploymentEvent::Activating { .. })).count();
     assert_eq!(tries, 1, "{}", d.story);
+    let activations = plan.calls(&Calls::of("target", "activate"));
+    assert_eq!(activations, 3, "one for each deployment, and one so that the second cannot come late any more");
     assert_eq!(pages.observe(&scope()).await.unwrap(), []);
 
     // Eager, with the platform's other target first.

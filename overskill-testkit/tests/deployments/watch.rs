@@ -98,19 +98,22 @@ impl Watch {
             return;
         }
         if !self.sweep_is_due(scope).await {
-            let mut stories = String::new();
-            for id in serving.map(|(id, _)| id).into_iter().chain([route.deployment]) {
-                let events = self.memory.deployments.events(id).await.unwrap();
-                stories += &DeploymentRecord::from_events(id, scope.clone(), events).timeline();
-            }
+            let stories = self.stories(scope, serving.map(|(id, _)| id).into_iter().chain([route.deployment])).await;
             panic!(
                 "{scope}: {} serves {serving:?}, the route is {route:?}, and no sweep is due\n{stories}",
                 route.target
             );
         }
         if target.info().fencing == Fencing::Enforced {
-            let told = self.could_not_be_asked(scope, &route.target).await;
-            assert!(told, "{scope}: {} serves {serving:?}, the route is {route:?}", route.target);
+            let told = match serving {
+                Some((id, _)) => self.could_not_be_asked(id, &route.target).await,
+                None => false,
+            };
+            if !told {
+                let stories =
+                    self.stories(scope, serving.map(|(id, _)| id).into_iter().chain([route.deployment])).await;
+                panic!("{scope}: {} serves {serving:?}, the route is {route:?}\n{stories}", route.target);
+            }
         }
         let mut seen = self.seen.lock().unwrap();
         let late = seen.late.get(scope).copied();
@@ -121,6 +124,15 @@ impl Watch {
         }
     }
 
+    async fn stories(&self, scope: &Scope, of: impl Iterator<Item = DeploymentId>) -> String {
+        let mut stories = String::new();
+        for id in of {
+            let events = self.memory.deployments.events(id).await.unwrap();
+            stories += &DeploymentRecord::from_events(id, scope.clone(), events).timeline();
+        }
+        stories
+    }
+
     /// Whether nobody drives a deployment of it, and none is to be driven on.
     async fn at_rest(&self, scope: &Scope) -> bool {
         let store = &self.memory.deployments;
@@ -129,21 +141,15 @@ impl Watch {
         lease.is_none() && page.items.iter().all(|summary| summary.end.is_some())
     }
 
-    /// Whether a record says that the target could not be asked, or did not take what it was to serve again.
-    async fn could_not_be_asked(&self, scope: &Scope, target: &BackendName) -> bool {
-        let store = &self.memory.deployments;
-        let page = store.list(scope, None, NonZeroU32::new(8).unwrap()).await.unwrap();
-        for summary in page.items {
-            let events = store.events(summary.id).await.unwrap();
-            let unsettled = |event: &DeploymentEvent| {
-                matches!(event, DeploymentEvent::Unsettled { target: of } if of == target)
-                    || matches!(event, DeploymentEvent::RollingBack { target: of, .. } if of == target)
-            };
-            if events.iter().any(|recorded| unsettled(&recorded.event)) {
-                return true;
-            }
-        }
-        false
+    /// Whether the record of what serves says that its target could not be asked, or did not take what it was to serve
+    /// again.
+    async fn could_not_be_asked(&self, id: DeploymentId, target: &BackendName) -> bool {
+        let events = self.memory.deployments.events(id).await.unwrap();
+        let last = events.iter().rev().find_map(|recorded| match &recorded.event {
+            DeploymentEvent::Unsettled { target: of } | DeploymentEvent::RollingBack { target: of, .. } => Some(of),
+            _ => None,
+        });
+        last == Some(target)
     }
 
     /// Whether a sweep of one of its deployments is going to look.

@@ -114,7 +114,10 @@ impl Jail {
 fn bubblewrap(call: Call, folders: &Folders<'_>, network: bool) -> Call {
     // It takes the filter from a file that is open.
     let mut arguments: Vec<OsString> = vec!["-c".into(), r#"exec bwrap "$@" 9< "$0""#.into(), folders.filter.into()];
-    arguments.extend(["--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent"].map(OsString::from));
+    arguments.extend(
+        ["--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL", "--die-with-parent"]
+            .map(OsString::from),
+    );
     arguments
         .extend(["--new-session", "--seccomp", "9", "--proc", "/proc", "--remount-ro", "/proc"].map(OsString::from));
     arguments.extend(["--dev".into(), "/dev".into(), "--bind".into(), folders.shm.into(), "/dev/shm".into()]);

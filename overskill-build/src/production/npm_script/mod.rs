@@ -152,8 +152,9 @@ impl NpmScriptBuilder {
     ///
     /// Counted are memory of their own and shared, files in memory, and whatever is in the build's folder or was deleted there
     /// and is still open: in a jail nothing else can be written to. Not counted is what the kernel keeps for them (pipes,
-    /// sockets, and what is on its way through these); and, unless we are root, mapped files that nobody has open, and shared
-    /// memory that a program gave back for a while. Where builds want to do harm, put this process in a cgroup with a limit.
+    /// sockets, and what is on its way through these); and, unless we are root, mapped files that nobody has open, shared
+    /// memory that a program gave back for a while, and files without a name that a program holds whose own file cannot be
+    /// read (nobody but root may look at it). Where builds want to do harm, put this process in a cgroup with a limit.
     pub fn max_bytes(mut self, memory: u64, disk: u64) -> Self {
         (self.limits.memory_bytes, self.limits.disk_bytes) = (memory, disk);
         self
