@@ -308,10 +308,6 @@ async fn look(settings: &Settings, install: &Install) -> Result<(Plan, Found)> {
             Some(_) => {}
         }
     }
-    if let Some(fallback) = names.fallback.as_ref().filter(|fallback| found.fallback.as_ref() != Some(fallback)) {
-        let action = if found.fallback.is_some() { Action::Update } else { Action::Create };
-        plan.add(action, FALLBACK, fallback.clone());
-    }
     for pattern in &names.routes {
         match found.routes.iter().find(|route| route.pattern == *pattern) {
             None => plan.add(Action::Create, ROUTE, pattern.clone()),
@@ -320,6 +316,11 @@ async fn look(settings: &Settings, install: &Install) -> Result<(Plan, Found)> {
             }
             Some(_) => {}
         }
+    }
+    // After the route, by which whoever uninstalls knows that there may be one.
+    if let Some(fallback) = names.fallback.as_ref().filter(|fallback| found.fallback.as_ref() != Some(fallback)) {
+        let action = if found.fallback.is_some() { Action::Update } else { Action::Create };
+        plan.add(action, FALLBACK, fallback.clone());
     }
     Ok((plan, found))
 }

@@ -285,7 +285,7 @@ async fn what_customers_hostnames_take_is_planned_made_and_mended() {
     );
     let plan = cf.plan(&all).await.unwrap();
     let made = "create DNS record `overskill-customers.example.com`\n\
-                create fallback origin `overskill-customers.example.com`\ncreate route `*/*`";
+                create route `*/*`\ncreate fallback origin `overskill-customers.example.com`";
     assert_eq!(plan.to_string(), made);
     assert_eq!(cf.install(&all).await.unwrap(), plan);
     assert!(cf.plan(&all).await.unwrap().is_empty());

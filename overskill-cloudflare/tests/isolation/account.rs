@@ -45,6 +45,8 @@ pub(crate) enum Careless {
     AnyHandle,
     /// Secrets are, too.
     AnyHandleOfSecrets,
+    /// The namespace is one for code that somebody vouches for.
+    Trusted,
     /// Scripts that serve previews read every app's folder.
     OneFolder,
 }

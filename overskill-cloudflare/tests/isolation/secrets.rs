@@ -16,6 +16,28 @@ const CURIOUS: &str = "export default { async fetch(request, env) {\n  const fou
     try { found.push(await (await it.getByName('vault').fetch('http://vault/')).text()); } catch {}\n  }\n  \
     return new Response(found.join('\\n'));\n} };\n";
 
+/// Keeps its pages, each with a number that no two have.
+const KEEPS: &str = "export default { async fetch(request) {\n  \
+    const pages = await caches.open('pages');\n  \
+    const kept = await pages.match(request.url);\n  \
+    if (kept) return kept;\n  \
+    const page = new Response('SECRET ' + crypto.randomUUID(), { headers: { 'cache-control': 'max-age=600' } });\n  \
+    await pages.put(request.url, page.clone());\n  \
+    return page;\n} };\n";
+
+/// Tells what every cache that it can open has at an address, forgets it, and puts something there.
+const RAIDS: &str = "export default { async fetch(request) {\n  \
+    const at = new URL(request.url).searchParams.get('at');\n  \
+    const told = [];\n  \
+    for (const open of [() => caches.default, () => caches.open('pages'), () => caches.open('default')]) {\n    \
+    try {\n      \
+    const cache = await open();\n      \
+    told.push(await (await cache.match(at))?.text());\n      \
+    if (await cache.delete(at)) told.push('forgotten');\n      \
+    await cache.put(at, new Response('of mallory', { headers: { 'cache-control': 'max-age=600' } }));\n    \
+    } catch (error) { told.push(String(error)); }\n  }\n  \
+    return new Response(told.join('\\n'));\n} };\n";
+
 pub(crate) const ATTACKS: &[AccountAttack] = &[
     AccountAttack {
         name: "files behind a binding",
@@ -30,6 +52,38 @@ pub(crate) const ATTACKS: &[AccountAttack] = &[
                 assert_eq!(put["success"], true, "{put}");
                 it.deploy(&it.a, &App { server: CURIOUS, ..App::default() }).await.unwrap();
                 it.leaks(&it.a, "/").await
+            })
+        },
+    },
+    AccountAttack {
+        name: "caches of a namespace",
+        by: "A's code looks for what B's code keeps of its pages, has it forgotten, and puts pages of its own in their place",
+        without: "namespaces whose scripts share no cache",
+        weak: Careless::Trusted,
+        run: |it| {
+            Box::pin(async move {
+                let namespace = "workers/dispatch/namespaces/overskill-production";
+                let trust = async |trusted: bool| {
+                    let body = json!({"name": "overskill-production", "trusted_workers": trusted});
+                    it.json("PUT", namespace, &body).await;
+                };
+                if it.is(Careless::Trusted) {
+                    trust(true).await;
+                }
+                let bank = KEEPS.replace("SECRET", &it.secret());
+                it.deploy(&it.b, &App { server: &bank, ..App::default() }).await.unwrap();
+                it.deploy(&it.a, &App { server: RAIDS, ..App::default() }).await.unwrap();
+                assert_eq!(it.get(&it.b, "/one").await, it.get(&it.b, "/one").await, "it is kept for its owner");
+                let raid = |path: &str| format!("/?at={}{path}", it.world.at(&it.b));
+                let found = it.get(&it.a, &raid("/one")).await;
+                it.get(&it.a, &raid("/two")).await;
+                let shown = it.get(&it.b, "/two").await;
+                if it.is(Careless::Trusted) {
+                    trust(false).await;
+                }
+                let got = [found.contains(&it.secret()), found.contains("forgotten"), shown.contains("of mallory")];
+                assert!(got == [got[0]; 3], "all of it or nothing: {found}, {shown}");
+                got[0]
             })
         },
     },
