@@ -195,7 +195,7 @@ async function run(request, scope, script, live, env) {
   const { domains, outbound } = env.SETTINGS;
   if (!isOf(scope, script)) {
     console.error(`the route of ${scope.name} names a script of another app`);
-    return problem(request, 503, "Not available", "This app is being deployed: try again soon.");
+    return problem(request, 503, "Not available", "This app's address leads to code that is not its own: deploy it again.");
   }
   const namespace = namespaceOf(scope, env);
   if (!namespace) return problem(request, 503, "Not available", `This platform has no namespace for ${scope.environment}.`);

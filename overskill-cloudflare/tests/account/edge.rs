@@ -90,7 +90,11 @@ impl<T: RouteTable> RouteTable for Careful<T> {
 
 async fn routes(weather: Weather) -> RouteTableFixture {
     let world = Arc::new(World::start().await);
-    let open = |world: &World| -> Arc<dyn RouteTable> { Arc::new(Careful(world.edge_in(weather).routes())) };
+    let open = move |world: &World| -> Arc<dyn RouteTable> {
+        let table = world.edge_in(weather).routes();
+        // Where every answer arrives, the table is held to all of it by itself.
+        if weather.iter().any(|(_, wrong)| wrong.lands()) { Arc::new(Careful(table)) } else { Arc::new(table) }
+    };
     let (table, again) = (open(&world), world.clone());
     let reopen = move || {
         let world = again.clone();

@@ -271,6 +271,11 @@ async fn what_is_missing_is_named() {
     let bare = overskill_cloudflare::Cloudflare::connect("a", "t").domains(["example.com"]).build().unwrap();
     assert!(bare.install(&install()).await.unwrap_err().message().contains("zone must be named"));
     assert!(bare.hostnames().unwrap_err().message().contains("need a zone"));
+    for name in ["domains", "targets", "outbound"] {
+        let e = account(&emulator).install(&install().setting(name, json!(["theirs"]))).await.unwrap_err();
+        assert!(e.kind() == ErrorKind::Invalid && e.message().contains(&format!("`{name}`")), "{e}");
+    }
+    assert!(emulator.state().scripts.is_empty());
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use crate::{
     support::{at, engine, env, scope, snapshot},
 };
 use overskill_cloudflare::PreviewMode;
-use overskill_core::{Digest, EnvKey, EnvValue, Handle, PreviewHost as _, Secret};
-use overskill_http::{Method, Multipart};
+use overskill_core::{Digest, EnvKey, EnvValue, Handle, PreviewHost as _, Scope, Secret};
+use overskill_http::Method;
 use serde_json::json;
 
 /// Tells all that it was given, and all that it finds behind that.
@@ -138,21 +138,9 @@ pub(crate) const ATTACKS: &[AccountAttack] = &[
             Box::pin(async move {
                 let bank = deployed(it).await;
                 let variable = (EnvKey::parse("API").unwrap(), Some(EnvValue::plain("https://evil.test")));
-                if it.is(Careless::AnyHandle) {
-                    let bindings = json!([
-                        {"type": "inherit", "name": "KEY"}, {"type": "plain_text", "name": "API", "text": "https://evil.test"},
-                    ]);
-                    let form = Multipart::new(&overskill_core::SeededIds::new(1));
-                    let form = form.text("settings", "application/json", json!({ "bindings": bindings }).to_string());
-                    let form = form.unwrap();
-                    let at = format!("workers/dispatch/namespaces/overskill-production/scripts/{bank}/settings");
-                    let token = it.world.emulator.token();
-                    it.call("PATCH", &at, &token, &form.content_type(), form.into_body()).await;
-                } else {
-                    let own = scope(&format!("{}/production", it.a));
-                    let changed = it.target().set_variables(&own, &Handle::new(bank), &[variable].into()).await;
-                    assert_eq!(changed.unwrap_err().kind(), overskill_core::ErrorKind::Invalid);
-                }
+                let scope = scope_of(it, Careless::AnyHandle);
+                let changed = it.target().set_variables(&scope, &Handle::new(bank), &[variable].into()).await;
+                assert_eq!(changed.is_ok(), it.is(Careless::AnyHandle), "{changed:?}");
                 it.get(&it.b, "/").await.contains("https://evil.test")
             })
         },
@@ -165,16 +153,10 @@ pub(crate) const ATTACKS: &[AccountAttack] = &[
         run: |it| {
             Box::pin(async move {
                 let bank = deployed(it).await;
-                if it.is(Careless::AnyHandleOfSecrets) {
-                    let at = format!("workers/dispatch/namespaces/overskill-production/scripts/{bank}/secrets-bulk");
-                    let secrets = json!({"KEY": {"type": "secret_text", "name": "KEY", "text": "of mallory"}});
-                    it.json("PATCH", &at, &json!({ "secrets": secrets })).await;
-                } else {
-                    let own = scope(&format!("{}/production", it.a));
-                    let secrets = [(EnvKey::parse("KEY").unwrap(), Some(Secret::new("of mallory")))];
-                    let changed = it.target().rotate_secrets(&own, &Handle::new(bank), &secrets.into()).await;
-                    assert_eq!(changed.unwrap_err().kind(), overskill_core::ErrorKind::Invalid);
-                }
+                let scope = scope_of(it, Careless::AnyHandleOfSecrets);
+                let secrets = [(EnvKey::parse("KEY").unwrap(), Some(Secret::new("of mallory")))];
+                let changed = it.target().rotate_secrets(&scope, &Handle::new(bank), &secrets.into()).await;
+                assert_eq!(changed.is_ok(), it.is(Careless::AnyHandleOfSecrets), "{changed:?}");
                 it.get(&it.b, "/").await.contains("of mallory")
             })
         },
@@ -217,6 +199,11 @@ pub(crate) const ATTACKS: &[AccountAttack] = &[
         },
     },
 ];
+
+/// For whom a change of A's is made: for A, but by somebody careless, who goes by the handle, for B.
+fn scope_of(it: &Account, careless: Careless) -> Scope {
+    scope(&format!("{}/production", if it.is(careless) { &it.b } else { &it.a }))
+}
 
 /// Deploys B with a secret and a variable; its script.
 async fn deployed(it: &Account) -> String {
