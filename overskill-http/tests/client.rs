@@ -167,6 +167,25 @@ async fn the_servers_wish_is_waited_for_unless_it_reaches_past_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_429_says_how_long_in_seconds_or_by_a_date_or_not_at_all() {
+    for value in ["20", "Thu, 01 Jan 2026 00:00:20 GMT"] {
+        let bench = Bench::new([Act::AnswerWith(429, "retry-after", value), Act::Answer(200)]);
+        let response = bench.send(bench.client().post("x")).await.unwrap();
+        assert_eq!((response.tries, bench.clock.monotonic()), (2, secs(20)), "{value}");
+    }
+    let bench = Bench::new([Act::Answer(429), Act::Answer(200)]);
+    let client = bench.builder().waits(secs(1), secs(3)).build().unwrap();
+    assert_eq!(bench.send(client.post("x")).await.unwrap().tries, 2);
+    assert!(bench.clock.monotonic() <= secs(1), "{:?}", bench.clock.monotonic());
+    // Ten minutes from now, in either form.
+    for value in ["600", "Thu, 01 Jan 2026 00:10:00 GMT"] {
+        let bench = Bench::new([Act::AnswerWith(429, "retry-after", value)]);
+        let e = bench.send(bench.client().post("x").deadline(secs(60))).await.unwrap_err();
+        assert_eq!((e.kind(), e.retry(), e.effect()), (ErrorKind::RateLimited, Retry::After(secs(600)), Effect::None));
+    }
+}
+
+#[tokio::test]
 async fn waits_are_spread_below_a_bound_that_doubles_up_to_a_longest_one() {
     let mut longest = [Duration::ZERO; 3];
     for seed in 0..40 {

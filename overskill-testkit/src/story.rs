@@ -1,6 +1,9 @@
 //! Whether the record of a deployment tells a whole story.
 
-use overskill_core::{DeploymentEnd, DeploymentEvent as E, DeploymentRecord, DeploymentState};
+use overskill_core::{
+    AttemptOutcome, BackendName, DeploymentEnd, DeploymentEvent as E, DeploymentRecord, DeploymentState, Fallback,
+    OperatorChoice,
+};
 
 /// Panics unless the record of a deployment has a beginning and leaves nothing out that must have happened: whatever
 /// crashed, each side effect was announced before it was made.
@@ -21,12 +24,15 @@ fn told(record: &DeploymentRecord) -> Result<(), String> {
     for step in record.path().windows(2) {
         rule(DeploymentState::STEPS.contains(&(step[0], step[1])), &format!("{step:?} is no step"))?;
     }
+    let cautious = record.strategy().is_some_and(|strategy| strategy.fallback == Some(Fallback::Cautious));
     for (place, event) in events.iter().enumerate() {
         let before = |is: &dyn Fn(&E) -> bool| events[..place].iter().any(|event| is(event));
         let ended = before(&|e| matches!(e, E::Ended { .. }));
         rule(!ended || matches!(event, E::Swept { .. }), "something follows the end")?;
         match event {
-            E::Staging { .. } => {
+            E::Staging { target, .. } => {
+                let held = cautious.then(|| in_doubt(&events[..place], target)).flatten();
+                rule(held.is_none(), "another target may have had it, and the strategy is cautious")?;
                 rule(before(&|e| matches!(e, E::Built { .. })), "it was staged before it was built")?;
                 rule(before(&|e| matches!(e, E::Leased { .. })), "it was staged without a lease")?;
             }
@@ -58,6 +64,26 @@ fn told(record: &DeploymentRecord) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A target besides `this` that may serve it, as far as the events tell, and that nobody gave up.
+fn in_doubt<'e>(events: &[&'e E], this: &BackendName) -> Option<&'e BackendName> {
+    let mut held = None;
+    for event in events {
+        match event {
+            E::Activating { target, .. } | E::Unsettled { target } if target != this => held = Some(target),
+            E::AttemptFailed { outcome, operation, .. }
+                if *outcome != AttemptOutcome::Unknown && operation == "activate" =>
+            {
+                held = None;
+            }
+            E::Observed { adopted: false, .. } | E::OperatorAnswered { choice: OperatorChoice::Approve, .. } => {
+                held = None;
+            }
+            _ => {}
+        }
+    }
+    held
 }
 
 #[cfg(test)]

@@ -383,7 +383,7 @@ async fn two_drivers_do_not_meet() {
     let app = written(&test).await;
     let deployment = app.deploy(PRODUCTION).await.unwrap();
     let both = async { tokio::join!(deployment.outcome(), test.platform.work(), deployment.outcome()) };
-    let (one, _, two) = test.clock.drive(both).await;
+    let (one, _, two) = Box::pin(test.clock.drive(both)).await;
     assert_eq!(live_on(&one.unwrap()), "edge");
     assert_eq!(live_on(&two.unwrap()), "edge");
     assert_eq!(plan.calls(&Calls::named("activate")), 1);

@@ -11,13 +11,15 @@ use crate::workspace::Workspace;
 use crate::{checks, external_types, mutations};
 
 /// The crates whose public API is promised to others, with their folders.
-const PUBLISHED: [(&str, &str); 7] = [
+const PUBLISHED: [(&str, &str); 9] = [
     ("overskill", "."),
     ("overskill-core", "overskill-core"),
     ("overskill-http", "overskill-http"),
     ("overskill-sql", "overskill-sql"),
     ("overskill-build", "overskill-build"),
     ("overskill-local", "overskill-local"),
+    ("overskill-cloudflare", "overskill-cloudflare"),
+    ("overskill-supabase", "overskill-supabase"),
     ("overskill-testkit", "overskill-testkit"),
 ];
 

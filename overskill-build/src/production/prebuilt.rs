@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// Takes a folder of the sources as it is, for apps that come built: `dist/` unless set otherwise.
 ///
 /// `index.html` alone among the pages, without a `404.html`, makes it a single-page app. A server side may lie beside the
-/// assets as `_worker.js`, as Cloudflare Pages has it; it is not served.
+/// assets as `_worker.js`, as Cloudflare Pages has it; it is not served. Without either of them there is no app.
 ///
 /// ```
 /// use overskill_build::production::Prebuilt;
@@ -30,6 +30,7 @@ pub struct Prebuilt {
 }
 
 const SERVER: &str = "_worker.js";
+const ENTRY: &str = "index.html";
 
 impl Prebuilt {
     /// Takes `folder` of the sources.
@@ -59,9 +60,9 @@ impl Builder for Prebuilt {
                 assets.insert(FilePath::parse(inside)?, file.clone());
             }
         }
-        let artifact = of_files(assets, settings).map_err(|_| {
+        let artifact = of_files(assets, settings).map_err(|lacks| {
             let why = format!(
-                "the app must have its built files in `{prefix}`, but has none: build it, or choose another builder"
+                "the app must have its built files in `{prefix}`, but has {lacks} there: build it, or choose another builder"
             );
             Error::invalid(why.clone()).public(why).at("prebuilt", "build").with("scope", &request.scope)
         })?;
@@ -75,23 +76,27 @@ impl Builder for Prebuilt {
     }
 }
 
-/// An artifact of files that are as they are to be served.
+/// An artifact of files that are as they are to be served; or what they lack, for nobody could open it.
 pub(super) fn of_files(
     mut assets: BTreeMap<FilePath, AppFile>,
     settings: BTreeMap<String, String>,
-) -> Result<Artifact> {
-    let module = assets.remove(&FilePath::parse(SERVER)?);
+) -> Result<Artifact, &'static str> {
+    const NOTHING: &str = "nothing";
+    let module = assets.remove(&FilePath::parse(SERVER).expect("it is a legal path"));
+    if module.is_none() && !assets.contains_key(&FilePath::parse(ENTRY).expect("it is a legal path")) {
+        return Err(if assets.is_empty() { NOTHING } else { "neither `index.html` nor `_worker.js`" });
+    }
     let server = module.map(|module| ServerModule { module, wasm: BTreeMap::new() });
     let mut config = ArtifactConfig::default();
     config.single_page = is_single_page(assets.keys());
     config.settings = settings;
-    Artifact::new(assets, server, config)
+    Artifact::new(assets, server, config).map_err(|_| NOTHING)
 }
 
 /// Whether there is one page alone, which its own router makes many of.
 pub(super) fn is_single_page<'a>(paths: impl Iterator<Item = &'a FilePath>) -> bool {
     let mut pages = paths.filter(|path| path.extension() == Some("html"));
-    pages.next().is_some_and(|page| page.as_str() == "index.html") && pages.next().is_none()
+    pages.next().is_some_and(|page| page.as_str() == ENTRY) && pages.next().is_none()
 }
 
 #[cfg(test)]
@@ -123,6 +128,14 @@ mod tests {
         assert_eq!(built(&list).await.unwrap().digest(), artifact.digest());
         let more = [list[0], ("dist/404.html", "gone")];
         assert!(!built(&more).await.unwrap().config().single_page);
+    }
+
+    #[tokio::test]
+    async fn without_an_entry_it_is_no_app() {
+        let error = built(&[("dist/about.html", ""), ("dist/assets/a.js", "")]).await.unwrap_err();
+        assert_eq!(error.kind(), overskill_core::ErrorKind::Invalid);
+        assert!(error.public_message().contains("neither `index.html` nor `_worker.js`"), "{error}");
+        built(&[("dist/_worker.js", "export default {}")]).await.unwrap();
     }
 
     #[tokio::test]

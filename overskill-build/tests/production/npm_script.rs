@@ -85,11 +85,20 @@ async fn it_sees_its_folder_and_nothing_else(jail: BuildJail) {
     let here = tempfile::NamedTempFile::new().unwrap();
     let code = format!(
         "import net from 'node:net';
+        import {{ execFileSync, spawnSync }} from 'node:child_process';
         const can = (path) => {{ try {{ fs.readFileSync(path); return true; }} catch {{ return false; }} }};
         const reached = await new Promise((done) => net.connect({port}, '127.0.0.1')
             .on('connect', () => done(true)).on('error', () => done(false)));
         const write = (() => {{ try {{ fs.writeFileSync('/usr/overskill', ''); return true; }} catch {{ return false; }} }})();
-        fs.writeFileSync('dist/index.html', JSON.stringify({{ own: can('package.json'), node: can(process.execPath),
+        const settings = ['sys/kernel/core_pattern', 'sys/vm/drop_caches', 'sysrq-trigger'].filter((it) => {{
+            try {{ fs.accessSync(`/proc/${{it}}`, fs.constants.W_OK); return true; }} catch {{ return false; }} }});
+        const device = (at) => at.startsWith('/dev/') && !fs.statSync(at).isDirectory() || at === '/dev/pts';
+        const writable = fs.readFileSync('/proc/self/mountinfo', 'utf8').trim().split('\\n').map((it) => it.split(' '))
+            .filter((it) => it[5].split(',').includes('rw') && !device(it[4])).map((it) => it[4]).sort();
+        const tried = ['print(defined shmget(0, 4096, 01700) ? 1 : 0)', 'print(defined msgget(0, 01700) ? 1 : 0)']
+            .map((it) => execFileSync('perl', ['-e', it], {{ encoding: 'utf8' }}));
+        const namespaces = spawnSync('unshare', ['--user', '--map-root-user', 'true']).status;
+        fs.writeFileSync('dist/index.html', JSON.stringify({{ settings, writable, tried, namespaces, own: can('package.json'), node: can(process.execPath),
             passwd: can('/etc/passwd'), host: can({:?}), write, reached, cwd: process.cwd(), env: Object.keys(process.env) }}));",
         here.path().display().to_string()
     );
@@ -97,6 +106,10 @@ async fn it_sees_its_folder_and_nothing_else(jail: BuildJail) {
     let seen: serde_json::Value = serde_json::from_str(&text(&built.unwrap(), "index.html")).unwrap();
     assert!(seen["own"] == true && seen["node"] == true && seen["cwd"] == "/app", "{seen}");
     assert!(seen["passwd"] == false && seen["host"] == false && seen["write"] == false, "{seen}");
+    assert_eq!(seen["writable"], serde_json::json!(["/app", "/dev/shm", "/tmp"]), "{seen}");
+    assert_eq!(seen["settings"], serde_json::json!([]), "nobody changes the kernel's, root neither: {seen}");
+    assert_eq!(seen["tried"], serde_json::json!(["0", "0"]), "what stays when nobody holds it: {seen}");
+    assert!(seen["namespaces"].as_i64().is_some_and(|it| it != 0), "{seen}");
     assert!(seen["reached"] == false && listener.accept().is_err(), "{seen}");
     let environment = seen["env"].to_string();
     assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && !environment.contains("CARGO"), "{environment}");
@@ -112,6 +125,8 @@ async fn what_it_leaves_is_the_artifact_and_links_are_not() {
     assert_eq!(names(&built.unwrap()), ["assets/a.js", "index.html"]);
     let (built, _) = run("fs.rmSync('dist', { recursive: true }); fs.symlinkSync('/etc', 'dist');", |it| it).await;
     assert!(built.unwrap_err().public_message().contains("left nothing in `dist/`"));
+    let (built, _) = run("fs.writeFileSync('dist/assets/a.js', '1');", |it| it).await;
+    assert!(built.unwrap_err().public_message().contains("left neither `index.html` nor `_worker.js` in `dist/`"));
 }
 
 #[tokio::test]
@@ -200,6 +215,84 @@ async fn a_build_that_takes_all_memory_is_ended() {
     let (built, _) = run(code, |it| it.max_bytes(512 << 20, 4 << 30)).await;
     let error = built.unwrap_err();
     assert!(error.public_message().contains("536870912 bytes of memory"), "{error}");
+}
+
+const JAILS: [BuildJail; 2] = [BuildJail::Bubblewrap, BuildJail::Unshare];
+/// More than npm and Node take.
+const MEMORY: u64 = 320 << 20;
+const DISK: u64 = 64 << 20;
+
+#[tokio::test]
+async fn a_build_that_takes_little_stays_within_small_limits() {
+    for jail in JAILS {
+        run(WELL, |it| it.jail(jail).max_bytes(MEMORY, DISK)).await.0.unwrap();
+    }
+}
+
+/// A script by whose end 96 MiB are written to the open `file`; then it waits.
+const FILL: &str = "for (let n = 0; n < 96; n++) fs.writeSync(file, new Uint8Array(1 << 20).fill(1));
+    setInterval(() => {}, 1000); await new Promise(() => {});";
+
+#[tokio::test]
+async fn a_build_that_fills_the_disk_with_a_file_that_it_deleted_is_ended() {
+    let code = format!("const file = fs.openSync('/tmp/gone', 'w'); fs.unlinkSync('/tmp/gone'); {FILL}");
+    for jail in JAILS {
+        let error = run(&code, |it| it.jail(jail).max_bytes(4 << 30, DISK)).await.0.unwrap_err();
+        assert!(error.public_message().contains("67108864 bytes of the disk"), "{jail:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_build_that_fills_dev_shm_is_ended() {
+    let code = format!("const file = fs.openSync('/dev/shm/file', 'w'); {FILL}");
+    for jail in JAILS {
+        let error = run(&code, |it| it.jail(jail).max_bytes(4 << 30, DISK)).await.0.unwrap_err();
+        assert!(error.public_message().contains("67108864 bytes of the disk"), "{jail:?}: {error}");
+    }
+}
+
+/// A script that runs a program of perl's, which waits when it has taken 400 MiB. `$at` is where they are mapped if they are.
+fn takes_memory(program: &str) -> String {
+    format!(
+        "import {{ execFileSync }} from 'node:child_process';
+        const [read, mmap, madvise, memfd] = process.arch === 'arm64' ? [63, 222, 233, 279] : [0, 9, 28, 319];
+        const program = `my ($part, $parts) = (1 << 20, 400); open(my $zero, '<', '/dev/zero') or die;
+            {program}; sleep 100;`;
+        execFileSync('perl', ['-we', program], {{ stdio: 'inherit' }});"
+    )
+}
+
+async fn is_ended_for_its_memory(program: &str) {
+    for jail in JAILS {
+        let error = run(&takes_memory(program), |it| it.jail(jail).max_bytes(MEMORY, 4 << 30)).await.0.unwrap_err();
+        assert!(error.public_message().contains("335544320 bytes of memory"), "{jail:?}: {error}");
+    }
+}
+
+/// Maps shared memory and reads zeros to it, part by part.
+const SHARED: &str = "my $at = syscall(${mmap}, 0, $part * $parts, 3, 0x21, -1, 0);
+    for my $n (0 .. $parts - 1) {
+        syscall(${read}, fileno($zero), $at + $n * $part, $part) == $part or die; }";
+
+#[tokio::test]
+async fn a_build_that_takes_shared_memory_is_ended() {
+    is_ended_for_its_memory(SHARED).await;
+}
+
+#[tokio::test]
+async fn a_build_that_takes_memory_as_a_file_is_ended() {
+    let program = "my $number = syscall(${memfd}, my $name = 'file', 0); open(my $file, '>&=', $number) or die;
+        for (1 .. $parts) { syswrite($file, 'x' x $part) == $part or die; }";
+    is_ended_for_its_memory(program).await;
+}
+
+/// The pages are there, but no program has them at the moment. Only root may look for them.
+#[tokio::test]
+async fn shared_memory_that_was_given_back_counts() {
+    use std::os::unix::fs::MetadataExt as _;
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        is_ended_for_its_memory(&format!("{SHARED}; syscall(${{madvise}}, $at, $part * $parts, 4) == 0 or die")).await;
+    }
 }
 
 #[tokio::test]

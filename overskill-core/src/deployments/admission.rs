@@ -88,8 +88,10 @@ pub(super) struct Busy {
 }
 
 impl Busy {
+    /// Of two targets' the one that ends first. If one of them is well, waiting for either is worth it.
     pub(super) fn earlier(one: Option<Self>, other: Option<Self>) -> Option<Self> {
-        one.into_iter().chain(other).min_by_key(|busy| busy.until)
+        let well = one.iter().chain(&other).any(|busy| busy.well);
+        one.into_iter().chain(other).min_by_key(|busy| busy.until).map(|busy| Self { well, ..busy })
     }
 
     pub(super) fn in_line(self, line: Wants) -> Self {
@@ -114,20 +116,20 @@ impl Admission {
         if known.is_doubted() {
             known.probing_until = Some(now.plus(self.pause));
         }
-        if info.deploys_per_hour.is_some() {
-            known.asked.push_back(now);
-        }
+        known.count(info, now);
         Ok(())
+    }
+
+    /// Counts one that is asked whether or not it is busy: what has the traffic is made well first.
+    pub(super) fn count(&self, info: &TargetInfo, now: Timestamp) {
+        self.state().targets.entry(info.name.clone()).or_default().count(info, now);
     }
 
     /// When one of the targets may be asked, if none may now.
     pub(super) fn all_busy(&self, targets: &[Arc<dyn DeploymentTarget>], now: Timestamp) -> Option<Busy> {
         let mut earliest: Option<Busy> = None;
         for target in targets {
-            let busy = self.busy(&target.info(), now)?;
-            if earliest.as_ref().is_none_or(|earliest| busy.until < earliest.until) {
-                earliest = Some(busy);
-            }
+            earliest = Busy::earlier(earliest, Some(self.busy(&target.info(), now)?));
         }
         earliest
     }
@@ -279,6 +281,12 @@ impl Target {
     /// Whether a breaker was opened and nobody has seen since that it is well again.
     fn is_doubted(&self) -> bool {
         self.breakers.iter().any(|breaker| breaker.open_until.is_some())
+    }
+
+    fn count(&mut self, info: &TargetInfo, now: Timestamp) {
+        if info.deploys_per_hour.is_some() {
+            self.asked.push_back(now);
+        }
     }
 
     fn busy(&mut self, per_hour: Option<NonZeroU32>, now: Timestamp) -> Option<Busy> {

@@ -5,12 +5,12 @@ use super::{
 };
 use crate::{
     AttemptOutcome, BackendName, Clock, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentTarget,
-    Doubt, Effect, Error, ErrorKind, Failure, Fence, Handle, Ids, ProgressKind, Result, RetryPolicy, Route, RouteTable,
-    Staged, TargetInfo, TargetStatus,
+    Doubt, Effect, Error, ErrorKind, Failure, Fence, Handle, Ids, Observed, ObservedState, ProgressKind, Result,
+    RetryPolicy, Route, RouteTable, Staged, TargetInfo, TargetStatus,
     instruments::{self, Timer},
 };
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// One deployment, brought to an end under its lease.
 pub(super) struct Attempts<'a> {
@@ -27,6 +27,8 @@ pub(super) struct Attempts<'a> {
     pub(super) before: Before,
     /// The activation that the record says began and does not say how it ended: whoever drove it before crashed.
     pub(super) open: Option<(BackendName, Fence)>,
+    /// Targets that may serve it, by what the record says, and that no operator gave up.
+    pub(super) held: BTreeSet<BackendName>,
     /// Whether it still waits for targets that are down.
     pub(super) patient: bool,
 }
@@ -82,7 +84,11 @@ impl Attempts<'_> {
     pub(super) async fn run(&mut self) -> Result<Drove> {
         let mut targets = std::mem::take(&mut self.targets);
         if let Some((name, fence)) = self.open.take() {
+            self.held.insert(name.clone());
             self.settle_open(&mut targets, name, fence).await?;
+        }
+        if let Some(doubt) = self.settle_held(&mut targets).await? {
+            return Ok(doubt);
         }
         let (mut last, mut busy): (_, Option<Busy>) = (None, None);
         for target in targets {
@@ -93,6 +99,16 @@ impl Attempts<'_> {
                 Asked::Superseded => return Ok(Drove::Ended(DeploymentEnd::Superseded { by: None })),
                 Asked::Stop(e) => return Ok(failed(format!("{name}: {e}"))),
                 Asked::Unwell(why) => return Ok(failed(format!("{name}: it is not well: {why}"))),
+                Asked::Next(e) if self.held.contains(&name) => {
+                    return Ok(self.in_doubt(name, format_args!("it does not take it again: {e}")));
+                }
+                Asked::Busy(still) if self.held.contains(&name) => {
+                    return Ok(if still.well || self.patient {
+                        Drove::Waits(still)
+                    } else {
+                        self.in_doubt(name, still.reason)
+                    });
+                }
                 Asked::Next(e) => {
                     // It may take it later, if it only asked to be left alone or fails for everybody.
                     if e.consequence() == Consequence::RetryThenNext {
@@ -105,8 +121,7 @@ impl Attempts<'_> {
                 Asked::Unsettled(e) => {
                     self.journal.note(DeploymentEvent::Unsettled { target: name.clone() });
                     if self.strategy.fallback == Fallback::Cautious {
-                        let reason = format!("{name}: it stays unknown whether it runs this version: {e}");
-                        return Ok(self.strategy.doubt(Doubt::Unsettled(name), reason));
+                        return Ok(self.in_doubt(name, e));
                     }
                     last = Some((name, e));
                 }
@@ -130,7 +145,7 @@ impl Attempts<'_> {
         fence: Fence,
     ) -> Result<()> {
         self.journal.keep().await?;
-        let Some(place) = targets.iter().position(|t| t.info().name == name) else {
+        let Some(place) = place_of(&name, targets) else {
             // The strategy has it no more, so there is nobody to ask.
             self.journal.note(DeploymentEvent::Unsettled { target: name });
             return Ok(());
@@ -146,6 +161,46 @@ impl Attempts<'_> {
             Err(_) => self.journal.note(DeploymentEvent::Unsettled { target: name }),
         }
         Ok(())
+    }
+
+    /// Under [`Fallback::Cautious`] no target is asked as long as another may serve this version, whenever that was
+    /// activated: one that serves it is asked first, and one that cannot be asked is a question.
+    async fn settle_held(&mut self, targets: &mut [Arc<dyn DeploymentTarget>]) -> Result<Option<Drove>> {
+        if self.strategy.fallback != Fallback::Cautious {
+            self.held.clear();
+        }
+        for name in self.held.clone() {
+            self.journal.keep().await?;
+            let observed = match place_of(&name, targets) {
+                Some(place) => {
+                    let observe = targets[place].observe(self.request.scope());
+                    self.journal.ask(&name, "observe", self.strategy.attempt_timeout, observe).await.map(|o| (place, o))
+                }
+                None => Err(Error::not_found("the strategy has it no more, so there is nobody to ask")),
+            };
+            match observed {
+                Ok((place, observed)) => {
+                    let ours = |o: &Observed| o.state == ObservedState::Active && o.id == Some(self.request.id());
+                    let adopted = observed.iter().any(ours);
+                    if adopted {
+                        targets[..=place].rotate_right(1);
+                    } else {
+                        self.held.remove(&name);
+                    }
+                    self.journal.note(DeploymentEvent::Observed { target: name, adopted });
+                }
+                Err(e) => {
+                    self.journal.note(DeploymentEvent::Unsettled { target: name.clone() });
+                    return Ok(Some(self.in_doubt(name, e)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn in_doubt(&self, target: BackendName, why: impl std::fmt::Display) -> Drove {
+        let reason = format!("{target}: it stays unknown whether it runs this version: {why}");
+        self.strategy.doubt(Doubt::Unsettled(target), reason)
     }
 
     async fn ask(&mut self, target: &dyn DeploymentTarget, info: &TargetInfo) -> Result<Asked> {
@@ -164,10 +219,15 @@ impl Attempts<'_> {
             }
             let error = match self.attempt(target, info, attempt).await? {
                 Ok(handle) => return Ok(Asked::Landed(handle)),
-                Err(Tried::Superseded) if !raised && self.raise(target).await? => {
-                    raised = true;
-                    continue;
-                }
+                Err(Tried::Superseded) if !raised => match self.raise(target).await? {
+                    Ok(true) => {
+                        raised = true;
+                        continue;
+                    }
+                    Ok(false) => return Ok(Asked::Superseded),
+                    // What it has seen is not known, so neither is that something newer is there.
+                    Err(e) => e.effect_as(Effect::None),
+                },
                 Err(Tried::Superseded) => return Ok(Asked::Superseded),
                 Err(Tried::Unwell(why)) => return Ok(Asked::Unwell(why)),
                 Err(Tried::Unsettled(e)) => return Ok(Asked::Unsettled(e)),
@@ -183,20 +243,23 @@ impl Attempts<'_> {
     }
 
     /// The target knows a higher fence, though the lease is still ours: the store was restored from an older copy, or the
-    /// target could not be asked before. Takes the lease anew above what the target has; false if it shows nothing higher.
-    async fn raise(&mut self, target: &dyn DeploymentTarget) -> Result<bool> {
+    /// target could not be asked before. Takes the lease anew above what the target has; false if it shows nothing higher,
+    /// and an inner error if it could not be asked.
+    async fn raise(&mut self, target: &dyn DeploymentTarget) -> Result<Result<bool, Error>> {
         self.journal.keep().await?;
         let (name, observed) = (target.info().name, target.observe(self.request.scope()));
-        let observed = self.journal.ask(&name, "observe", self.strategy.attempt_timeout, observed).await;
-        let observed = observed.unwrap_or_default();
+        let observed = match self.journal.ask(&name, "observe", self.strategy.attempt_timeout, observed).await {
+            Ok(observed) => observed,
+            Err(e) => return Ok(Err(e)),
+        };
         let highest = observed.iter().filter_map(|o| o.fence).fold(Fence::ZERO, Fence::max);
         if highest < self.fence {
-            return Ok(false);
+            return Ok(Ok(false));
         }
         self.fence = self.journal.take(highest).await?;
         self.before = Before::ToBeRead;
         self.request = self.request.clone().under(self.fence);
-        Ok(true)
+        Ok(Ok(true))
     }
 
     fn asked(error: Error) -> Asked {
@@ -367,6 +430,10 @@ impl Attempts<'_> {
     fn tell(&self, percent: u8, phase: &str, message: String, details: Value) {
         self.request.progress().step(percent, phase, message, details);
     }
+}
+
+fn place_of(name: &BackendName, targets: &[Arc<dyn DeploymentTarget>]) -> Option<usize> {
+    targets.iter().position(|target| target.info().name == *name)
 }
 
 fn failed(reason: String) -> Drove {

@@ -2,7 +2,7 @@
 
 use super::{
     DeploymentRecord, Deployments, Failback,
-    ending::Answers,
+    ending::{Answers, serves_another},
     journal::Journal,
     record::{leftovers, unanswered},
     service::PAGE,
@@ -17,9 +17,23 @@ use std::{collections::BTreeSet, time::Duration};
 /// After this long a target that cannot be asked is left to an operator: the record names it.
 const GIVE_UP_SWEEPING: Duration = Duration::from_hours(24 * 7);
 
+impl DeploymentRecord {
+    /// Whether it only goes back to the preferred target: what it brings is live elsewhere.
+    pub(super) fn is_failback(&self) -> bool {
+        matches!(self.actor(), Some(Actor::System(name)) if name == Actor::FAILBACK)
+    }
+}
+
 impl Deployments {
     /// Does what is due for a deployment that has ended, and says when there is more.
     pub(super) async fn chores(&self, record: &DeploymentRecord) -> Result<()> {
+        if !matches!(record.end(), Some(DeploymentEnd::Active { .. })) {
+            // Whoever ended it may not have come so far.
+            self.parts.bundles.release(record.id(), self.parts.clock.now()).await?;
+            if self.to_sweep(record.events().iter().map(|e| &e.event)).is_empty() {
+                return self.journal(record).release(None).await;
+            }
+        }
         let mut journal = self.lease_silently(record).await?;
         match self.due_chores(record, &mut journal).await {
             Ok(due) => journal.release(due).await,
@@ -145,8 +159,7 @@ impl Deployments {
         observed: &[Observed],
         journal: &mut Journal,
     ) -> Result<Answers> {
-        let serves = |o: &Observed| o.state == ObservedState::Active && o.id.is_some_and(|id| id != route.deployment);
-        if !observed.iter().any(serves) {
+        if !serves_another(observed, route) {
             return Ok(Answers::All);
         }
         journal.due_if_broken_off(self.parts.clock.now().plus(self.parts.strategy.late_arrivals));
@@ -187,13 +200,14 @@ impl Deployments {
     }
 
     /// Gives a lease back, whatever has been added to the record.
-    async fn hand_back(&self, record: &DeploymentRecord, fence: Fence) -> Result<()> {
+    pub(super) async fn hand_back(&self, record: &DeploymentRecord, fence: Fence) -> Result<()> {
         let (record, now) = (self.read(record.id()).await?, self.parts.clock.now());
         let commit = Commit::new(record.id(), record.scope().clone(), record.seq(), [], now);
         self.parts.store.commit(&commit.lease(LeaseChange::Release { fence }).due(Some(now))).await.map(drop)
     }
 
-    /// Asks for the same artifact on the preferred target, once it is time; when to come again, if it is not.
+    /// Asks for the same artifact on the preferred target, once it is time; when to look again. As long as that does not
+    /// take it, the time until the next try doubles.
     async fn fail_back(&self, record: &DeploymentRecord) -> Result<Option<Timestamp>> {
         let parts = &*self.parts;
         let (Failback::After(wait), Some(DeploymentEnd::Active { target, .. })) =
@@ -222,7 +236,7 @@ impl Deployments {
         }
         let Some(digest) = record.digest() else { return Ok(None) };
         let back = NewDeployment {
-            actor: Actor::System("failback".into()),
+            actor: Actor::System(Actor::FAILBACK.into()),
             scope: record.scope().clone(),
             source: DeploymentSource::Artifact { digest, of: record.id() },
             env: record.env(),
@@ -233,7 +247,7 @@ impl Deployments {
         match self.request_as(Some(id), back).await {
             // Somebody asked for something in between.
             Err(e) if e.kind() == ErrorKind::Conflict => Ok(Some(now.plus(wait))),
-            asked => asked.map(|_| None),
+            asked => asked.map(|_| Some(now.plus(now.since(record.ended_at().unwrap_or(now)).max(wait)))),
         }
     }
 }

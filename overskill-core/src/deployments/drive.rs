@@ -8,9 +8,9 @@ use super::{
     service::{LONGEST_WAIT, PAGE, built, owner, unreadable},
 };
 use crate::{
-    Artifact, BuildMode, BuildRequest, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId,
-    DeploymentSource, DeploymentTarget, Doubt, ErrorKind, Fence, OperatorChoice, Progress, Result, Route, Scope,
-    Timestamp, instruments, timeout,
+    Artifact, BackendName, BuildMode, BuildRequest, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent,
+    DeploymentId, DeploymentSource, DeploymentTarget, Doubt, ErrorKind, Fence, OperatorChoice, Progress, Result, Route,
+    Scope, Timestamp, instruments, timeout,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -54,14 +54,22 @@ impl Deployments {
             }
             _ => {}
         }
-        let given_up = |target: &Arc<dyn DeploymentTarget>| {
-            let name = target.info().name;
+        let given_up = |name: &BackendName| {
             record.answers().iter().any(|(about, choice, _)| {
-                *choice == OperatorChoice::Approve && matches!(about, Doubt::Unsettled(of) if *of == name)
+                *choice == OperatorChoice::Approve && matches!(about, Doubt::Unsettled(of) if of == name)
             })
         };
         let mut targets = parts.strategy.targets_for(&AppFacts::of(&artifact));
-        targets.retain(|target| !given_up(target));
+        targets.retain(|target| !given_up(&target.info().name));
+        if record.is_failback()
+            && let Some(place) =
+                targets.iter().position(|it| route.as_ref().is_some_and(|r| r.target == it.info().name))
+        {
+            // Where it is live, it need not be brought once more.
+            targets.truncate(place);
+        }
+        let mut held = record.may_serve();
+        held.retain(|name| !given_up(name));
         let line = Wants::of(&targets);
         let open = record.open_activation();
         let patient = self.is_patient(record);
@@ -112,6 +120,7 @@ impl Deployments {
             fence,
             before,
             open,
+            held,
             patient,
         };
         Ok(match attempts.run().await? {
@@ -121,7 +130,7 @@ impl Deployments {
     }
 
     /// How it ends or stops by what is known of it before anything is asked.
-    async fn known_already(
+    pub(super) async fn known_already(
         &self,
         record: &DeploymentRecord,
         newest: DeploymentId,
@@ -235,8 +244,15 @@ impl Deployments {
     ) -> Result<Result<Arc<Artifact>, String>> {
         let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
         if let Some(digest) = record.digest() {
-            let artifact = parts.bundles.get(scope, digest).await?;
-            return Ok(artifact.ok_or_else(|| format!("artifact {digest} is not kept any more")));
+            let gone = || format!("artifact {digest} is not kept any more");
+            if matches!(record.source(), Some(DeploymentSource::Artifact { .. })) {
+                // Who asked for it may have died before it was held.
+                match parts.bundles.hold(scope, digest, id).await {
+                    Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Err(gone())),
+                    held => held?,
+                }
+            }
+            return Ok(parts.bundles.get(scope, digest).await?.ok_or_else(gone));
         }
         // As new as can be: what was written after the request was meant for a deploy too.
         let snapshot = parts.files.snapshot(&Scope::sources(scope.app.clone())).await?;

@@ -2,16 +2,16 @@
 
 use super::{
     DeploymentRecord, Deployments, Failback, Outcome,
-    admission::Busy,
+    admission::{Ask, Busy},
     attempt::{Drove, set_route},
     journal::Journal,
-    record::unanswered,
+    record::{may_serve, unanswered},
     service::{PAGE, owner, unreadable, word},
 };
 use crate::{
     AppFacts, BackendName, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentTarget,
-    Digest, Doubt, Effect, Error, ErrorKind, Fence, Handle, Notice, OperatorChoice, Progress, ProgressKind, Removal,
-    Result, Route, Scope, TargetStatus, Timestamp, instruments, timeout,
+    Digest, Doubt, Effect, Error, ErrorKind, Fence, Fencing, Handle, Notice, Observed, ObservedState, OperatorChoice,
+    Progress, ProgressKind, Removal, Result, Route, Scope, TargetStatus, Timestamp, instruments, timeout,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -30,6 +30,12 @@ pub(super) enum Remade {
 pub(super) enum Answers {
     All,
     NotAll,
+}
+
+/// Whether something else of ours has the traffic of what the route names.
+pub(super) fn serves_another(observed: &[Observed], route: &Route) -> bool {
+    let another = |o: &Observed| o.state == ObservedState::Active && o.id.is_some_and(|id| id != route.deployment);
+    observed.iter().any(another)
 }
 
 impl Remade {
@@ -61,6 +67,9 @@ impl Deployments {
             let highest = self.highest_fence(scope, &mut journal).await?;
             journal.take(highest).await?;
         }
+        if matches!(end, DeploymentEnd::Failed { .. } | DeploymentEnd::Superseded { .. }) {
+            self.undo_unrouted(record, &mut journal).await?;
+        }
         journal.note(DeploymentEvent::Ended { end: end.clone() });
         let history: Vec<_> = record.events().iter().map(|e| &e.event).chain(journal.history()).collect();
         let built = history.iter().find_map(|event| match event {
@@ -68,7 +77,10 @@ impl Deployments {
             _ => None,
         });
         let now = parts.clock.now();
-        let sweep = (!self.to_sweep(history.into_iter()).is_empty()).then(|| now.plus(parts.strategy.late_arrivals));
+        // What is not live holds its artifact for nothing, should nobody get as far as to say so below.
+        let comes_again = !self.to_sweep(history.into_iter()).is_empty()
+            || built.is_some() && !matches!(end, DeploymentEnd::Active { .. });
+        let sweep = comes_again.then(|| now.plus(parts.strategy.late_arrivals));
         let fell_back = match &end {
             DeploymentEnd::Active { target, .. } => self.fell_back(scope, built, target).await,
             _ => false,
@@ -111,6 +123,58 @@ impl Deployments {
         })
         .await;
         Ok(end.into())
+    }
+
+    /// What was activated and is not live after all must not have the traffic until a sweep: what the route names gets it
+    /// back; without a route nothing has it. What was never answered is fenced out, where the target can. A target that
+    /// cannot be asked now is left to the sweep.
+    async fn undo_unrouted(&self, record: &DeploymentRecord, journal: &mut Journal) -> Result<()> {
+        let (parts, scope) = (&*self.parts, record.scope());
+        let events = || record.events().iter().map(|e| &e.event).chain(journal.history());
+        if events().any(|event| matches!(event, DeploymentEvent::RollingBack { .. })) {
+            return Ok(()); // that was tried just now
+        }
+        let unanswered = unanswered(events());
+        let mut targets = may_serve(events());
+        targets.extend(unanswered.iter().cloned());
+        if targets.is_empty() {
+            return Ok(());
+        }
+        let route = parts.routes.get(scope).await?;
+        if route.as_ref().is_some_and(|route| route.fence > journal.fence()) {
+            return Ok(()); // set since, by somebody who knows better what has to serve
+        }
+        targets.retain(|name| route.as_ref().is_none_or(|route| route.target == *name));
+        for name in targets {
+            journal.keep().await?;
+            let undone = self.undo_on(&name, record, route.as_ref(), unanswered.contains(&name), journal).await;
+            if let Err(e) = undone {
+                tracing::warn!(deployment = %record.id(), target = %name, error = %e, "it may have traffic until a sweep");
+                journal.note(DeploymentEvent::Unsettled { target: name });
+            }
+        }
+        Ok(())
+    }
+
+    async fn undo_on(
+        &self,
+        name: &BackendName,
+        record: &DeploymentRecord,
+        route: Option<&Route>,
+        may_come: bool,
+        journal: &mut Journal,
+    ) -> Result<()> {
+        let (scope, limit, target) = (record.scope(), self.parts.strategy.attempt_timeout, self.target(name)?);
+        let Some(route) = route else {
+            let remove = target.remove(scope, Removal::Only(record.id()));
+            return journal.ask(name, "remove", limit, remove).await;
+        };
+        let observed = journal.ask(name, "observe", limit, target.observe(scope)).await?;
+        let fences_out = may_come && target.info().fencing == Fencing::Enforced;
+        if fences_out || serves_another(&observed, route) {
+            self.make_live_again(scope, route, journal.fence(), journal).await?.ok()?;
+        }
+        Ok(())
     }
 
     /// Records a question, and tells whoever is to be told.
@@ -274,14 +338,20 @@ impl Deployments {
         journal: &mut Journal,
         answers: &mut Answers,
     ) -> Result<Handle> {
-        let (name, limit) = (target.info().name, self.parts.strategy.attempt_timeout);
-        let staged = journal.ask(&name, "stage", limit, target.stage(request)).await?;
+        let (info, limit, clock) = (target.info(), self.parts.strategy.attempt_timeout, &self.parts.clock);
+        let name = &info.name;
+        self.admission.count(&info, clock.now());
+        let staged = journal.ask(name, "stage", limit, target.stage(request)).await;
+        self.admission.learned(name, Ask::Stage, staged.as_ref().err(), clock.now());
+        let staged = staged?;
         journal.keep().await?;
-        match journal.ask(&name, "activate", limit, target.activate(request, &staged, fence)).await {
+        let activated = journal.ask(name, "activate", limit, target.activate(request, &staged, fence)).await;
+        self.admission.learned(name, Ask::Activate, activated.as_ref().err(), clock.now());
+        match activated {
             Err(e) if e.effect() == Effect::Unknown => {
                 journal.keep().await?;
                 let status = target.status(request.scope(), request.id(), fence);
-                if let Ok(TargetStatus::Landed(handle)) = journal.ask(&name, "status", limit, status).await {
+                if let Ok(TargetStatus::Landed(handle)) = journal.ask(name, "status", limit, status).await {
                     return Ok(handle);
                 }
                 *answers = Answers::NotAll;
@@ -300,7 +370,8 @@ impl Deployments {
             for summary in page.items {
                 looked += 1;
                 let Some(DeploymentEnd::Active { target, .. }) = summary.end else { continue };
-                if summary.id == live {
+                // What is newer went live while this one's end was not written yet, and may be what is live.
+                if summary.id >= live {
                     continue;
                 }
                 kept += 1;

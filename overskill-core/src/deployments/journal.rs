@@ -1,10 +1,15 @@
+use super::DeploymentRecord;
 use crate::{
     BackendName, Clock, Commit, DeployLease, DeploymentEvent, DeploymentId, DeploymentStore, Fence, LeaseChange,
     Result, Scope, Timestamp, WorkerName,
     requests::{Requests, counted},
     timeout,
 };
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// Writes the events of one deployment, under its lease. Events that stand next to each other go into one commit: those
 /// that were noted are written with the next side effect's intent, or with the end.
@@ -25,6 +30,28 @@ pub(super) struct Journal {
     noted: Vec<DeploymentEvent>,
     /// What was written, in this drive.
     written: Vec<DeploymentEvent>,
+    /// A target is being asked to activate something.
+    activates: bool,
+    abandoned: Arc<Abandoned>,
+}
+
+/// Leases whose drives were dropped or broke off, to be given back by whoever works next: dropping cannot wait.
+#[derive(Debug, Default)]
+pub(super) struct Abandoned(Mutex<Vec<(DeploymentId, Fence)>>);
+
+impl Abandoned {
+    pub(super) fn take(&self) -> Vec<(DeploymentId, Fence)> {
+        std::mem::take(&mut self.0.lock().expect("nobody panics with this lock"))
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // An activation that is on its way may land as long as its call may take: the lease lasts until then.
+        if let Some(lease) = self.lease.as_ref().filter(|_| !self.activates) {
+            self.abandoned.0.lock().expect("nobody panics with this lock").push((self.id, lease.fence));
+        }
+    }
 }
 
 /// How much longer a lease lasts than the longest call and wait: for the commits before and after them.
@@ -36,18 +63,17 @@ impl Journal {
     pub(super) fn new(
         store: Arc<dyn DeploymentStore>,
         clock: Arc<dyn Clock>,
-        id: DeploymentId,
-        scope: Scope,
-        seq: u64,
+        record: &DeploymentRecord,
         holder: WorkerName,
         ttl: Duration,
+        abandoned: Arc<Abandoned>,
     ) -> Self {
         Self {
             store,
             clock,
-            id,
-            scope,
-            seq,
+            id: record.id(),
+            scope: record.scope().clone(),
+            seq: record.seq(),
             holder,
             lease: None,
             ttl,
@@ -55,6 +81,8 @@ impl Journal {
             silent: false,
             noted: Vec::new(),
             written: Vec::new(),
+            activates: false,
+            abandoned,
         }
     }
 
@@ -72,7 +100,9 @@ impl Journal {
         call: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let began = self.clock.monotonic();
+        self.activates = operation == "activate";
         let (result, Requests { count, trace }) = counted(timeout(&*self.clock, limit, call)).await;
+        self.activates = false;
         let took = self.clock.monotonic().saturating_sub(began);
         // What has no provider to be asked says nothing.
         if count > 0 && !self.silent {

@@ -313,6 +313,11 @@ impl DeploymentRecord {
         unanswered(self.events.iter().map(|e| &e.event))
     }
 
+    /// Targets that serve it or may, as far as its events tell.
+    pub(super) fn may_serve(&self) -> BTreeSet<BackendName> {
+        may_serve(self.events.iter().map(|e| &e.event))
+    }
+
     /// What it cost so far.
     pub fn cost(&self) -> DeploymentCost {
         let mut cost = DeploymentCost::default();
@@ -444,6 +449,34 @@ pub(super) fn unanswered<'a>(events: impl Iterator<Item = &'a DeploymentEvent>) 
         }
     }
     unanswered
+}
+
+/// Targets that serve it or may, as far as the events tell: it landed there, or it stayed unknown whether it did.
+pub(super) fn may_serve<'a>(events: impl Iterator<Item = &'a DeploymentEvent>) -> BTreeSet<BackendName> {
+    let (mut open, mut may) = (None, BTreeSet::new());
+    for event in events {
+        match event {
+            DeploymentEvent::Activating { target, .. } => may.extend(open.replace(target.clone())),
+            DeploymentEvent::Activated { target, .. }
+            | DeploymentEvent::Observed { target, adopted: true }
+            | DeploymentEvent::Unsettled { target } => {
+                may.insert(target.clone());
+                open = None;
+            }
+            DeploymentEvent::Observed { target, adopted: false } | DeploymentEvent::Swept { target } => {
+                may.remove(target);
+                open = None;
+            }
+            DeploymentEvent::AttemptFailed { outcome, operation, .. }
+                if *outcome != crate::AttemptOutcome::Unknown && operation == "activate" =>
+            {
+                open = None;
+            }
+            _ => {}
+        }
+    }
+    may.extend(open);
+    may
 }
 
 /// An event as a line of the story.

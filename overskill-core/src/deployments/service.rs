@@ -2,7 +2,7 @@ use super::{
     DeploymentRecord, DeploymentStrategy, Outcome, StrategyConfig,
     admission::Admission,
     attempt::Drove,
-    journal::{Journal, LEASE_MARGIN},
+    journal::{Abandoned, Journal, LEASE_MARGIN},
 };
 use crate::{
     Actor, Artifact, Builder, BundleStore, Clock, DeployLease, DeploymentEnd, DeploymentEvent, DeploymentId,
@@ -11,7 +11,12 @@ use crate::{
     WorkerName, instruments,
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// What the service works with.
 #[derive(Clone, Debug)]
@@ -55,6 +60,18 @@ pub struct NewDeployment {
 pub struct Deployments {
     pub(super) parts: Arc<DeploymentsParts>,
     pub(super) admission: Arc<Admission>,
+    abandoned: Arc<Abandoned>,
+    /// What is driven in this process, so that nobody else in it does the same: before the lease comes the build.
+    under_way: Arc<Mutex<HashSet<DeploymentId>>>,
+}
+
+/// That a deployment is driven, until it is dropped.
+struct UnderWay<'a>(&'a Mutex<HashSet<DeploymentId>>, DeploymentId);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.lock().expect("nobody panics with this lock").remove(&self.1);
+    }
 }
 
 /// A deployment before it is driven on.
@@ -70,13 +87,15 @@ struct Looked {
 enum Driven {
     Known(Outcome),
     Waits(Timestamp),
+    /// Somebody else of this process drives it.
+    Elsewhere,
 }
 
 impl Deployments {
     /// The service over `parts`.
     pub fn new(parts: DeploymentsParts) -> Self {
         let admission = Arc::new(Admission::new(parts.strategy.breaker));
-        Self { parts: Arc::new(parts), admission }
+        Self { parts: Arc::new(parts), admission, abandoned: Arc::default(), under_way: Arc::default() }
     }
 
     /// Refuses what could not be deployed with.
@@ -127,15 +146,7 @@ impl Deployments {
         let mut commit = crate::Commit::new(id, new.scope, 0, events, now);
         let mut tries = 0;
         loop {
-            let id = commit.id;
-            if let Some(digest) = held {
-                parts.bundles.hold(&commit.scope, digest, id).await?;
-            }
-            let Err(e) = parts.store.commit(&commit).await else { return Ok(id) };
-            // What may have been recorded needs its artifact.
-            if e.effect() == Effect::None && held.is_some() {
-                self.let_go(id).await;
-            }
+            let Err(e) = parts.store.commit(&commit).await else { break };
             // Another one of the same moment, or of a clock that is ahead.
             if e.kind() != ErrorKind::Conflict || known.is_some() || tries == REQUEST_TRIES {
                 return Err(e);
@@ -143,6 +154,13 @@ impl Deployments {
             tries += 1;
             commit.id = self.next_id(&commit.scope, now).await?;
         }
+        if let Some(digest) = held {
+            // What is not known to any record is held by nobody, so this comes second; should it fail, the drive does it.
+            if let Err(e) = parts.bundles.hold(&commit.scope, digest, commit.id).await {
+                tracing::warn!(deployment = %commit.id, error = %e, "its artifact is not held yet");
+            }
+        }
+        Ok(commit.id)
     }
 
     /// What is known of a deployment, or `None`.
@@ -162,16 +180,18 @@ impl Deployments {
     /// Drives a deployment until there is something to know; waits while somebody else drives it, and while no target can
     /// take it.
     ///
-    /// Dropping the future equals a crash: the record says how far it came, the lease runs out, and whoever drives it next
-    /// goes on from there, from the stores and the targets alone.
+    /// Dropping the future equals a crash: the record says how far it came, and whoever drives it next goes on from there,
+    /// from the stores and the targets alone. The lease is given back by whoever works next in this process, unless an
+    /// activation is on its way: then it runs out.
     pub async fn outcome(&self, id: DeploymentId) -> Result<Outcome> {
         loop {
+            self.give_back().await;
             let Looked { record, lease, newest } = self.look(id).await?;
             if let Some(outcome) = self.settled(&record) {
                 return Ok(outcome);
             }
             let wait = match lease {
-                None => match self.drive(record, newest).await {
+                None => match self.drive_alone(record, newest).await {
                     Ok(Driven::Known(outcome)) => return Ok(outcome),
                     Ok(Driven::Waits(until)) => {
                         // Somebody whose caller has gone may stand in front.
@@ -180,11 +200,15 @@ impl Deployments {
                         }
                         until.since(self.parts.clock.now()).clamp(LEAST_WAIT, LONGEST_IN_LINE)
                     }
+                    Ok(Driven::Elsewhere) => ELSEWHERE,
                     // Somebody else was quicker, or took over.
                     Err(e) if e.kind() == ErrorKind::Conflict => Duration::from_millis(50),
                     Err(e) => return Err(e),
                 },
-                Some(lease) => lease.expires_at.since(self.parts.clock.now()).clamp(LEAST_WAIT, LONGEST_WAIT),
+                Some(lease) => {
+                    self.admission.leave(&owner(&record), id);
+                    lease.expires_at.since(self.parts.clock.now()).clamp(LEAST_WAIT, LONGEST_WAIT)
+                }
             };
             self.parts.clock.sleep(self.parts.ids.jitter(wait).max(LEAST_WAIT)).await;
         }
@@ -192,6 +216,15 @@ impl Deployments {
 
     /// Drives what nobody drives and what is due, at most `limit`, at the same time; returns how many ended.
     pub async fn drive_pending(&self, limit: NonZeroU32) -> Result<u32> {
+        let ids = self.due(limit).await?;
+        let drives: FuturesUnordered<_> = ids.into_iter().map(|id| self.drive_free(id)).collect();
+        let ended = drives.filter(|ended| std::future::ready(*ended)).count().await;
+        Ok(u32::try_from(ended).unwrap_or(u32::MAX))
+    }
+
+    /// What is to be driven now: those whose turn comes next, and at most `limit` that are due or that nobody drives.
+    pub(crate) async fn due(&self, limit: NonZeroU32) -> Result<Vec<DeploymentId>> {
+        self.give_back().await;
         let pending = self.parts.store.pending(self.parts.clock.now(), limit).await?;
         let mut ids = self.admission.upcoming(limit.get() as usize);
         for summary in pending {
@@ -199,9 +232,23 @@ impl Deployments {
                 ids.push(summary.id);
             }
         }
-        let drives: FuturesUnordered<_> = ids.into_iter().map(|id| self.drive_free(id)).collect();
-        let ended = drives.filter(|ended| std::future::ready(*ended)).count().await;
-        Ok(u32::try_from(ended).unwrap_or(u32::MAX))
+        Ok(ids)
+    }
+
+    /// Gives back the leases of drives that were dropped.
+    async fn give_back(&self) {
+        for (id, fence) in self.abandoned.take() {
+            let back = async {
+                let record = self.read(id).await?;
+                self.hand_back(&record, fence).await
+            };
+            match back.await {
+                // It ran out, and somebody else has it.
+                Err(e) if e.kind() == ErrorKind::Conflict => {}
+                Err(e) => tracing::debug!(deployment = %id, error = %e, "a lease has to run out"),
+                Ok(()) => {}
+            }
+        }
     }
 
     /// Drives one that may go on, if nobody else does; whether it ended.
@@ -239,6 +286,8 @@ impl Deployments {
             let Looked { record, lease, newest } = self.look(id).await?;
             let this = self.under_strategy_of(&record).unwrap_or_else(|_| self.clone());
             if lease.is_some() {
+                // Somebody else has its scope, for as long as that takes: others in the line do not wait for it.
+                self.admission.leave(&owner(&record), id);
                 return Ok(false);
             }
             let settled = self.settled(&record).is_some();
@@ -256,7 +305,7 @@ impl Deployments {
                 return Ok(false);
             }
             let waiting = owner(&record);
-            let driven = self.drive(record, newest).await;
+            let driven = self.drive_alone(record, newest).await;
             if driven.as_ref().is_err_and(|e| e.kind() != ErrorKind::Conflict) {
                 self.put_off(id, &waiting).await;
             }
@@ -298,6 +347,16 @@ impl Deployments {
         record.outcome().filter(|_| !overdue)
     }
 
+    /// Drives it unless somebody of this process does.
+    async fn drive_alone(&self, record: DeploymentRecord, newest: DeploymentId) -> Result<Driven> {
+        let id = record.id();
+        if !self.under_way.lock().expect("nobody panics with this lock").insert(id) {
+            return Ok(Driven::Elsewhere);
+        }
+        let _under_way = UnderWay(&self.under_way, id);
+        self.drive(record, newest).await
+    }
+
     #[tracing::instrument(name = "overskill.deployments.drive", skip_all,
         fields(app = %record.scope().app, environment = %record.scope().environment, deployment = %record.id()))]
     async fn drive(&self, record: DeploymentRecord, newest: DeploymentId) -> Result<Driven> {
@@ -311,10 +370,17 @@ impl Deployments {
 
     /// This service with what is otherwise for the app of `record`.
     fn under_strategy_of(&self, record: &DeploymentRecord) -> Result<Self> {
-        let Some(config) = record.strategy() else { return Ok(self.clone()) };
-        let strategy = self.parts.strategy.configured(config)?;
+        let is_failback = record.is_failback();
+        if record.strategy().is_none() && !is_failback {
+            return Ok(self.clone());
+        }
+        let strategy = match record.strategy() {
+            Some(config) => self.parts.strategy.configured(config)?,
+            None => self.parts.strategy.clone(),
+        };
+        let strategy = if is_failback { strategy.in_vain_if_refused() } else { strategy };
         let parts = Arc::new(DeploymentsParts { strategy, ..(*self.parts).clone() });
-        Ok(Self { parts, admission: self.admission.clone() })
+        Ok(Self { parts, ..self.clone() })
     }
 
     async fn drive_on(&self, record: DeploymentRecord, newest: DeploymentId, known: Option<Drove>) -> Result<Driven> {
@@ -328,7 +394,8 @@ impl Deployments {
         }
         let mut journal = self.journal(&record);
         let mut drove = match known {
-            Some(drove) => drove,
+            // It may be live all the same.
+            Some(drove) => self.known_already(&record, newest, &mut journal).await?.unwrap_or(drove),
             None => self.bring_to_end(&record, newest, &mut journal, &progress).await?,
         };
         if let Drove::Unwell { target, why } = drove {
@@ -361,7 +428,7 @@ impl Deployments {
         let holder = format!("drive-{:016x}", parts.ids.random_u64());
         let holder = WorkerName::parse(&holder).expect("hex digits are legal");
         let (store, clock) = (parts.store.clone(), parts.clock.clone());
-        Journal::new(store, clock, record.id(), record.scope().clone(), record.seq(), holder, ttl)
+        Journal::new(store, clock, record, holder, ttl, self.abandoned.clone())
     }
 
     /// An id that sorts after every other of the scope, even if the clock stands still or went back: what is newer is told
@@ -394,6 +461,8 @@ const REQUEST_TRIES: u32 = 8;
 /// Least and longest time between two looks at a deployment that somebody else drives.
 const LEAST_WAIT: Duration = Duration::from_millis(10);
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Time between two looks at what somebody else of this process drives.
+const ELSEWHERE: Duration = Duration::from_millis(250);
 /// Longest time between two looks of somebody who waits in the line.
 const LONGEST_IN_LINE: Duration = Duration::from_secs(10);
 /// How long what could not be driven lets others go first.

@@ -51,7 +51,9 @@ pub enum Failback {
     /// Only when somebody deploys, promotes or rolls back.
     #[default]
     Manual,
-    /// With a deployment of the same artifact, this long after it fell back. As data: `{"after_ms": 60000}`.
+    /// With a deployment of the same artifact, this long after it fell back, and if that fails again after twice as long,
+    /// and so on. It goes to targets before the one that serves it and to no other; nobody is asked what to do when they do
+    /// not take it. As data: `{"after_ms": 60000}`.
     #[serde(rename = "after_ms", with = "millis")]
     After(Duration),
 }
@@ -78,7 +80,8 @@ pub enum Fallback {
     /// the same, and only that is live.
     #[default]
     Eager,
-    /// Stop: never give two targets reason to serve one app.
+    /// Stop: never give two targets reason to serve one app. An operator who says "try again" does not change that; one who
+    /// approves gives the target in doubt up.
     Cautious,
 }
 
@@ -237,6 +240,11 @@ impl DeploymentStrategy {
     pub(super) fn longest_silence(&self) -> Duration {
         let gates = self.staged_gate.iter().chain(&self.live_gate).map(HealthGate::pause);
         self.attempt_timeout + gates.chain([self.longest_wait]).max().unwrap_or_default()
+    }
+
+    /// For what is live elsewhere and need not go live here: nobody is asked, and nobody waits for a target that is down.
+    pub(super) fn in_vain_if_refused(self) -> Self {
+        Self { ask_within: None, patience: Duration::ZERO, ..self }
     }
 
     /// A question, if there is somebody to ask; else the end.

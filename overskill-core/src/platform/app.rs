@@ -21,7 +21,8 @@ pub struct AppHandle {
 /// Which version to go back to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
-    /// The one that was live before the one that is live now.
+    /// The last one that was live and is not what is live now: other code, or the same with other variables, if those of
+    /// then are taken.
     LastGood,
     /// One that was live once.
     Deployment(DeploymentId),
@@ -155,7 +156,7 @@ impl AppHandle {
     pub async fn rollback_with(&self, environment: Environment, to: To, env: Variables) -> Result<Deployment> {
         let call = async {
             let scope = self.permit_change(environment, Right::Operate).await?;
-            let of = self.rollback_target(&scope, to).await?;
+            let of = self.rollback_target(&scope, to, env).await?;
             let env = match env {
                 Variables::OfThen => self.record_of(of).await?.env(),
                 Variables::Newest => None,
@@ -345,7 +346,7 @@ impl AppHandle {
         Ok(DeploymentSource::Artifact { digest, of })
     }
 
-    async fn rollback_target(&self, scope: &Scope, to: To) -> Result<DeploymentId> {
+    async fn rollback_target(&self, scope: &Scope, to: To, env: Variables) -> Result<DeploymentId> {
         let was_live = |s: &DeploymentSummary| matches!(s.end, Some(DeploymentEnd::Active { .. }));
         match to {
             To::Deployment(id) => {
@@ -360,12 +361,17 @@ impl AppHandle {
             To::LastGood => {
                 let live = self.parts.routes.get(scope).await?.map(|route| route.deployment);
                 let live = live.ok_or_else(|| Error::not_found("nothing is live here").with("scope", scope))?;
+                let now = self.record_of(live).await?;
                 let mut before = Some(live);
                 loop {
                     let limit = NonZeroU32::new(32).expect("not zero");
                     let page = self.parts.deployment_store.list(scope, before, limit).await?;
-                    if let Some(good) = page.items.iter().find(|s| was_live(s)) {
-                        return Ok(good.id);
+                    for good in page.items.iter().filter(|s| was_live(s)) {
+                        // What is live may have been there before, on another target.
+                        let then = self.record_of(good.id).await?;
+                        if then.digest() != now.digest() || env == Variables::OfThen && then.env() != now.env() {
+                            return Ok(good.id);
+                        }
                     }
                     before = page.next;
                     if before.is_none() {

@@ -20,8 +20,10 @@ use crate::{
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use std::{
+    collections::HashSet,
     future::Future,
     num::NonZeroU32,
+    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -77,6 +79,8 @@ impl Parts {
 
 /// How many deployments one round of [`Platform::work`] drives.
 const DEPLOYMENTS_A_ROUND: NonZeroU32 = NonZeroU32::new(16).expect("not zero");
+/// How many [`Platform::run`] drives at the same time.
+const DRIVEN_AT_ONCE: NonZeroU32 = NonZeroU32::new(32).expect("not zero");
 /// How many that were nudged are driven at the same time.
 const NUDGED_AT_ONCE: usize = 16;
 
@@ -169,24 +173,55 @@ impl Platform {
     ///
     /// What fails is logged and tried again in the next round.
     pub async fn run(&self, shutdown: impl Future<Output = ()> + Send) {
-        let rounds = async {
-            loop {
-                if let Err(e) = self.work().await {
-                    tracing::warn!(error = %e, "a round of background work failed");
-                }
-                let pause = self.0.work_interval / 2 + self.0.ids.jitter(self.0.work_interval / 2);
-                self.0.clock.sleep(pause).await;
-            }
-        };
         tokio::select! {
             biased;
             () = shutdown => {}
-            () = rounds => {}
+            () = self.drive_due() => {}
             () = self.drive_nudged() => {}
+            () = self.tidy_now_and_then() => {}
         }
     }
 
-    /// Drives what was nudged, beside the rounds: one of those may take as long as an upload does.
+    /// Round after round drives what is due. What takes long, as a build does, keeps no round waiting.
+    async fn drive_due(&self) {
+        let (mut drives, mut under_way) = (FuturesUnordered::new(), HashSet::new());
+        loop {
+            // Those that are under_way here may be among them.
+            match self.0.deployments.due(DRIVEN_AT_ONCE).await {
+                Ok(due) => {
+                    for id in due {
+                        if under_way.len() < DRIVEN_AT_ONCE.get() as usize && under_way.insert(id) {
+                            drives.push(async move { (id, self.0.deployments.drive_now(id).await) });
+                        }
+                    }
+                }
+                Err(e) => tracing::warn!(error = %e, "what is due could not be looked up"),
+            }
+            let mut pause = pin!(self.pause());
+            loop {
+                tokio::select! {
+                    () = &mut pause => break,
+                    Some((id, _)) = drives.next() => { under_way.remove(&id); }
+                }
+            }
+        }
+    }
+
+    async fn tidy_now_and_then(&self) {
+        loop {
+            if let Err(e) = self.tidy().await {
+                tracing::warn!(error = %e, "what nobody needs could not be removed");
+            }
+            self.pause().await;
+        }
+    }
+
+    async fn pause(&self) {
+        let pause = self.0.work_interval / 2 + self.0.ids.jitter(self.0.work_interval / 2);
+        self.0.clock.sleep(pause).await;
+    }
+
+    /// Drives what was nudged, beside the rounds.
     async fn drive_nudged(&self) {
         let mut drives = FuturesUnordered::new();
         loop {
@@ -202,11 +237,16 @@ impl Platform {
     /// One round of what [`run`](Self::run) does; returns how many deployments ended.
     pub async fn work(&self) -> Result<u32> {
         let ended = self.0.deployments.drive_pending(DEPLOYMENTS_A_ROUND).await?;
+        self.tidy().await?;
+        Ok(ended)
+    }
+
+    async fn tidy(&self) -> Result<()> {
         if self.0.tidying_is_due() {
             let now = self.0.clock.now();
             self.0.bundles.collect(now, self.0.bundle_age).await?;
             self.0.runs.prune(now.minus(self.0.run_age)).await?;
         }
-        Ok(ended)
+        Ok(())
     }
 }

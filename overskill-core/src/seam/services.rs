@@ -318,6 +318,9 @@ crate::seam::forward_seam!(AppTokens as "app_tokens" [] {
 
 /// Who answers for something the host's own code does; see [`Actor::System`].
 impl Actor {
+    /// The platform itself, when it takes an app back to the target that it prefers. No grant has this name.
+    pub const FAILBACK: &str = "failback";
+
     /// The host's own code, by the name it gives itself.
     pub fn system(name: impl Into<String>) -> Self {
         Self::System(name.into())

@@ -60,11 +60,14 @@ impl TenantGate {
 
     /// A grant for the host's own code, once the audit log holds who acts and why.
     ///
-    /// `actor` and `reason` are for people: up to 64 and 500 bytes, not empty.
+    /// `actor` and `reason` are for people: up to 64 and 500 bytes, not empty; `actor` is not [`Actor::FAILBACK`].
     #[tracing::instrument(name = "overskill.tenants.system", skip_all, fields(actor = actor))]
     pub async fn system(&self, actor: &str, reason: &str, scopes: SystemScopes) -> Result<SystemGrant> {
         if actor.is_empty() || actor.len() > 64 {
             return Err(ParseError::new("actor", "must be 1 to 64 bytes long", actor).into());
+        }
+        if actor == Actor::FAILBACK {
+            return Err(ParseError::new("actor", "must not be the platform's own name", actor).into());
         }
         if reason.is_empty() || reason.len() > 500 {
             return Err(ParseError::new("reason", "must be 1 to 500 bytes long", reason).into());

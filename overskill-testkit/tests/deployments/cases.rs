@@ -252,6 +252,61 @@ async fn builds_that_cannot_be_made_now_do_not_fill_the_rounds() {
     }
 }
 
+/// Who asked for it drives it, and so does the background, and somebody else who asks how it went: it is built once.
+#[tokio::test]
+async fn nobody_drives_what_is_driven_already() {
+    let clock = TestClock::new();
+    let plan = FaultPlan::new().clock(Arc::new(clock.clone()));
+    let memory = MemoryBackends::with(Arc::new(clock.clone()), Arc::new(SeededIds::new(7)));
+    let strategy = DeploymentStrategy::prefer(plan.around(target("edge")));
+    let test = TestPlatform::over(clock, memory, |builder, _| {
+        builder.deploy_with(strategy).builder(plan.around(StaticBuilder))
+    });
+    let test = test.await.unwrap();
+    let slow = Fault::Delay(Duration::from_mins(3));
+    let plan = plan.always(Calls::of("builder", "build"), slow);
+    let app = written(&test).await;
+    let deployment = app.deploy(PRODUCTION).await.unwrap();
+    let asked = async { tokio::join!(deployment.outcome(), deployment.outcome()) };
+    let all = async {
+        tokio::select! { () = test.platform.run(std::future::pending()) => panic!(), outcomes = asked => outcomes }
+    };
+    let (one, other) = Box::pin(test.clock.drive(all)).await;
+    assert_eq!((live_on(&one.unwrap()), live_on(&other.unwrap())), ("edge", "edge"));
+    assert_eq!(plan.calls(&Calls::of("builder", "build")), 1);
+    assert_eq!(plan.calls(&Calls::of("target", "observe")), 1, "one look at where it goes");
+}
+
+/// One app's build takes its time: what is asked for meanwhile is driven all the same.
+#[tokio::test]
+async fn a_long_build_keeps_nobody_waiting_in_the_background() {
+    let clock = TestClock::new();
+    let plan = FaultPlan::new().clock(Arc::new(clock.clone()));
+    let memory = MemoryBackends::with(Arc::new(clock.clone()), Arc::new(SeededIds::new(7)));
+    let strategy = DeploymentStrategy::prefer(target("edge"));
+    let test = TestPlatform::over(clock, memory, |builder, _| {
+        builder.deploy_with(strategy).builder(plan.around(StaticBuilder))
+    });
+    let test = test.await.unwrap();
+    let plan = plan.nth(Calls::of("builder", "build"), 1, Fault::Delay(Duration::from_mins(9)));
+    let slow = written(&test).await.deploy(PRODUCTION).await.unwrap();
+    let quick = async {
+        test.clock.sleep(Duration::from_mins(1)).await;
+        let app = test.app("quick").await;
+        app.write([("index.html", "hi")]).await.unwrap();
+        let quick = app.deploy(PRODUCTION).await.unwrap();
+        test.clock.sleep(Duration::from_mins(1)).await;
+        (quick.record().await.unwrap(), slow.record().await.unwrap())
+    };
+    let host = async {
+        tokio::select! { () = test.platform.run(std::future::pending()) => panic!(), seen = quick => seen }
+    };
+    let (quick, slow) = Box::pin(test.clock.drive(host)).await;
+    assert_eq!(plan.hits().total(), 1);
+    assert!(quick.end().is_some(), "{}", quick.timeline());
+    assert!(slow.end().is_none(), "it is still built: {}", slow.timeline());
+}
+
 #[tokio::test]
 async fn what_passes_before_it_has_traffic_may_fail_with_it() {
     let (well, sick) = (MemoryProbe::new(), MemoryProbe::new());

@@ -2,8 +2,8 @@
 
 use crate::common::{Late, PRODUCTION, live_on, scope, target, written};
 use overskill_core::{
-    AppHandle, Deployment, DeploymentId, DeploymentStrategy, DeploymentTarget as _, Environment, Fencing, Health,
-    HealthGate, ObservedState, OperatorChoice, Outcome, Result, RouteTable as _, SeededIds, TestClock, To,
+    AppHandle, Deployment, DeploymentId, DeploymentStrategy, DeploymentTarget as _, Environment, Fallback, Fencing,
+    Health, HealthGate, ObservedState, OperatorChoice, Outcome, Result, RouteTable as _, SeededIds, TestClock, To,
     memory::{MemoryBackends, MemoryProbe, MemoryTarget},
 };
 use overskill_testkit::{
@@ -21,6 +21,9 @@ struct World {
     probe: MemoryProbe,
     first_is_down: bool,
     permission: bool,
+    cautious: bool,
+    /// The first takes an activation, does not say so, and cannot be asked.
+    first_is_silent: bool,
 }
 
 impl World {
@@ -28,7 +31,17 @@ impl World {
         let clock = TestClock::new();
         let memory = MemoryBackends::with(Arc::new(clock.clone()), Arc::new(SeededIds::new(3)));
         let (first, second, probe) = (target("first"), target("second"), MemoryProbe::new());
-        Self { clock, memory, first, second, probe, first_is_down: false, permission: false }
+        Self {
+            clock,
+            memory,
+            first,
+            second,
+            probe,
+            first_is_down: false,
+            permission: false,
+            cautious: false,
+            first_is_silent: false,
+        }
     }
 
     /// A process over what is there. Delays give every call moments at which it can be dropped.
@@ -42,10 +55,19 @@ impl World {
         if self.first_is_down {
             down = FaultPlan::new().clock(clock).always(Calls::of("target", "activate"), Fault::before());
         }
+        if self.first_is_silent && slow {
+            down = plan
+                .clone()
+                .always(Calls::of("target", "activate"), Fault::after())
+                .always(Calls::of("target", "status"), Fault::before());
+        }
         let mut strategy = DeploymentStrategy::prefer(down.around(self.first.clone()))
             .then(plan.around(self.second.clone()))
             .gate_live(HealthGate::new(self.probe.clone()))
             .attempt_timeout(Duration::from_secs(10));
+        if self.cautious {
+            strategy = strategy.fall_back(Fallback::Cautious).ask_operator(Duration::from_hours(1));
+        }
         if self.permission {
             strategy = strategy.permission_for(PRODUCTION);
         }
@@ -178,6 +200,23 @@ async fn a_fallback_survives_a_crash_at_any_poll() {
     };
     let deploy = async |_: TestPlatform, app: AppHandle| app.deploy(PRODUCTION).await?.outcome().await.map(drop);
     crash_everywhere(prepare, deploy, async |_, app, when| every_request_ended(app, when).await).await;
+}
+
+/// Whoever goes on asks no second target as long as the first may have it.
+#[tokio::test]
+async fn in_doubt_no_second_target_is_asked_whatever_poll_it_crashes_at() {
+    let prepare = async |world: &mut World| {
+        two_versions(world).await;
+        (world.cautious, world.first_is_silent) = (true, true);
+    };
+    let deploy = async |_: TestPlatform, app: AppHandle| {
+        app.write([("index.html", "three")]).await?;
+        app.deploy(PRODUCTION).await?.outcome().await.map(drop)
+    };
+    crash_everywhere(prepare, deploy, async |world, _, when| {
+        assert_eq!(world.second.observe(&scope()).await.unwrap(), [], "{when}");
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! Breakers, pauses, budgets, and the line of those who wait.
 
-use crate::common::{PRODUCTION, later, live_on, platform, target, written};
+use crate::common::{PRODUCTION, deploy, later, live_on, platform, target, written};
 use overskill_core::{
-    AppHandle, Clock as _, Deployment, DeploymentEvent, DeploymentId, DeploymentStrategy, Effect, Error, ErrorKind,
-    Outcome, Retry, SubjectId, TargetInfo, memory::MemoryTarget,
+    AppHandle, Clock as _, Commit, Deployment, DeploymentEvent, DeploymentId, DeploymentStore as _, DeploymentStrategy,
+    Effect, Error, ErrorKind, Fence, Health, HealthGate, LeaseChange, Outcome, Retry, SubjectId, TargetInfo,
+    memory::{MemoryProbe, MemoryTarget},
 };
 use overskill_testkit::{
     TestPlatform,
@@ -114,6 +115,74 @@ async fn a_budget_lets_the_rest_through_an_hour_later() {
         later(&test, Duration::from_mins(1)).await;
     }
     assert_eq!(live(&test, &deployments).await, counts(&[("edge", 12)]));
+}
+
+/// One target is down for a moment, the budget of the other is spent: that comes back by itself, so nobody fails.
+#[tokio::test]
+async fn a_budget_that_will_be_back_is_worth_any_wait_whatever_else_is_down() {
+    let plan = FaultPlan::new();
+    let strategy = DeploymentStrategy::prefer(plan.around(target("first")))
+        .then(limited("second", 1))
+        .tries_per_target(NonZeroU32::MIN)
+        .patience(Duration::from_mins(10))
+        .breaker(NonZeroU32::MIN, Duration::from_secs(30));
+    let test = platform(strategy).await;
+    let _plan = plan.always(Calls::of("target", "stage"), Fault::before());
+    let deployments = stampede(&test, 2).await;
+    for _ in 0..50 {
+        later(&test, Duration::from_mins(1)).await;
+    }
+    assert_eq!(live(&test, &deployments).await, counts(&[("second", 1), ("waits", 1)]));
+    for _ in 0..20 {
+        later(&test, Duration::from_mins(1)).await;
+    }
+    assert_eq!(live(&test, &deployments).await, counts(&[("second", 2)]));
+}
+
+/// Making the version before live again is asked of the provider, too.
+#[tokio::test]
+async fn a_rollback_counts_in_the_budget_of_its_target() {
+    let (probe, edge) = (MemoryProbe::new(), limited("edge", 3));
+    let gate = HealthGate::new(probe.clone());
+    let test = platform(DeploymentStrategy::prefer(edge.clone()).gate_live(gate)).await;
+    let app = written(&test).await;
+    deploy(&test, &app, "one").await;
+    probe.otherwise(Health::Unhealthy { reason: "sick".into() });
+    let d = deploy(&test, &app, "two").await;
+    assert!(matches!(d.outcome, Outcome::RolledBack { .. }), "{}", d.story);
+    probe.otherwise(Health::Healthy);
+    app.write([("index.html", "three")]).await.unwrap();
+    let third = app.deploy(PRODUCTION).await.unwrap();
+    for (minutes, live) in [(1, false), (61, true)] {
+        later(&test, Duration::from_mins(minutes)).await;
+        let record = third.record().await.unwrap();
+        assert_eq!(record.end().is_some(), live, "{}", record.timeline());
+    }
+}
+
+/// Whoever is at the front has its scope leased by somebody else, who may be long about it.
+#[tokio::test]
+async fn who_is_next_and_cannot_go_keeps_nobody_waiting() {
+    let test = platform(DeploymentStrategy::prefer(limited("edge", 2))).await;
+    let deployments = stampede(&test, 5).await;
+    later(&test, Duration::from_secs(1)).await;
+    assert_eq!(live(&test, &deployments).await, counts(&[("edge", 2), ("waits", 3)]));
+    let mut waiting = Vec::new();
+    for deployment in &deployments {
+        if deployment.record().await.unwrap().end().is_none() {
+            waiting.push(deployment);
+        }
+    }
+    // Another process has the scope of who is next, and is gone.
+    let record = waiting[0].record().await.unwrap();
+    let holder = "elsewhere".try_into().unwrap();
+    let take = LeaseChange::Take { holder, ttl: Duration::from_hours(3), above: Fence::ZERO };
+    let commit = Commit::new(record.id(), record.scope().clone(), record.seq(), [], test.clock.now());
+    test.memory.deployments.commit(&commit.lease(take)).await.unwrap();
+    for _ in 0..75 {
+        later(&test, Duration::from_mins(1)).await;
+    }
+    assert_eq!(live(&test, &deployments).await, counts(&[("edge", 4), ("waits", 1)]));
 }
 
 #[tokio::test]

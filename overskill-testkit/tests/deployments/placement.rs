@@ -1,16 +1,17 @@
 //! Which target an app goes to, and what an app has otherwise than its platform.
 
-use crate::common::{PRODUCTION, deploy, deployed, live_on, platform, scope, target, written};
+use crate::common::{PRODUCTION, assert_live, deploy, deployed, live_on, platform, scope, target, written};
 use overskill_core::{
-    AppFacts, AppRecord, Artifact, ArtifactConfig, AuditLog as _, BackendName, BuildRequest, Builder, Clock as _,
-    DeploymentStrategy, DeploymentTarget as _, ErrorKind, Fallback, Outcome, PlacementPolicy, PlatformFacts, Readiness,
-    Result, StrategyConfig, TargetInfo,
+    AppFacts, AppId, AppRecord, Artifact, ArtifactConfig, AuditLog as _, BackendName, BuildRequest, Builder,
+    BundleStore as _, Clock as _, DeploymentEvent, DeploymentStrategy, DeploymentTarget as _, Environment, ErrorKind,
+    Fallback, Outcome, PlacementPolicy, PlatformFacts, Readiness, Result, Scope, StrategyConfig, TargetInfo,
     memory::{MemoryTarget, StaticBuilder},
 };
 use overskill_testkit::{
     TestPlatform,
     faulty::{Calls, Fault, FaultPlan},
 };
+use std::time::Duration;
 
 /// A target of a platform that is good at something.
 fn good_at(name: &str, facts: impl FnOnce(&mut PlatformFacts)) -> MemoryTarget {
@@ -141,7 +142,8 @@ async fn what_is_stored_with_an_app_decides_where_it_goes_and_what_happens_when_
         plan.always(Calls::of("target", "activate"), lost).always(Calls::of("target", "status"), Fault::before());
     let d = deploy(&test, &app, "two").await;
     assert!(matches!(&d.outcome, Outcome::Failed { reason } if reason.contains("unknown")), "{}", d.story);
-    assert_eq!(plan.calls(&Calls::of("target", "activate")), 2, "one for each deployment");
+    let tries = d.events.iter().filter(|e| matches!(e, DeploymentEvent::Activating { .. })).count();
+    assert_eq!(tries, 1, "{}", d.story);
     assert_eq!(pages.observe(&scope()).await.unwrap(), []);
 
     // Eager, with the platform's other target first.
@@ -175,6 +177,34 @@ async fn a_target_that_the_platform_does_not_have_is_refused_when_it_is_stored()
     assert_eq!(live_on(&deploy(&test, &app, "one").await.outcome), "edge");
 }
 
+/// It is live, and died before its end was written; the platform that comes up has lost a target of its strategy.
+#[tokio::test]
+async fn what_is_live_stays_so_whatever_the_platform_lost_since() {
+    let (edge, moon) = (target("edge"), target("moon"));
+    let plan = FaultPlan::new().nth(Calls::of("deployments", "commit"), 4, Fault::before());
+    let strategy = DeploymentStrategy::prefer(edge.clone()).then(moon.clone());
+    let test = TestPlatform::seeded(7, |builder, memory| {
+        builder.deploy_with(strategy).deployments(plan.around(memory.deployments.clone()))
+    });
+    let test = test.await.unwrap();
+    let app = written(&test).await;
+    store(&test, config(r#"{"targets": ["edge", "moon"]}"#)).await.unwrap();
+    let deployment = app.deploy(PRODUCTION).await.unwrap();
+    test.clock.drive(deployment.outcome()).await.unwrap_err();
+    assert_live(&test, deployment.id(), &edge).await;
+
+    let strategy = DeploymentStrategy::prefer(edge.clone());
+    let without =
+        TestPlatform::over(test.clock.clone(), test.memory.clone(), |builder, _| builder.deploy_with(strategy));
+    let without = without.await.unwrap();
+    without.clock.advance(Duration::from_mins(5));
+    without.clock.drive(without.platform.work()).await.unwrap();
+    let record = app.deployment(deployment.id()).await.unwrap();
+    assert!(matches!(record.outcome(), Some(Outcome::Active { .. })), "{}", record.timeline());
+    let digest = record.digest().unwrap();
+    assert!(test.memory.bundles.get(&scope(), digest).await.unwrap().is_some(), "what is live is held");
+}
+
 #[tokio::test]
 async fn a_target_that_the_platform_lost_since_fails_the_deployment_and_nothing_is_left_behind() {
     let (edge, moon) = (target("edge"), target("moon"));
@@ -204,4 +234,28 @@ async fn a_target_that_the_platform_lost_since_fails_the_deployment_and_nothing_
     assert!(!before.items.is_empty());
     let all = app.deployments(PRODUCTION, None, std::num::NonZeroU32::new(9).unwrap()).await.unwrap();
     assert_eq!(all.items.len(), 1);
+}
+
+/// Whatever targets make of an app's name, a label of DNS among it: it is refused before there is an app to deploy.
+#[test]
+fn a_slug_over_63_characters_or_of_strange_ones_names_no_app() {
+    for (slug, says) in [
+        ("a".repeat(64), "1 to 32 bytes"),
+        (String::new(), "1 to 32 bytes"),
+        ("my-app".to_owned(), "a-z and 0-9"),
+        ("Shop".to_owned(), "a-z and 0-9"),
+        ("müller".to_owned(), "a-z and 0-9"),
+        ("shop.example".to_owned(), "a-z and 0-9"),
+    ] {
+        let e = AppId::parse(&slug).unwrap_err().to_string();
+        assert!(e.starts_with("app id ") && e.contains(says), "{slug}: {e}");
+    }
+    // The longest one there is, and one made of a longer slug, fit into a label everywhere.
+    for app in [AppId::parse(&"a".repeat(AppId::MAX_BYTES)).unwrap(), AppId::derive(&"a-Slug.".repeat(20))] {
+        for environment in Environment::ALL {
+            let label = Scope::new(app.clone(), environment).host_label();
+            assert!(label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-'), "{label}");
+            assert!(label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{label}");
+        }
+    }
 }

@@ -167,7 +167,14 @@ impl Simulation {
     }
 
     async fn app(&self, n: usize) -> AppHandle {
-        self.process().app(&format!("app{n}")).await
+        let app = self.process().app(&format!("app{n}")).await;
+        if n % 4 == 3 {
+            // Whatever the process it runs in does in doubt.
+            let mut record = app.record().clone();
+            record.strategy = Some(serde_json::from_str(r#"{"fallback": "cautious"}"#).unwrap());
+            self.process().platform.put_app(self.process().host(), &record).await.unwrap();
+        }
+        app
     }
 
     /// Many use cases at once; some are dropped in the middle, as if the process had died.

@@ -2,7 +2,8 @@
 
 use crate::common::{PRODUCTION, assert_live, deploy, later, live_on, platform, scope, target, written};
 use overskill_core::{
-    DeploymentStrategy, DeploymentTarget as _, Environment, Failback, RouteTable as _, memory::MemoryNotifier,
+    DeploymentEnd, DeploymentRecord, DeploymentStrategy, DeploymentTarget as _, Environment, Failback, Notice,
+    RouteTable as _, To, memory::MemoryNotifier,
 };
 use overskill_testkit::faulty::{Calls, Fault, FaultPlan};
 use std::time::Duration;
@@ -30,6 +31,65 @@ async fn an_app_goes_back_to_the_preferred_target_when_the_strategy_says_so() {
     let record = app.deployment(route.deployment).await.unwrap();
     assert_eq!(record.actor().unwrap().to_string(), "system:failback");
     assert_eq!(record.digest(), app.deployment(d.id).await.unwrap().digest());
+}
+
+/// As long as the preferred target does not take it, it stays where it is: nothing is brought there once more, versions
+/// that could be gone back to stay, and the tries become fewer.
+#[tokio::test]
+async fn who_cannot_go_back_stays_and_tries_more_and_more_seldom() {
+    let plan = FaultPlan::new();
+    let told = MemoryNotifier::new();
+    let (first, second) = (target("first"), target("second"));
+    let strategy = DeploymentStrategy::prefer(plan.around(first.clone()))
+        .then(second.clone())
+        .notify(told.clone())
+        .ask_operator(Duration::from_hours(1))
+        .failback(Failback::After(Duration::from_mins(30)));
+    let test = platform(strategy).await;
+    let app = written(&test).await;
+    let good = deploy(&test, &app, "one").await;
+    let plan = plan.always(Calls::of("target", "activate"), Fault::before());
+    let d = deploy(&test, &app, "two").await;
+    assert_eq!(live_on(&d.outcome), "second");
+    for _ in 0..48 * 4 {
+        later(&test, Duration::from_mins(15)).await;
+    }
+    assert_live(&test, d.id, &second).await;
+    let all = app.deployments(PRODUCTION, None, std::num::NonZeroU32::new(99).unwrap()).await.unwrap().items;
+    // After 0.5, 1, 2, 4, 8, 16 and 32 hours.
+    assert!((7..=9).contains(&(all.len() - 2)), "{} tries", all.len() - 2);
+    for one in all.iter().filter(|one| one.id > d.id) {
+        assert!(matches!(one.end, Some(DeploymentEnd::Failed { .. })), "{one:?}");
+    }
+    assert!(told.notices().iter().all(|notice| !matches!(notice, Notice::AwaitingOperator { .. })));
+    // What was live before is still there to go back to; and so is, on the first, what goes back.
+    plan.pause();
+    let back = app.rollback(PRODUCTION, To::LastGood).await.unwrap();
+    assert_eq!(live_on(&test.clock.drive(back.outcome()).await.unwrap()), "first");
+    assert_eq!(back.record().await.unwrap().digest(), app.deployment(good.id).await.unwrap().digest());
+}
+
+/// What went back to the preferred target was live before, on the other one: going back from it leads to other code.
+#[tokio::test]
+async fn the_last_good_version_is_another_one() {
+    let plan = FaultPlan::new();
+    let strategy = DeploymentStrategy::prefer(plan.around(target("first")))
+        .then(target("second"))
+        .failback(Failback::After(Duration::from_mins(30)));
+    let test = platform(strategy).await;
+    let app = written(&test).await;
+    let good = deploy(&test, &app, "one").await;
+    let plan = plan.always(Calls::of("target", "stage"), Fault::before());
+    assert_eq!(live_on(&deploy(&test, &app, "two").await.outcome), "second");
+    plan.pause();
+    for _ in 0..3 {
+        later(&test, Duration::from_mins(31)).await;
+    }
+    assert_eq!(test.memory.routes.get(&scope()).await.unwrap().unwrap().target.as_str(), "first");
+    let back = app.rollback(PRODUCTION, To::LastGood).await.unwrap();
+    assert_eq!(live_on(&test.clock.drive(back.outcome()).await.unwrap()), "first");
+    let digest = |record: DeploymentRecord| record.digest();
+    assert_eq!(digest(back.record().await.unwrap()), digest(app.deployment(good.id).await.unwrap()));
 }
 
 /// What somebody asked for since goes before: the old artifact must not come back over it.

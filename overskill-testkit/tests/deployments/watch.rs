@@ -2,8 +2,8 @@
 
 use crate::stragglers::Stragglers;
 use overskill_core::{
-    Clock as _, DeploymentId, DeploymentRecord, DeploymentStore as _, DeploymentTarget as _, Fence, Fencing, Route,
-    RouteTable as _, Scope, TestClock, memory::MemoryBackends,
+    BackendName, Clock as _, DeploymentEvent, DeploymentId, DeploymentRecord, DeploymentStore as _,
+    DeploymentTarget as _, Fence, Fencing, Route, RouteTable as _, Scope, TestClock, memory::MemoryBackends,
 };
 use std::{
     collections::BTreeMap,
@@ -108,6 +108,10 @@ impl Watch {
                 route.target
             );
         }
+        if target.info().fencing == Fencing::Enforced {
+            let told = self.could_not_be_asked(scope, &route.target).await;
+            assert!(told, "{scope}: {} serves {serving:?}, the route is {route:?}", route.target);
+        }
         let mut seen = self.seen.lock().unwrap();
         let late = seen.late.get(scope).copied();
         if target.info().fencing == Fencing::Observed && late.is_some() && late == serving.map(|(id, _)| id) {
@@ -123,6 +127,23 @@ impl Watch {
         let page = store.list(scope, None, NonZeroU32::new(32).unwrap()).await.unwrap();
         let lease = store.lease(scope, self.clock.now()).await.unwrap();
         lease.is_none() && page.items.iter().all(|summary| summary.end.is_some())
+    }
+
+    /// Whether a record says that the target could not be asked, or did not take what it was to serve again.
+    async fn could_not_be_asked(&self, scope: &Scope, target: &BackendName) -> bool {
+        let store = &self.memory.deployments;
+        let page = store.list(scope, None, NonZeroU32::new(8).unwrap()).await.unwrap();
+        for summary in page.items {
+            let events = store.events(summary.id).await.unwrap();
+            let unsettled = |event: &DeploymentEvent| {
+                matches!(event, DeploymentEvent::Unsettled { target: of } if of == target)
+                    || matches!(event, DeploymentEvent::RollingBack { target: of, .. } if of == target)
+            };
+            if events.iter().any(|recorded| unsettled(&recorded.event)) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether a sweep of one of its deployments is going to look.

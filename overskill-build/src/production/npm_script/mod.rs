@@ -31,10 +31,10 @@ use tokio::{
 /// Builds an app as its author does: `npm ci`, then `npm run build`, and takes what it leaves in `dist/`. For apps that need
 /// what a [`ModuleBuilder`](super::ModuleBuilder) does not do: plugins of Vite, Sass, other frameworks. Needs Node and npm.
 ///
-/// The app's own code runs, so it runs in a jail: with bubblewrap or else `unshare`, it sees programs, its own folder, and
-/// nothing else of the machine; while it is built there is no network. `npm ci` before that has the network, for the registry
-/// alone: no code of the app or of a package runs then, an `.npmrc` of the app is not read, and packages from git are refused.
-/// Without either, building is refused, unless
+/// The app's own code runs, so it runs in a jail: with bubblewrap (0.8 or newer) or else `unshare`, it sees programs, its own
+/// folder, and nothing else of the machine; it writes to its own folder alone, and makes no namespaces. While it is built there
+/// is no network. `npm ci` before that has the network, for the registry alone: no code of the app or of a package runs then, an
+/// `.npmrc` of the app is not read, and packages from git are refused. Without either, building is refused, unless
 /// [`trust_all_apps`](Self::trust_all_apps) was called. It never has our environment. Install scripts of packages are not run.
 ///
 /// Its log is told as progress. Values of `.env` files of the sources, and those given to [`mask`](Self::mask), are left out of
@@ -148,7 +148,12 @@ impl NpmScriptBuilder {
     }
 
     /// How much memory its programs may take together, and how much of the disk, in bytes; 4 GiB each unless set. Looked at
-    /// five times a second.
+    /// five times a second, so a build can be over for a moment.
+    ///
+    /// Counted are memory of their own and shared, files in memory, and whatever is in the build's folder or was deleted there
+    /// and is still open: in a jail nothing else can be written to. Not counted is what the kernel keeps for them (pipes,
+    /// sockets, and what is on its way through these); and, unless we are root, mapped files that nobody has open, and shared
+    /// memory that a program gave back for a while. Where builds want to do harm, put this process in a cgroup with a limit.
     pub fn max_bytes(mut self, memory: u64, disk: u64) -> Self {
         (self.limits.memory_bytes, self.limits.disk_bytes) = (memory, disk);
         self
@@ -321,8 +326,9 @@ impl NpmScriptBuilder {
         }
         let (mark, root, folder) = (running.mark.clone(), running.child.id(), work.place.clone());
         let (memory, disk) = blocking(move || {
-            let memory = watch::memory(&watch::programs(&mark, root));
-            Ok((memory, watch::disk(&folder, limits.disk_bytes)))
+            let takes = watch::takes(&watch::programs(&mark, root));
+            let disk = takes.disk.saturating_add(watch::disk(&folder, limits.disk_bytes));
+            Ok((takes.memory, disk))
         })
         .await?;
         if disk > limits.disk_bytes {
@@ -391,7 +397,9 @@ struct Work {
     place: PathBuf,
     app: PathBuf,
     tmp: PathBuf,
+    shm: PathBuf,
     root: PathBuf,
+    filter: PathBuf,
     /// What its programs have in their environment.
     mark: String,
 }
@@ -403,20 +411,21 @@ impl Work {
             let make = || -> std::io::Result<PathBuf> {
                 fs::create_dir_all(&folder)?;
                 let place = tempfile::Builder::new().prefix("build").tempdir_in(fs::canonicalize(&folder)?)?;
-                for name in ["app", "tmp/home", "root"] {
+                for name in ["app", "tmp/home", "shm", "root"] {
                     fs::create_dir_all(place.path().join(name))?;
                 }
+                fs::write(place.path().join("filter"), jail::filter())?;
                 Ok(place.keep())
             };
             let place = make().map_err(disk("make a folder"))?;
-            let [app, tmp, root] = ["app", "tmp", "root"].map(|it| place.join(it));
-            Ok(Self { place, app, tmp, root, mark })
+            let [app, tmp, shm, root, filter] = ["app", "tmp", "shm", "root", "filter"].map(|it| place.join(it));
+            Ok(Self { place, app, tmp, shm, root, filter, mark })
         })
         .await
     }
 
     fn folders(&self) -> Folders<'_> {
-        Folders { app: &self.app, tmp: &self.tmp, root: &self.root }
+        Folders { app: &self.app, tmp: &self.tmp, shm: &self.shm, root: &self.root, filter: &self.filter }
     }
 
     /// Writes the sources.
@@ -478,8 +487,8 @@ fn take(app: &Path, output: &FilePath, most: u64, settings: BTreeMap<String, Str
             }
         }
     }
-    of_files(files, settings).map_err(|_| {
-        let why = format!("the build left nothing in `{output}/`: it must write the app there");
+    of_files(files, settings).map_err(|lacks| {
+        let why = format!("the build left {lacks} in `{output}/`: it must write the app there");
         Error::invalid(why.clone()).public(why)
     })
 }

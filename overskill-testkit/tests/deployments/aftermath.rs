@@ -1,0 +1,178 @@
+//! What an end leaves behind: traffic, versions, artifacts and leases.
+
+use crate::common::{PRODUCTION, assert_live, deploy, deployed, later, live_on, platform, scope, target, written};
+use overskill_core::{
+    BundleStore as _, Clock as _, DeploymentStrategy, Health, HealthGate, OperatorChoice, Outcome, SeededIds,
+    TestClock,
+    memory::{MemoryBackends, MemoryProbe},
+};
+use overskill_testkit::{
+    TestPlatform,
+    faulty::{Calls, Fault, FaultPlan},
+};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
+
+/// It has the traffic, the route could not be set, and a newer one takes its place and waits for permission: until that
+/// is given, the version before serves.
+#[tokio::test]
+async fn what_was_activated_and_is_not_routed_loses_the_traffic_at_its_end() {
+    for first_version in [false, true] {
+        let (edge, plan) = (target("edge"), FaultPlan::new());
+        let strategy = DeploymentStrategy::prefer(edge.clone()).permission_for(PRODUCTION);
+        let test = TestPlatform::seeded(7, |builder, memory| {
+            builder.deploy_with(strategy).routes(plan.around(memory.routes.clone()))
+        });
+        let test = test.await.unwrap();
+        let app = written(&test).await;
+        let approved = async |contents: &str| {
+            let asks = deploy(&test, &app, contents).await;
+            app.answer(asks.id, OperatorChoice::Approve).await.unwrap();
+            later(&test, Duration::from_secs(1)).await;
+            asks.id
+        };
+        let good = if first_version { None } else { Some(approved("one").await) };
+        let plan = plan.always(Calls::of("routes", "set"), Fault::before());
+        let unrouted = approved("two").await;
+        assert_eq!(edge.serving(&scope()).unwrap().0, unrouted, "it has the traffic");
+        plan.pause();
+        let newer = deploy(&test, &app, "three").await;
+        assert!(matches!(newer.outcome, Outcome::AwaitingOperator { .. }), "{}", newer.story);
+        later(&test, Duration::from_mins(3)).await;
+        let record = app.deployment(unrouted).await.unwrap();
+        assert_eq!(record.outcome(), Some(Outcome::Superseded), "{}", record.timeline());
+        match good {
+            Some(good) => assert_live(&test, good, &edge).await,
+            None => assert_eq!(edge.serving(&scope()), None, "{}", record.timeline()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_first_version_that_is_not_well_has_no_traffic_from_then_on() {
+    let (probe, edge) = (MemoryProbe::new(), target("edge"));
+    probe.otherwise(Health::Unhealthy { reason: "sick".into() });
+    let test = platform(DeploymentStrategy::prefer(edge.clone()).gate_live(HealthGate::new(probe))).await;
+    let app = written(&test).await;
+    let d = deploy(&test, &app, "one").await;
+    assert!(matches!(d.outcome, Outcome::Failed { .. }), "{}", d.story);
+    assert_eq!(edge.serving(&scope()), None, "{}", d.story);
+}
+
+/// One is live, and died before its end was written. While somebody writes that, a newer one goes live: with one version
+/// to keep, that is not the one to let go of.
+#[tokio::test]
+async fn what_is_newer_is_not_retired_by_what_is_older() {
+    let clock = TestClock::new();
+    let plan = FaultPlan::new().clock(Arc::new(clock.clone()));
+    let unwritten = FaultPlan::new();
+    let edge = target("edge");
+    let memory = MemoryBackends::with(Arc::new(clock.clone()), Arc::new(SeededIds::new(7)));
+    let strategy = DeploymentStrategy::prefer(plan.around(edge.clone()))
+        .keep(NonZeroU32::MIN)
+        .attempt_timeout(Duration::from_secs(10));
+    let process = TestPlatform::over(clock, memory, |builder, memory| {
+        builder.deploy_with(strategy).deployments(unwritten.around(memory.deployments.clone()))
+    });
+    let test = process.await.unwrap();
+    let app = written(&test).await;
+    // The request, the build, the activation, and then the end, which is not written.
+    let unwritten = unwritten.nth(Calls::of("deployments", "commit"), 4, Fault::before());
+    let older = app.deploy(PRODUCTION).await.unwrap();
+    test.clock.drive(older.outcome()).await.unwrap_err();
+    assert_eq!(unwritten.hits().total(), 1);
+    assert_live(&test, older.id(), &edge).await;
+    test.clock.advance(Duration::from_mins(5));
+
+    let plan = plan.nth(Calls::of("target", "observe"), 1, Fault::Delay(Duration::from_secs(9)));
+    let newer = async {
+        test.clock.sleep(Duration::from_secs(1)).await;
+        app.write([("index.html", "two")]).await.unwrap();
+        let newer = app.deploy(PRODUCTION).await.unwrap();
+        assert_eq!(live_on(&newer.outcome().await.unwrap()), "edge");
+        newer.id()
+    };
+    let (ended, newer) = Box::pin(test.clock.drive(async { tokio::join!(older.outcome(), newer) })).await;
+    assert_eq!(plan.hits().total(), 1);
+    assert_eq!(live_on(&ended.unwrap()), "edge");
+    assert_live(&test, newer, &edge).await;
+    let digest = app.deployment(newer).await.unwrap().digest().unwrap();
+    assert!(test.memory.bundles.get(&scope(), digest).await.unwrap().is_some(), "what is live is held");
+}
+
+/// Nobody got as far as to say that an artifact is not needed any more: somebody says it later.
+#[tokio::test]
+async fn an_artifact_of_what_failed_is_let_go_of_in_the_end() {
+    let plan = FaultPlan::new().always(Calls::of("target", "stage"), Fault::before());
+    let bundles = FaultPlan::new().nth(Calls::of("bundles", "release"), 1, Fault::before());
+    let strategy = DeploymentStrategy::prefer(plan.around(target("edge")));
+    let test = TestPlatform::seeded(7, |builder, memory| {
+        builder.deploy_with(strategy).bundles(bundles.around(memory.bundles.clone()))
+    });
+    let test = test.await.unwrap();
+    let app = written(&test).await;
+    let d = deploy(&test, &app, "one").await;
+    assert!(matches!(d.outcome, Outcome::Failed { .. }), "{}", d.story);
+    assert_eq!(bundles.hits().total(), 1);
+    let digest = app.deployment(d.id).await.unwrap().digest().unwrap();
+    assert!(test.memory.bundles.get(&scope(), digest).await.unwrap().is_some(), "it is held for nothing");
+    later(&test, Duration::from_mins(11)).await;
+    assert!(test.memory.bundles.get(&scope(), digest).await.unwrap().is_none());
+}
+
+/// A request that was not recorded holds nothing; one that was recorded and holds nothing yet is held by its drive.
+#[tokio::test]
+async fn what_is_asked_for_again_is_held_by_what_is_recorded_alone() {
+    let (edge, plan) = (target("edge"), FaultPlan::new());
+    let test = TestPlatform::seeded(7, |builder, memory| {
+        let builder = builder.deploy_with(DeploymentStrategy::prefer(edge.clone()));
+        builder.deployments(plan.around(memory.deployments.clone())).bundles(plan.around(memory.bundles.clone()))
+    });
+    let test = test.await.unwrap();
+    let app = written(&test).await;
+    let d = deploy(&test, &app, "one").await;
+    let holds = plan.calls(&Calls::of("bundles", "hold"));
+    let plan = plan.nth(Calls::of("deployments", "commit"), 1, Fault::before()).nth(
+        Calls::of("bundles", "hold"),
+        1,
+        Fault::before(),
+    );
+    app.promote(PRODUCTION, PRODUCTION).await.unwrap_err();
+    assert_eq!(plan.calls(&Calls::of("bundles", "hold")), holds, "nobody knows of it");
+    let again = app.promote(PRODUCTION, PRODUCTION).await.unwrap();
+    let again = deployed(&app, again.id(), test.clock.drive(again.outcome()).await.unwrap()).await;
+    assert_eq!((live_on(&again.outcome), plan.hits().total()), ("edge", 2), "{}", again.story);
+    // The older one's hold is not needed.
+    test.memory.bundles.release(d.id, test.clock.now()).await.unwrap();
+    let digest = app.deployment(again.id).await.unwrap().digest().unwrap();
+    assert!(test.memory.bundles.get(&scope(), digest).await.unwrap().is_some());
+}
+
+/// Whoever waited for it has gone. The scope is free at once for whoever works next, unless an activation is on its way.
+#[tokio::test]
+async fn a_lease_does_not_outlast_who_was_dropped() {
+    for (hangs, free) in [("stage", true), ("activate", false)] {
+        let (edge, plan) = (target("edge"), FaultPlan::new());
+        let strategy = DeploymentStrategy::prefer(plan.around(edge.clone()));
+        let test = platform(strategy.attempt_timeout(Duration::from_secs(10))).await;
+        let app = written(&test).await;
+        let good = deploy(&test, &app, "one").await;
+        let plan = plan.nth(Calls::of("target", hangs), 1, Fault::HangBefore);
+        app.write([("index.html", "two")]).await.unwrap();
+        let dropped = app.deploy(PRODUCTION).await.unwrap();
+        let start = test.clock.now();
+        let gone = test.clock.sleep(Duration::from_secs(3));
+        test.clock
+            .drive(async {
+                tokio::select! { ended = dropped.outcome() => panic!("{ended:?}"), () = gone => {} }
+            })
+            .await;
+        assert_eq!(plan.hits().total(), 1);
+        assert_live(&test, good.id, &edge).await;
+        test.clock.drive(test.platform.work()).await.unwrap();
+        let record = app.deployment(dropped.id()).await.unwrap();
+        assert_eq!(record.end().is_some(), free, "{}", record.timeline());
+        assert_eq!(live_on(&test.clock.drive(dropped.outcome()).await.unwrap()), "edge");
+        assert_eq!(test.clock.now().since(start) < Duration::from_secs(10), free);
+        assert_live(&test, dropped.id(), &edge).await;
+    }
+}
