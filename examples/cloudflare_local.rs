@@ -112,18 +112,9 @@ async fn run(json: bool, data: &Path) -> Result<(), Failure> {
                 eprintln!("{scope}: {e}");
             }
         });
-        // A round that comes while a deployment is built builds it too, and looks where it goes, before it finds the lease
-        // taken. Where calls are counted there are no rounds: who asks for a deployment drives it.
-        let rounds = async {
-            if json {
-                drop(stopped.await);
-            } else {
-                background.run(async { drop(stopped.await) }).await;
-            }
-        };
         tokio::select! {
             () = refill => {}
-            () = rounds => {}
+            () = background.run(async { drop(stopped.await) }) => {}
         }
     });
     let app = app(&platform).await?;

@@ -21,8 +21,9 @@ export function closed(main) {
   const methods = ["put", "match", "delete"];
   // Modules run in the order of their imports.
   const first = `import "./overskill-closed.js";\n`;
+  const own = JSON.stringify(`./${main}`);
   return {
-    [MAIN]: { js: `${first}export * from "./${main}";\nexport { default } from "./${main}";\n` },
+    [MAIN]: { js: `${first}export * from ${own};\nexport { default } from ${own};\n` },
     "overskill-closed.js": { js: `(${close})(${JSON.stringify(methods)});\n` },
   };
 }
