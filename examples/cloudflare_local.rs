@@ -22,7 +22,10 @@ use overskill::{
     cloudflare::{Cloudflare, IngestKey, Install},
     local::read_folder,
 };
-use overskill_testkit::{RawAnswer, cloudflare::CloudflareEmulator};
+use overskill_testkit::{
+    RawAnswer,
+    cloudflare::{CloudflareEmulator, RecordedCall},
+};
 use serde_json::{Map, Value, json};
 use std::{
     net::SocketAddr,
@@ -178,11 +181,11 @@ async fn tell(
     story.step("preview_ms", &format!("The preview is at {}", preview.url));
     story.tell("preview_url", preview.url.as_str());
 
-    let calls = emulator.requests().len();
+    emulator.clear_requests();
     let url = live(app.deploy(PRODUCTION).await?.outcome().await?)?;
     let first = script(edge, &url, None).await?;
     story.step("deploy_ms", &format!("Built and deployed: it is at {url}, and begins with {first}"));
-    story.tell("deploy_calls", emulator.requests().len() - calls);
+    story.tell("deploy_calls", calls(emulator));
     story.tell("production_url", url.as_str());
 
     let source = app.read(EDITED).await?.ok_or("the app lacks what is edited")?;
@@ -197,21 +200,31 @@ async fn tell(
     }
     story.step("edit_ms", &format!("An edit of {EDITED} is in the preview: “{AFTER}”"));
 
-    let calls = emulator.requests().len();
+    emulator.clear_requests();
     let url = live(app.deploy(PRODUCTION).await?.outcome().await?)?;
     let second = script(edge, &url, Some(&first)).await?;
     story.step("redeploy_ms", &format!("Deployed again: it begins with {second}"));
-    story.tell("redeploy_calls", emulator.requests().len() - calls);
+    story.tell("redeploy_calls", calls(emulator));
 
-    let calls = emulator.requests().len();
+    emulator.clear_requests();
     let url = live(app.rollback(PRODUCTION, To::LastGood).await?.outcome().await?)?;
     let back = script(edge, &url, Some(&second)).await?;
     if back != first {
         return Err(format!("it went back to {back}, and not to {first}").into());
     }
     story.step("rollback_ms", &format!("Gone back: it begins with {back} again"));
-    story.tell("rollback_calls", emulator.requests().len() - calls);
+    story.tell("rollback_calls", calls(emulator));
     Ok(())
+}
+
+/// What Cloudflare was asked since, in the order in which it came: `PUT dispatch/namespaces/…/scripts/todostudio-1`.
+fn calls(emulator: &CloudflareEmulator) -> Vec<String> {
+    let shown = |call: RecordedCall| {
+        let path = call.path.split('?').next().unwrap_or_default();
+        let path = path.split_once("/workers/").map_or(path, |(_, below)| below);
+        format!("{} {path}", call.method)
+    };
+    emulator.requests().into_iter().map(shown).collect()
 }
 
 fn live(outcome: Outcome) -> Result<PublicUrl, Failure> {

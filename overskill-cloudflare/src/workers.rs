@@ -59,6 +59,7 @@ pub(crate) fn dispatch() -> WorkerBundle {
         "dispatch.js",
         "api.js",
         "blobs.js",
+        "closed.js",
         "egress.js",
         "files.js",
         "guard.js",

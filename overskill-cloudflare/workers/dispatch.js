@@ -1,6 +1,7 @@
 // The Worker before all apps: finds out whose a request is and what serves it, and passes it on.
 
 import { api, PREFIX as API } from "./api.js";
+import { closed, MAIN } from "./closed.js";
 import { fromApp, isFromElsewhere, toApp } from "./guard.js";
 import { ingest, PREFIX as INGEST } from "./ingest.js";
 import { plain, problem } from "./pages.js";
@@ -148,14 +149,14 @@ async function served(request, answer, scope, env, ctx) {
   const { Egress } = /** @type {{ Egress(options: { props: Caller }): Fetcher }} */ (/** @type {unknown} */ (ctx.exports));
   const { domains } = env.SETTINGS;
   try {
-    // What it may fetch is the plan's, so another plan loads it anew.
-    const worker = env.LOADER.get(`${scope.name}@${id}/${plan}`, async () => {
+    // What it may fetch is the plan's, so another plan loads it anew; and so does what is around it, whose number is the last.
+    const worker = env.LOADER.get(`${scope.name}@${id}/${plan}/1`, async () => {
       const code = await env.ROOMS.getByName(scope.name).server(id);
       if (!code) throw new Error("Worker not found: it was changed meanwhile");
       const wasm = code.wasm.map(({ path, bytes }) => [path, { wasm: bytes.slice().buffer }]);
       return {
-        mainModule: "main.js",
-        modules: { "main.js": { js: code.module }, ...Object.fromEntries(wasm) },
+        mainModule: MAIN,
+        modules: { ...Object.fromEntries(wasm), "main.js": { js: code.module }, ...closed("main.js") },
         compatibilityDate: code.date,
         env: code.env,
         globalOutbound: Egress({ props: { scope: scope.name, plan } }),
@@ -194,7 +195,7 @@ async function run(request, scope, script, live, env) {
   const { domains, outbound } = env.SETTINGS;
   if (!isOf(scope, script)) {
     console.error(`the route of ${scope.name} names a script of another app`);
-    return problem(request, 503, "Not available", "This app is being deployed: try again soon.");
+    return problem(request, 503, "Not available", "This app's address leads to code that is not its own: deploy it again.");
   }
   const namespace = namespaceOf(scope, env);
   if (!namespace) return problem(request, 503, "Not available", `This platform has no namespace for ${scope.environment}.`);

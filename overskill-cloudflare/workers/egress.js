@@ -59,7 +59,8 @@ export async function pass(request, caller, rules) {
   // Whoever is called too often, or worse, can say by whom.
   headers.set("via", `1.1 overskill (${caller.scope})`);
   try {
-    return await fetch(new Request(request, { headers, redirect: "manual" }));
+    // The caller's options for the edge would be ours here, as would its cache, which all apps would share.
+    return await fetch(new Request(request, { headers, redirect: "manual", cf: {}, cache: "no-store" }));
   } catch (error) {
     console.warn(`${caller.scope} fetched ${url.host}, which failed: ${error}`);
     return new Response(`${url.host} does not answer.\n`, { status: 502, headers: { "content-type": "text/plain; charset=utf-8" } });

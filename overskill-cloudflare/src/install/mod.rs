@@ -90,7 +90,8 @@ impl Install {
         self
     }
 
-    /// A setting of the Worker, such as `upstream`, `plans` or `frame_ancestors`; `domains` and `targets` are given.
+    /// A setting of the Worker, such as `upstream`, `plans` or `frame_ancestors`. `domains`, `targets` and `outbound` are made
+    /// of what else is told: an installation refuses those.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.settings.insert(name.into(), value.into());
         self
@@ -266,6 +267,7 @@ fn check_strangers(settings: &Settings, names: &Names, found: &Found) -> Result<
 /// What is there, and what is missing.
 async fn look(settings: &Settings, install: &Install) -> Result<(Plan, Found)> {
     check(settings)?;
+    check_settings(install)?;
     let (names, bundle) = (Names::of(settings, install), workers::dispatch());
     let found = Found::look(settings, &names, install).await?;
     check_strangers(settings, &names, &found)?;
@@ -308,10 +310,6 @@ async fn look(settings: &Settings, install: &Install) -> Result<(Plan, Found)> {
             Some(_) => {}
         }
     }
-    if let Some(fallback) = names.fallback.as_ref().filter(|fallback| found.fallback.as_ref() != Some(fallback)) {
-        let action = if found.fallback.is_some() { Action::Update } else { Action::Create };
-        plan.add(action, FALLBACK, fallback.clone());
-    }
     for pattern in &names.routes {
         match found.routes.iter().find(|route| route.pattern == *pattern) {
             None => plan.add(Action::Create, ROUTE, pattern.clone()),
@@ -320,6 +318,11 @@ async fn look(settings: &Settings, install: &Install) -> Result<(Plan, Found)> {
             }
             Some(_) => {}
         }
+    }
+    // After the route, by which whoever uninstalls knows that there may be one.
+    if let Some(fallback) = names.fallback.as_ref().filter(|fallback| found.fallback.as_ref() != Some(fallback)) {
+        let action = if found.fallback.is_some() { Action::Update } else { Action::Create };
+        plan.add(action, FALLBACK, fallback.clone());
     }
     Ok((plan, found))
 }
@@ -330,6 +333,20 @@ fn check(settings: &Settings) -> Result<()> {
     }
     if settings.zone.is_none() {
         return Err(Error::invalid("zone must be named for the routes: give it with `CloudflareBuilder::zone`"));
+    }
+    Ok(())
+}
+
+/// Refuses settings that would take the place of what the installation says itself.
+fn check_settings(install: &Install) -> Result<()> {
+    for (name, instead) in [
+        ("domains", "give them with `CloudflareBuilder::domains`"),
+        ("targets", "the account's name is it, from `CloudflareBuilder::name`"),
+        ("outbound", "say it with `Install::outbound` or `Install::without_outbound`"),
+    ] {
+        if install.settings.contains_key(name) {
+            return Err(Error::invalid(format!("setting `{name}` must not be given by itself: {instead}")));
+        }
     }
     Ok(())
 }

@@ -39,7 +39,8 @@ use std::{num::NonZeroU32, sync::Arc};
 ///
 /// An app with Durable Objects (the artifact's setting `durable_objects`, such as `ROOMS=Room`) stays in one place, the
 /// script `{app}`: its objects belong to the script. There a late upload does displace, so it is read before and after
-/// each upload, and fences are [`Observed`](Fencing::Observed).
+/// each upload, and fences are [`Observed`](Fencing::Observed). Nothing of it runs before it has the traffic: a gate before
+/// activation has no address to look at, and the gate after it is all there is.
 ///
 /// # What is called
 ///

@@ -1,7 +1,7 @@
 //! A process that dies between any two calls, or within one, and another that goes on.
 
 use crate::{
-    common::{account, calls, connect, emulated, id, request, scope, scripts},
+    common::{account, calls, connect, emulated, held, id, request, scope, scripts},
     mortal::{Mortal, dies_anywhere},
 };
 use futures::future::BoxFuture;
@@ -14,7 +14,9 @@ use overskill_testkit::{
     cloudflare::{CloudflareEmulator, Moment},
     fixtures::path,
 };
+use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -236,4 +238,79 @@ async fn an_installation_that_dies_anywhere_is_gone_on_with() {
             }
         }
     }
+}
+
+/// What an account holds, without what is drawn for each.
+fn shape(emulator: &CloudflareEmulator) -> Value {
+    let state = emulator.state();
+    let records = state.records.iter().map(|(name, records)| {
+        let told = |it: &Value| json!([it["type"], it["content"], it["proxied"], it["comment"]]);
+        let mut records: Vec<_> = records.iter().map(told).collect();
+        records.sort_by_key(ToString::to_string);
+        (name, records)
+    });
+    let namespaces: BTreeMap<_, Vec<_>> =
+        state.namespaces.iter().map(|(name, scripts)| (name, scripts.keys().collect())).collect();
+    json!({
+        "records": records.collect::<BTreeMap<_, _>>(), "routes": state.routes, "fallback": state.fallback_origins,
+        "namespaces": namespaces, "scripts": state.scripts.keys().collect::<Vec<_>>(), "hostnames": state.hostnames,
+        "kv": state.kv.keys().collect::<Vec<_>>(), "buckets": state.buckets,
+    })
+}
+
+/// With what customers' hostnames take, where there was nothing or an installation without: whoever goes on has all of it and
+/// nothing twice, whoever gives up has none of it, and what a stranger had and makes meanwhile stays.
+#[tokio::test]
+async fn an_installation_for_customers_that_dies_anywhere_is_gone_on_with_or_taken_back() {
+    let all = || crate::install::install().customer_hostnames();
+    let stranger = async |emulator: &CloudflareEmulator, below: &str, method: &str, body: &Value| {
+        let body = ("application/json".to_owned(), body.to_string().into());
+        let zone = emulator.zone_id("example.com").unwrap();
+        crate::common::api(emulator, method, &format!("/zones/{zone}/{below}"), body).await;
+    };
+    for was_there in [false, true] {
+        let world = async || {
+            let emulator = emulated(|options| options);
+            crate::install::strangers(&emulator).await;
+            // There is room for ours.
+            stranger(&emulator, "custom_hostnames/fallback_origin", "DELETE", &Value::Null).await;
+            let before = held(&emulator);
+            if was_there {
+                account(&emulator).install(&crate::install::install()).await.unwrap();
+            }
+            (emulator, before)
+        };
+        let (calm, _) = world().await;
+        account(&calm).install(&all()).await.unwrap();
+        stranger(&calm, "dns_records", "POST", &meanwhile()).await;
+        for gives_up in [false, true] {
+            dies_anywhere(
+                if was_there { 15 } else { 28 },
+                &world,
+                async |(emulator, _), process| {
+                    drop(process.connect(emulator).build().unwrap().install(&all()).await.unwrap());
+                },
+                async |(emulator, before), _, at| {
+                    let next = account(emulator);
+                    if gives_up {
+                        // They need not know what it was for.
+                        next.uninstall(&crate::install::install()).await.unwrap();
+                        assert_eq!(&held(emulator), before, "{at}");
+                        assert!(next.uninstall(&all()).await.unwrap().is_empty(), "{at}");
+                        return;
+                    }
+                    stranger(emulator, "dns_records", "POST", &meanwhile()).await;
+                    next.install(&all()).await.unwrap();
+                    assert!(next.plan(&all()).await.unwrap().is_empty(), "{at}");
+                    assert_eq!(shape(emulator), shape(&calm), "{at}");
+                },
+            )
+            .await;
+        }
+    }
+}
+
+/// A record that somebody else makes.
+fn meanwhile() -> Value {
+    json!({"type": "TXT", "name": "overskill-customers.example.com", "content": "theirs"})
 }

@@ -271,6 +271,11 @@ async fn what_is_missing_is_named() {
     let bare = overskill_cloudflare::Cloudflare::connect("a", "t").domains(["example.com"]).build().unwrap();
     assert!(bare.install(&install()).await.unwrap_err().message().contains("zone must be named"));
     assert!(bare.hostnames().unwrap_err().message().contains("need a zone"));
+    for name in ["domains", "targets", "outbound"] {
+        let e = account(&emulator).install(&install().setting(name, json!(["theirs"]))).await.unwrap_err();
+        assert!(e.kind() == ErrorKind::Invalid && e.message().contains(&format!("`{name}`")), "{e}");
+    }
+    assert!(emulator.state().scripts.is_empty());
 }
 
 #[tokio::test]
@@ -285,7 +290,7 @@ async fn what_customers_hostnames_take_is_planned_made_and_mended() {
     );
     let plan = cf.plan(&all).await.unwrap();
     let made = "create DNS record `overskill-customers.example.com`\n\
-                create fallback origin `overskill-customers.example.com`\ncreate route `*/*`";
+                create route `*/*`\ncreate fallback origin `overskill-customers.example.com`";
     assert_eq!(plan.to_string(), made);
     assert_eq!(cf.install(&all).await.unwrap(), plan);
     assert!(cf.plan(&all).await.unwrap().is_empty());

@@ -1,9 +1,14 @@
 //! What goes over the wire, against the types of the provider's own SDK (npm `cloudflare`).
 
-use crate::common::{account, api, emulated, request, request_of, scope};
+use crate::{
+    common::{account, api, emulated, request, request_of, scope},
+    support::{at, engine, env, snapshot},
+    world::World,
+};
+use overskill_cloudflare::PreviewMode;
 use overskill_core::{
     Artifact, ArtifactConfig, Changes, DeploymentTarget as _, EnvKey, EnvValue, Fence, FileStore as _, Limits,
-    SeededIds, ServerModule,
+    PreviewHost as _, SeededIds, ServerModule,
 };
 use overskill_http::Multipart;
 use overskill_testkit::{cloudflare::CloudflareEmulator, fixtures};
@@ -66,12 +71,19 @@ async fn everything() -> Vec<(&'static str, Value)> {
     put_worker(&emulator, "watch").await;
     cf.install(&crate::install::install().outbound("watch")).await.unwrap();
     cf.hostnames().unwrap().create("www.customer.org").await.unwrap();
+    let world = World::on(CloudflareEmulator::options().record_bodies(true), |install| install).await;
+    let previews = world.edge.previews(engine()).mode(PreviewMode::Script(world.cf.clone()));
+    let files = [("index.html", "<!doctype html><title>hi</title>"), ("public/note.txt", "a note")];
+    previews.open(&fixtures::scope("todo42/preview"), &snapshot(at(1), &files), &env(1)).await.unwrap();
 
     let json = |(_, body): &(String, String)| serde_json::from_str::<Value>(body).unwrap();
     let mut all = Vec::new();
     for form in bodies(&emulator, "PUT", "/dispatch/namespaces/overskill-production/scripts/") {
         all.push(("Upload", part(&form, "metadata")));
     }
+    let viewers = bodies(&world.emulator, "PUT", "/dispatch/namespaces/overskill-preview/scripts/");
+    assert!(!viewers.is_empty(), "nothing serves the preview");
+    all.extend(viewers.iter().map(|form| ("Upload", part(form, "metadata"))));
     for form in bodies(&emulator, "PUT", "/workers/scripts/") {
         all.push(("AccountUpload", part(&form, "metadata")));
     }
@@ -86,6 +98,7 @@ async fn everything() -> Vec<(&'static str, Value)> {
         ("Namespace", "POST", "/dispatch/namespaces"),
         ("KvNamespace", "POST", "/storage/kv/namespaces"),
         ("Route", "POST", "/workers/routes"),
+        ("Record", "POST", "/dns_records"),
         ("CustomHostname", "POST", "/custom_hostnames"),
         ("Bucket", "POST", "/r2/buckets"),
     ] {
@@ -108,6 +121,7 @@ import type { NamespaceCreateParams } from "cloudflare/resources/workers-for-pla
 import type { ScriptUpdateParams as AccountScript } from "cloudflare/resources/workers/scripts/scripts";
 import type { NamespaceBulkUpdateParams, NamespaceBulkDeleteParams, NamespaceCreateParams as KvCreate } from "cloudflare/resources/kv/namespaces/namespaces";
 import type { RouteCreateParams } from "cloudflare/resources/workers/routes";
+import type { RecordCreateParams } from "cloudflare/resources/dns/records";
 import type { CustomHostnameCreateParams } from "cloudflare/resources/custom-hostnames/custom-hostnames";
 import type { BucketCreateParams } from "cloudflare/resources/r2/buckets/buckets";
 type Upload = ScriptUpdateParams.Metadata;
@@ -120,6 +134,7 @@ type BulkDelete = NamespaceBulkDeleteParams["body"];
 type Namespace = Pick<NamespaceCreateParams, "name">;
 type KvNamespace = Pick<KvCreate, "title">;
 type Route = Pick<RouteCreateParams, "pattern" | "script">;
+type Record = Omit<RecordCreateParams.AAAARecord, "zone_id">;
 type CustomHostname = Pick<CustomHostnameCreateParams, "hostname" | "ssl">;
 type Bucket = Pick<BucketCreateParams, "name">;
 "#;
@@ -162,7 +177,7 @@ fn link(to: &Path, at: &PathBuf) {
 async fn everything_that_is_sent_has_the_types_of_the_providers_own_sdk() {
     let sent = everything().await;
     let kinds: std::collections::BTreeSet<_> = sent.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(kinds.len(), 12, "{kinds:?}");
+    assert_eq!(kinds.len(), 13, "{kinds:?}");
     check(&sent).unwrap_or_else(|said| panic!("{said}"));
     // The check would notice: a misspelt key, a wrong type, a binding that lacks something.
     let (_, upload) = sent.iter().find(|(kind, _)| *kind == "Upload").unwrap();

@@ -38,7 +38,7 @@ test("deployed, opened, edited, deployed again and gone back, on one machine; no
     await symlink(TARBALLS, join(place, "data/packages/tarballs"));
     const { code, printed, said } = await run(join(place, "data"), place, {});
     assert.equal(code, 0, said);
-    /** @type {Record<string, number | string>} */
+    /** @type {Record<string, number | string | string[]>} */
     const told = JSON.parse(printed);
     assert.deepEqual([told.files, told.installed], [87, 15]);
     for (const step of ["emulator", "install", "preview", "deploy", "edit", "redeploy", "rollback"]) {
@@ -46,8 +46,14 @@ test("deployed, opened, edited, deployed again and gone back, on one machine; no
     }
     assert.match(String(told.preview_url), /^http:\/\/preview-todostudio\.localhost:\d+$/);
     assert.match(String(told.production_url), /^http:\/\/todostudio\.localhost:\d+$/);
-    // A look, a session, a bucket of assets, the upload.
-    assert.equal(told.deploy_calls, 4, printed);
+    // A look, a session, a bucket of assets, the upload; what is gone back to has no new assets.
+    const scripts = "dispatch/namespaces/overskill-production/scripts";
+    for (const [n, step] of ["deploy", "redeploy", "rollback"].entries()) {
+      const script = `${scripts}/todostudio-${n + 1}`;
+      const bucket = step === "rollback" ? [] : ["POST assets/upload"];
+      const calls = [`GET ${scripts}`, `POST ${script}/assets-upload-session`, ...bucket, `PUT ${script}`];
+      assert.deepEqual(told[`${step}_calls`], calls, step);
+    }
     assert.equal(printed.trim().split("\n").length, 1, "one object and nothing else");
     await eventually(async () => (await marked(place)).length === 0, "all that it started to end");
     assert.deepEqual((await readdir(place)).filter((name) => name.startsWith("overskill-cf-")), []);

@@ -41,10 +41,12 @@ pub(crate) enum Careless {
     ForeignClasses,
     /// Variables may have any name.
     AnyName,
-    /// Variables are changed wherever a handle leads.
+    /// Whose a variable is, is read from the handle.
     AnyHandle,
-    /// Secrets are, too.
+    /// Whose a secret is, too.
     AnyHandleOfSecrets,
+    /// The namespace is one for code that somebody vouches for.
+    Trusted,
     /// Scripts that serve previews read every app's folder.
     OneFolder,
 }

@@ -67,12 +67,19 @@
 //! | fetch of a name inside | A's code fetches from names that mean something in the machine's network alone | asking for public names |
 //! | redirect inside | A's code fetches from a public name that sends it on to B's data | giving redirects back to who fetches |
 //! | fetch in B's name | A's code says to who is fetched from that it is B's, in headers of the platform's | taking such headers off what goes out |
+//! | answer put into a cache | A's server side keeps an answer of its own under the address where the platform fetches B's data | closing `put` to code that is loaded |
+//! | answer found in a cache | A's server side looks for what B's API was answered | closing `match` to code that is loaded |
+//! | cache that forgets | A's server side has the cache forget what B's API was answered, and is told whether B asked for that | closing `delete` to code that is loaded |
+//! | method from before | A's module takes what caches can do while it is loaded, and uses that later | closing caches before A's modules run |
+//! | fetch resolved elsewhere | A's code fetches a public name, with an option of the edge's that has it resolved like the upstream's | leaving options of the edge's out of what goes out |
+//! | answer kept by a fetch | A's code fetches what B's code will, with a header that changes the answer, which a cache of all apps keeps | fetching past the cache |
 //! | asset by the digest of its contents | A's session of assets names what B's file is, by digests of its contents, and uploads nothing | salting the names of assets |
 //! | asset by what anybody knows | the same, by what the library makes of account, prefix, B's id, type and contents | a salt that is a secret |
 //! | contents by a guess | A deploys every guess of what B's file holds, and sees which one needs no upload | salting the names of assets for each app |
 //! | assets of another host | A's code asks its binding of assets for an address of B's | binding code to its own assets alone |
 //! | sealed variable in a page | anybody reads what B's page imports, where B's sealed variable is called like a public one | leaving sealed variables out of pages |
 //! | files behind a binding | A's code lists and reads all that its bindings lead to | binding no code to apps' files |
+//! | caches of a namespace | A's code looks for what B's code keeps of its pages, has it forgotten, and puts pages of its own in their place | namespaces whose scripts share no cache |
 //! | class of another's script | A's artifact asks for a Durable Object of B's script, by name, and for one of its own that is called alike | taking classes of the app's own script alone |
 //! | name of the platform's | A has a variable that says that it is B, under the name of the platform's own | keeping such names for the platform |
 //! | variable of another's version | A changes a variable of its own, of a version whose handle is B's | refusing handles of other apps |
@@ -84,6 +91,7 @@ mod account;
 mod api;
 mod assets;
 mod attack;
+mod caches;
 #[allow(dead_code, reason = "the account's own tests use the rest")]
 #[path = "../account/common.rs"]
 mod common;
@@ -106,7 +114,7 @@ const LEAST: usize = 30;
 
 /// Name, mechanism and control of every attack, and its control as the machine has it.
 fn all() -> Vec<[String; 4]> {
-    let edge = [names::ATTACKS, ingest::ATTACKS, previews::ATTACKS, api::ATTACKS, egress::ATTACKS];
+    let edge = [names::ATTACKS, ingest::ATTACKS, previews::ATTACKS, api::ATTACKS, egress::ATTACKS, caches::ATTACKS];
     let edge =
         edge.into_iter().flatten().map(|it| [it.name, it.by, it.without, &format!("{:?}", it.weak)].map(String::from));
     let account = [assets::ATTACKS, secrets::ATTACKS];

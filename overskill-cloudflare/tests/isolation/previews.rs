@@ -231,7 +231,7 @@ pub(crate) const ATTACKS: &[EdgeAttack] = &[
         name: "isolate of the same code",
         by: "A's preview has the same server side as B's, so that one isolate with B's variables could serve both",
         without: "telling loaded code by the app",
-        weak: &[("dispatch.js", "`${scope.name}@${id}/${plan}`", "`code@${plan}`")],
+        weak: &[("dispatch.js", "`${scope.name}@${id}/${plan}/1`", "`code@${plan}`")],
         run: |p| {
             Box::pin(async move {
                 let files = [("src/worker.ts", CURIOUS)];

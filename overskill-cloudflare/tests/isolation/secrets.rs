@@ -5,8 +5,8 @@ use crate::{
     support::{at, engine, env, scope, snapshot},
 };
 use overskill_cloudflare::PreviewMode;
-use overskill_core::{Digest, EnvKey, EnvValue, Handle, PreviewHost as _, Secret};
-use overskill_http::{Method, Multipart};
+use overskill_core::{Digest, EnvKey, EnvValue, Handle, PreviewHost as _, Scope, Secret};
+use overskill_http::Method;
 use serde_json::json;
 
 /// Tells all that it was given, and all that it finds behind that.
@@ -15,6 +15,28 @@ const CURIOUS: &str = "export default { async fetch(request, env) {\n  const fou
     try { for (const { name } of (await it.list()).keys) found.push(name, await it.get(name)); } catch {}\n    \
     try { found.push(await (await it.getByName('vault').fetch('http://vault/')).text()); } catch {}\n  }\n  \
     return new Response(found.join('\\n'));\n} };\n";
+
+/// Keeps its pages, each with a number that no two have.
+const KEEPS: &str = "export default { async fetch(request) {\n  \
+    const pages = await caches.open('pages');\n  \
+    const kept = await pages.match(request.url);\n  \
+    if (kept) return kept;\n  \
+    const page = new Response('SECRET ' + crypto.randomUUID(), { headers: { 'cache-control': 'max-age=600' } });\n  \
+    await pages.put(request.url, page.clone());\n  \
+    return page;\n} };\n";
+
+/// Tells what every cache that it can open has at an address, forgets it, and puts something there.
+const RAIDS: &str = "export default { async fetch(request) {\n  \
+    const at = new URL(request.url).searchParams.get('at');\n  \
+    const told = [];\n  \
+    for (const open of [() => caches.default, () => caches.open('pages'), () => caches.open('default')]) {\n    \
+    try {\n      \
+    const cache = await open();\n      \
+    told.push(await (await cache.match(at))?.text());\n      \
+    if (await cache.delete(at)) told.push('forgotten');\n      \
+    await cache.put(at, new Response('of mallory', { headers: { 'cache-control': 'max-age=600' } }));\n    \
+    } catch (error) { told.push(String(error)); }\n  }\n  \
+    return new Response(told.join('\\n'));\n} };\n";
 
 pub(crate) const ATTACKS: &[AccountAttack] = &[
     AccountAttack {
@@ -30,6 +52,38 @@ pub(crate) const ATTACKS: &[AccountAttack] = &[
                 assert_eq!(put["success"], true, "{put}");
                 it.deploy(&it.a, &App { server: CURIOUS, ..App::default() }).await.unwrap();
                 it.leaks(&it.a, "/").await
+            })
+        },
+    },
+    AccountAttack {
+        name: "caches of a namespace",
+        by: "A's code looks for what B's code keeps of its pages, has it forgotten, and puts pages of its own in their place",
+        without: "namespaces whose scripts share no cache",
+        weak: Careless::Trusted,
+        run: |it| {
+            Box::pin(async move {
+                let namespace = "workers/dispatch/namespaces/overskill-production";
+                let trust = async |trusted: bool| {
+                    let body = json!({"name": "overskill-production", "trusted_workers": trusted});
+                    it.json("PUT", namespace, &body).await;
+                };
+                if it.is(Careless::Trusted) {
+                    trust(true).await;
+                }
+                let bank = KEEPS.replace("SECRET", &it.secret());
+                it.deploy(&it.b, &App { server: &bank, ..App::default() }).await.unwrap();
+                it.deploy(&it.a, &App { server: RAIDS, ..App::default() }).await.unwrap();
+                assert_eq!(it.get(&it.b, "/one").await, it.get(&it.b, "/one").await, "it is kept for its owner");
+                let raid = |path: &str| format!("/?at={}{path}", it.world.at(&it.b));
+                let found = it.get(&it.a, &raid("/one")).await;
+                it.get(&it.a, &raid("/two")).await;
+                let shown = it.get(&it.b, "/two").await;
+                if it.is(Careless::Trusted) {
+                    trust(false).await;
+                }
+                let got = [found.contains(&it.secret()), found.contains("forgotten"), shown.contains("of mallory")];
+                assert!(got == [got[0]; 3], "all of it or nothing: {found}, {shown}");
+                got[0]
             })
         },
     },
@@ -84,21 +138,9 @@ pub(crate) const ATTACKS: &[AccountAttack] = &[
             Box::pin(async move {
                 let bank = deployed(it).await;
                 let variable = (EnvKey::parse("API").unwrap(), Some(EnvValue::plain("https://evil.test")));
-                if it.is(Careless::AnyHandle) {
-                    let bindings = json!([
-                        {"type": "inherit", "name": "KEY"}, {"type": "plain_text", "name": "API", "text": "https://evil.test"},
-                    ]);
-                    let form = Multipart::new(&overskill_core::SeededIds::new(1));
-                    let form = form.text("settings", "application/json", json!({ "bindings": bindings }).to_string());
-                    let form = form.unwrap();
-                    let at = format!("workers/dispatch/namespaces/overskill-production/scripts/{bank}/settings");
-                    let token = it.world.emulator.token();
-                    it.call("PATCH", &at, &token, &form.content_type(), form.into_body()).await;
-                } else {
-                    let own = scope(&format!("{}/production", it.a));
-                    let changed = it.target().set_variables(&own, &Handle::new(bank), &[variable].into()).await;
-                    assert_eq!(changed.unwrap_err().kind(), overskill_core::ErrorKind::Invalid);
-                }
+                let scope = scope_of(it, Careless::AnyHandle);
+                let changed = it.target().set_variables(&scope, &Handle::new(bank), &[variable].into()).await;
+                assert_eq!(changed.is_ok(), it.is(Careless::AnyHandle), "{changed:?}");
                 it.get(&it.b, "/").await.contains("https://evil.test")
             })
         },
@@ -111,16 +153,10 @@ pub(crate) const ATTACKS: &[AccountAttack] = &[
         run: |it| {
             Box::pin(async move {
                 let bank = deployed(it).await;
-                if it.is(Careless::AnyHandleOfSecrets) {
-                    let at = format!("workers/dispatch/namespaces/overskill-production/scripts/{bank}/secrets-bulk");
-                    let secrets = json!({"KEY": {"type": "secret_text", "name": "KEY", "text": "of mallory"}});
-                    it.json("PATCH", &at, &json!({ "secrets": secrets })).await;
-                } else {
-                    let own = scope(&format!("{}/production", it.a));
-                    let secrets = [(EnvKey::parse("KEY").unwrap(), Some(Secret::new("of mallory")))];
-                    let changed = it.target().rotate_secrets(&own, &Handle::new(bank), &secrets.into()).await;
-                    assert_eq!(changed.unwrap_err().kind(), overskill_core::ErrorKind::Invalid);
-                }
+                let scope = scope_of(it, Careless::AnyHandleOfSecrets);
+                let secrets = [(EnvKey::parse("KEY").unwrap(), Some(Secret::new("of mallory")))];
+                let changed = it.target().rotate_secrets(&scope, &Handle::new(bank), &secrets.into()).await;
+                assert_eq!(changed.is_ok(), it.is(Careless::AnyHandleOfSecrets), "{changed:?}");
                 it.get(&it.b, "/").await.contains("of mallory")
             })
         },
@@ -163,6 +199,11 @@ pub(crate) const ATTACKS: &[AccountAttack] = &[
         },
     },
 ];
+
+/// For whom a change of A's is made: for A, but by somebody careless, who goes by the handle, for B.
+fn scope_of(it: &Account, careless: Careless) -> Scope {
+    scope(&format!("{}/production", if it.is(careless) { &it.b } else { &it.a }))
+}
 
 /// Deploys B with a secret and a variable; its script.
 async fn deployed(it: &Account) -> String {

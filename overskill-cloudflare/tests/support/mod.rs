@@ -225,7 +225,12 @@ fn config(place: &Path, options: &Options, port: u16) -> String {
         fs::write(place.join(&name), text).unwrap();
         writeln!(modules, "    (name = \"{name}\", esModule = embed \"{name}\"),").unwrap();
     }
-    for (name, text) in [("namespace.js", include_str!("namespace.js")), ("outside.js", include_str!("outside.js"))] {
+    let ours = [
+        ("namespace.js", include_str!("namespace.js")),
+        ("loader.js", include_str!("loader.js")),
+        ("outside.js", include_str!("outside.js")),
+    ];
+    for (name, text) in ours {
         fs::write(place.join(name), text).unwrap();
     }
     let mut settings = json!({
@@ -269,7 +274,9 @@ const config :Workerd.Config = (
     (name = "http", address = "127.0.0.1:{port}", http = (), service = "dispatch"),
     (name = "control", address = "127.0.0.1:0", http = (), service = "outside"),
   ],
-  extensions = [ (modules = [ (name = "overskill:namespace", internal = true, esModule = embed "namespace.js") ]) ],
+  extensions = [ (modules = [
+    (name = "overskill:namespace", internal = true, esModule = embed "namespace.js"),
+    (name = "overskill:loader", internal = true, esModule = embed "loader.js") ]) ],
 );
 const outside :Workerd.Worker = (
   modules = [ (name = "outside.js", esModule = embed "outside.js") ], compatibilityDate = "2026-10-01",
@@ -291,7 +298,8 @@ const dispatch :Workerd.Worker = (
     (name = "ROOMS", durableObjectNamespace = "PreviewRoom"),
     (name = "SHELVES", durableObjectNamespace = "PackageShelf"),
     (name = "LOBBY", durableObjectNamespace = "PreviewLobby"),
-    (name = "LOADER", workerLoader = (id = "previews")),
+    (name = "LOADER", wrapped = (moduleName = "overskill:loader", innerBindings = [
+      (name = "LOADER", workerLoader = (id = "previews")), (name = "zone", service = "outside")])),
 {namespaces}  ],
 );
 "#,

@@ -58,8 +58,9 @@
 //! user scripts behind a dispatch namespace. Account scripts are workerd's configuration: a call that changes one
 //! returns when workerd runs with it. User scripts are loaded on demand; a new version is live on the next request.
 //!
-//! Account scripts also have a cache (in memory, each its own), alarms of Durable Objects, and named entrypoints. Scripts that
-//! were loaded and rest are unloaded, so that memory stays bounded over thousands of them
+//! Scripts have caches, in memory, each its own: user scripts of an untrusted namespace have none but those by name,
+//! and those of a trusted one share all. Account scripts also have alarms of Durable Objects, and named entrypoints.
+//! Scripts that were loaded and rest are unloaded, so that memory stays bounded over thousands of them
 //! ([`edge_memory_bytes`](CloudflareEmulator::edge_memory_bytes)).
 //!
 //! Not here, because workerd by itself has it not: limits of CPU time and subrequests (they are kept and shown, and nothing

@@ -260,3 +260,46 @@ async fn scripts_that_rest_are_unloaded_and_memory_stays_bounded() {
     }
     assert_eq!(api.text("s0.example.com", "/").await, "s0", "what was unloaded is loaded again");
 }
+
+#[tokio::test]
+async fn caches_of_user_scripts_are_their_own_unless_the_namespace_is_trusted() {
+    let api = platform(CloudflareEmulator::options()).await;
+    let code = r"
+        const before = caches.default;
+        export default { async fetch(request, env) {
+            if (Object.keys(env).length > 0) return new Response('it sees ' + Object.keys(env));
+            const { pathname, searchParams } = new URL(request.url);
+            const cache = searchParams.has('named') ? await caches.open('pages') : before;
+            const at = 'https://example.com/thing';
+            try {
+                if (pathname === '/put') await cache.put(at, new Response('kept ü', { headers: { 'x-of': 'the cache' } }));
+                if (pathname === '/post') await cache.put(new Request(at, { method: 'POST' }), new Response('kept'));
+                if (pathname === '/delete') return new Response(String(await cache.delete(at)));
+                const found = await cache.match(at);
+                return new Response(found ? `${found.status} ${found.headers.get('x-of')} ${await found.text()}` : 'nothing');
+            } catch (e) { return new Response(e.message); }
+        } }";
+    let deploy = async || {
+        for name in ["one", "two"] {
+            api.script(&script(name), code, json!([])).await;
+        }
+    };
+    let one = async |path: &str| api.text("one.example.com", path).await;
+    let two = async |path: &str| api.text("two.example.com", path).await;
+    deploy().await;
+    assert_eq!(one("/put?named").await, "200 the cache kept ü");
+    assert_eq!((one("/?named").await, two("/?named").await), ("200 the cache kept ü".into(), "nothing".into()));
+    assert_eq!((two("/delete?named").await, one("/delete?named").await), ("false".into(), "true".into()));
+    assert_eq!(one("/?named").await, "nothing");
+    assert_eq!(one("/post?named").await, "Cannot cache response to non-GET request.");
+    for path in ["/", "/put", "/delete"] {
+        assert_eq!(one(path).await, "caches.default is disabled: the namespace is untrusted", "{path}");
+    }
+    let trust = json!({ "name": "apps", "trusted_workers": true });
+    api.ok("PUT", "/accounts/{a}/workers/dispatch/namespaces/apps", &trust).await;
+    deploy().await;
+    for named in ["", "?named"] {
+        assert_eq!((two(&format!("/{named}")).await, one(&format!("/put{named}")).await).0, "nothing");
+        assert_eq!(two(&format!("/{named}")).await, "200 the cache kept ü");
+    }
+}

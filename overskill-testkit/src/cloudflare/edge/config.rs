@@ -36,6 +36,7 @@ pub(super) fn build(state: &State, around: &Surroundings<'_>) -> Config {
         ("cache.js", include_str!("js/cache.js")),
         ("routing.js", include_str!("js/routing.js")),
         ("kv.js", include_str!("js/kv.js")),
+        ("caches.txt", include_str!("js/caches.js")),
         ("wrapper.txt", include_str!("js/wrapper.js")),
         ("namespace.js", include_str!("js/namespace.js")),
     ]
@@ -93,6 +94,7 @@ const emulator :Workerd.Worker = (
     (name = "cache.js", esModule = embed "cache.js"),
     (name = "routing.js", esModule = embed "routing.js"),
     (name = "kv.js", esModule = embed "kv.js"),
+    (name = "caches.txt", text = embed "caches.txt"),
     (name = "wrapper.txt", text = embed "wrapper.txt"),
   ],
   compatibilityDate = {date},

@@ -138,6 +138,7 @@ fn code(state: &State, scope: &Scope, namespace: &str, script: &Script, newest_d
         "main": script.main_module, "modules": modules, "values": values, "kv": kv, "services": services,
         "assets": assets, "objects": objects, "date": config::date(script, newest_date),
         "flags": script.compatibility_flags,
+        "trusted": state.namespaces.get(namespace).is_some_and(|it| it.trusted),
     })
 }
 

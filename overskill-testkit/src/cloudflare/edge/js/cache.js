@@ -1,4 +1,5 @@
-// What `caches.default` and `caches.open()` of account scripts are kept in: a script's own, in memory, until workerd starts anew.
+// What `caches.default` and `caches.open()` are kept in: a script's own, or a trusted namespace's, in memory, until workerd starts
+// anew.
 import { WorkerEntrypoint } from 'cloudflare:workers';
 
 const MOST_ENTRIES = 1_000;

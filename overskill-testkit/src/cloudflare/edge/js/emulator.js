@@ -5,6 +5,7 @@ import { serve, serveWith } from './assets.js';
 import { Cache } from './cache.js';
 import { routeOf } from './routing.js';
 import { Kv } from './kv.js';
+import caches from './caches.txt';
 import wrapper from './wrapper.txt';
 
 export { Cache, Kv };
@@ -77,7 +78,10 @@ async function code(env, exports, namespace, script, version, outbound) {
   const response = await control(env, `${path(namespace, script)}/code?version=${version}`);
   if (response.status !== 200) throw new Error('Worker not found.');
   const told = await response.json();
-  const modules = { 'overskill-emulator.js': { js: wrapper.replaceAll('./MAIN', `./${told.main}`) } };
+  const modules = {
+    'overskill-emulator.js': { js: wrapper.replaceAll('./MAIN', `./${told.main}`) },
+    'overskill-caches.js': { js: caches.replace('TRUSTED', told.trusted) },
+  };
   for (const it of told.modules) {
     modules[it.name] = { [it.kind]: 'base64' in it ? Uint8Array.fromBase64(it.base64).buffer : it.kind === 'json' ? JSON.parse(it.text) : it.text };
   }
@@ -86,6 +90,7 @@ async function code(env, exports, namespace, script, version, outbound) {
   for (const [name, props] of Object.entries(told.services)) bindings[name] = exports.Service({ props });
   for (const name of told.assets) bindings[name] = exports.Assets({ props: { namespace, script, version } });
   for (const [name, props] of Object.entries(told.objects)) bindings[name] = exports.Objects({ props });
+  bindings['overskill:cache'] = exports.Cache({ props: { script: told.trusted ? `${namespace}/` : `${namespace}/${script}` } });
   if (Object.keys(told.objects).length > 0) bindings['overskill:objects'] = Object.keys(told.objects);
   const options = { mainModule: 'overskill-emulator.js', modules, compatibilityDate: told.date, compatibilityFlags: told.flags, env: bindings };
   if (outbound) options.globalOutbound = exports.Outbound({ props: outbound });

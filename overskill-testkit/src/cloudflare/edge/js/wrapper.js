@@ -1,6 +1,7 @@
 // Around the main module of a user script. It can unload the isolate, which workerd never does by itself, and makes
 // the bindings that cannot cross into a loaded Worker: namespaces of Durable Objects.
 import { WorkerEntrypoint, abortIsolate } from 'cloudflare:workers';
+import './overskill-caches.js';
 import * as user from './MAIN';
 export * from './MAIN';
 
