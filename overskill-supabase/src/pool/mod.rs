@@ -465,6 +465,11 @@ impl Held {
         self.connection.as_ref().expect("it is there until it is given back")
     }
 
+    /// Whether it is for statements that developers write.
+    pub(crate) fn is_developers(&self) -> bool {
+        self.pool.0.options.right == Right::Develop
+    }
+
     /// Gives back a connection that has no transaction open.
     pub(crate) fn give_back(self) -> Place {
         let Self { connection, name, pool, place } = self;
