@@ -347,6 +347,8 @@ impl Walk<'_> {
             _ => None,
         };
         if let Some(name) = name {
+            // What the database itself calls a list of VALUES, which would be taken first.
+            no(name.value.starts_with('*'), "tables whose names begin with *")?;
             self.relations().push((folded(&name), columns.clone()));
         }
         Ok(columns)

@@ -71,16 +71,16 @@ impl<'a> Owner<'a> {
             limits("LOCAL ", lock, statement)
         );
         self.connection.client.batch_execute(&begin).await.map_err(failed("begin"))?;
-        let begun = async {
+        let entering = async {
             let signed = self.context();
             self.query(CONTEXT, &[(&signed.expose(), Type::TEXT)]).await?;
             self.stays().await
         };
-        let begun = begun.await;
-        if begun.is_err() {
+        let entered = entering.await;
+        if entered.is_err() {
             drop(self.rollback().await); // the first error is the one to tell
         }
-        begun
+        entered
     }
 
     /// That the app is not being moved, and is not until this transaction ends: what is made now would be left behind.

@@ -93,6 +93,9 @@ attacks! {
     the_type_of_a_join_by_a_columns_name: "SELECT j.pg_typeof FROM (generate_series(1, 1) a CROSS JOIN generate_series(1, 1) b) j", ran;
     a_columns_name_that_stands_beside:
         "SELECT (SELECT d.x::text FROM (SELECT 1 AS pg_sleep) g, (SELECT g.pg_sleep AS x) d) FROM generate_series(0, 0) g", ran;
+    a_field_of_what_is_no_row: "SELECT (g).pg_sleep FROM generate_series(0, 0) g", ran;
+    a_columns_name_of_a_list_of_values:
+        "SELECT (VALUES (1) ORDER BY \"*VALUES*\".pg_typeof::text LIMIT 1) FROM (SELECT 1 AS pg_typeof) AS \"*VALUES*\"", ran;
     a_columns_name_of_another_join:
         "SELECT (SELECT 1 FROM (SELECT 1 AS pg_get_viewdef) g, (SELECT 1) t JOIN (SELECT 1) u ON g.pg_get_viewdef IS NULL) FROM generate_series(0, 0) g", ran;
     a_sequence_that_counts: "SELECT nextval('overskill_guard.apps_app_id_seq')", ran;

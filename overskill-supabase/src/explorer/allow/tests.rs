@@ -123,6 +123,8 @@ fn a_name_with_its_table_is_a_column_or_nothing() {
         "(SELECT t.id FROM Task t) ORDER BY t.row_to_json",
         "SELECT 1 FROM Task t JOIN people p ON t.row_to_json IS NULL",
         "SELECT count(*) FILTER (WHERE t.to_json IS NULL) OVER (ORDER BY t.to_json) FROM Task t",
+        "SELECT (g).pg_sleep FROM generate_series(0, 0) g",
+        "SELECT (VALUES (1) ORDER BY \"*VALUES*\".pg_typeof) FROM (SELECT 1 AS pg_typeof) AS \"*VALUES*\"",
         // The database does not see the table beside it from within, but the one outside.
         "SELECT (SELECT d.x FROM (SELECT 1 AS pg_sleep) g, (SELECT g.pg_sleep AS x) d) FROM generate_series(0, 0) g",
         "SELECT (SELECT 1 FROM (SELECT 1 AS pg_sleep) g, Task t JOIN Task u ON g.pg_sleep IS NULL) FROM generate_series(0, 0) g",
