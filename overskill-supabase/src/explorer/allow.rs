@@ -28,6 +28,7 @@ pub(super) const MAX_BYTES: usize = 64 * 1024;
 const MAX_TOKENS: usize = 4_000;
 /// How deep expressions, and queries joined by UNION and its like, may stand in each other.
 const MAX_DEPTH: u32 = 200;
+const MAX_COLUMNS: usize = 100_000;
 const STACK_BYTES: usize = 32 << 20;
 
 /// The query as it is to be run; `Invalid` says what about it is not allowed.
@@ -56,7 +57,7 @@ pub(super) fn allowed(sql: &str, tables: Tables<'_>) -> Result<String> {
 
 fn written_anew(sql: &str, tables: Tables<'_>) -> Result<String> {
     let mut parsed = parse(sql)?;
-    Walk { tables, scopes: Vec::new(), levels: Vec::new(), depth: 0 }.query(&mut parsed)?;
+    Walk { tables, scopes: Vec::new(), levels: Vec::new(), columns: 0, depth: 0 }.query(&mut parsed)?;
     let written = parsed.to_string();
     // What is run is what was looked at: read again, it is the same.
     if parse(&written)?.to_string() != written {
@@ -101,6 +102,8 @@ struct Walk<'a> {
     scopes: Vec<Vec<(String, Columns)>>,
     /// What stands in the FROM of the SELECTs around, from the outside in.
     levels: Vec<Level>,
+    /// Columns of all tables that were named.
+    columns: usize,
     depth: u32,
 }
 
@@ -250,7 +253,7 @@ impl Walk<'_> {
         self.levels.push(Level::default());
         let mut there = Columns::default();
         for tables in from {
-            there.append(self.joined(tables)?);
+            there.append(self.joined(tables)?)?;
         }
         self.levels.last_mut().expect("it was just pushed").whole = true;
         if let Some(Distinct::On(all)) = distinct {
@@ -271,11 +274,11 @@ impl Walk<'_> {
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), more) => {
                     one_part(name)?;
                     plain(more)?;
-                    columns.append(columns_of(&self.levels, one_part_of(name)?)?.clone());
+                    columns.append(columns_of(&self.levels, one_part_of(name)?)?.clone())?;
                 }
                 SelectItem::Wildcard(more) => {
                     plain(more)?;
-                    columns.append(there.clone());
+                    columns.append(there.clone())?;
                 }
                 SelectItem::QualifiedWildcard(..) | SelectItem::ExprWithAliases { .. } => {
                     return Err(not("this kind of *"));
@@ -313,18 +316,18 @@ impl Walk<'_> {
             match on {
                 JoinConstraint::On(expr) => {
                     self.expr(expr)?;
-                    all.append(right);
+                    all.append(right)?;
                 }
                 JoinConstraint::Using(columns) => {
                     columns.iter().try_for_each(one_part)?;
                     let both = columns.iter().map(|it| one_part_of(it).map(folded)).collect::<Result<_>>()?;
-                    all = all.merged(right, both);
+                    all = all.merged(right, both)?;
                 }
                 JoinConstraint::Natural => {
                     let both = all.shared_with(&right);
-                    all = all.merged(right, both);
+                    all = all.merged(right, both)?;
                 }
-                JoinConstraint::None => all.append(right),
+                JoinConstraint::None => all.append(right)?,
             }
         }
         Ok(all)
@@ -333,6 +336,8 @@ impl Walk<'_> {
     fn table(&mut self, table: &mut TableFactor) -> Result<Columns> {
         let before = self.relations().len();
         let columns = self.table_itself(table)?;
+        self.columns += columns.len();
+        no(self.columns > MAX_COLUMNS, "tables with more than 100,000 columns together")?;
         // Those within a join that has a name cannot be seen from outside.
         if let TableFactor::NestedJoin { alias: Some(_), .. } = table {
             self.relations().truncate(before);

@@ -1,9 +1,15 @@
 //! Which columns the tables of a query have. Where `t` has no column `f`, the database takes `t.f` for a call of the function
 //! `f`, whichever that is: so `t.f` is allowed where the query itself says that `t` has a column `f`.
 
-use super::{allow::refused, parts::folded};
+use super::{
+    allow::{no, refused},
+    parts::folded,
+};
 use overskill_core::Result;
 use sqlparser::ast::{Expr, Ident, ObjectNamePart, TableAlias, TableAliasColumnDef};
+
+/// As many as the database gives.
+const MAX_COLUMNS: usize = 1_664;
 
 /// Columns of a table, in their order.
 #[derive(Clone, Debug, Default)]
@@ -37,9 +43,15 @@ impl Columns {
         self.names.push(name);
     }
 
-    pub(super) fn append(&mut self, more: Self) {
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// `x.*, x.*`, again and again, is soon more than any memory holds.
+    pub(super) fn append(&mut self, more: Self) -> Result<()> {
         self.names.extend(more.names);
         self.open |= more.open;
+        no(self.names.len() > MAX_COLUMNS, "more than 1,664 columns at a time")
     }
 
     /// The first of them have the names of `alias`.
@@ -61,11 +73,13 @@ impl Columns {
     }
 
     /// Joined by those that both have, which come first and once.
-    pub(super) fn merged(self, right: Self, both: Vec<String>) -> Self {
+    pub(super) fn merged(self, right: Self, both: Vec<String>) -> Result<Self> {
         let open = self.open || right.open;
         let rest = self.names.into_iter().chain(right.names);
         let rest: Vec<_> = rest.filter(|it| it.as_ref().is_none_or(|it| !both.contains(it))).collect();
-        Self { names: both.into_iter().map(Some).chain(rest).collect(), open }
+        let mut all = Self { names: both.into_iter().map(Some).collect(), open };
+        all.append(Self { names: rest, open })?;
+        Ok(all)
     }
 }
 

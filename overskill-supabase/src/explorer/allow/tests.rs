@@ -70,6 +70,14 @@ fn what_is_deep_or_long_is_refused_before_it_needs_the_stack() {
     assert!(reason(format!("SELECT {}1{}", "(".repeat(500), ")".repeat(500))).contains("cannot be read"));
     assert!(reason(format!("SELECT {}true", "NOT ".repeat(1_000))).contains("cannot be read"));
     assert!(reason(" ".repeat(MAX_BYTES + 1)).contains("65536 bytes"));
+    let doubled = (1..50).map(|n| format!(", t{n} AS (SELECT a.*, b.* FROM t{} a, t{} b)", n - 1, n - 1));
+    let doubled = format!("WITH t0 AS (SELECT 1 AS a, 2 AS b){} SELECT * FROM t49", doubled.collect::<String>());
+    assert!(reason(doubled).contains("1,664 columns"));
+    let many = (1..=500).map(|n| format!("1 AS c{n}")).collect::<Vec<_>>().join(",");
+    let often = "+(SELECT 1 FROM t)".repeat(201);
+    assert!(
+        reason(format!("WITH t AS (SELECT {many}) SELECT ARRAY[{}]", often[1..].replace('+', ","))).contains("100,000")
+    );
     for bad in ["", ";", "SELECT", "SELECT 1;; SELECT 2", "SELECT '", "SELECT \0", "EXPLAIN SELECT 1", "SHOW all"] {
         assert!(allowed(bad).is_err(), "{bad:?}");
     }
