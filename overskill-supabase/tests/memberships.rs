@@ -82,11 +82,25 @@ async fn memory_and_postgres_hold_alike() {
 #[tokio::test]
 async fn no_tenants_role_reaches_them() {
     let world = World::new().await;
+    // What Supabase's defaults would open.
+    world.execute(
+        "ALTER DEFAULT PRIVILEGES FOR ROLE host GRANT ALL ON TABLES TO anon, authenticated, service_role, overskill_app; \
+         ALTER DEFAULT PRIVILEGES FOR ROLE host GRANT USAGE ON SCHEMAS TO anon, authenticated, service_role, overskill_app",
+    );
     let store = PostgresMemberships::new(Server::parse(&world.url(Way::Direct, "host").as_str().into()).unwrap());
     store.install(&world.gate, &world.system).await.unwrap();
     store.put(&world.gate, &world.system, &member("ada", "app_todo_tenant", Rights::ALL)).await.unwrap();
-    for role in ["overskill_app", "overskill_explorer", "authenticator"] {
+    assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
+    for (role, become_role) in [
+        ("overskill_app", ""),
+        ("overskill_explorer", ""),
+        ("authenticator", ""),
+        ("authenticator", "SET ROLE authenticated"),
+        ("authenticator", "SET ROLE anon"),
+        ("authenticator", "SET ROLE service_role"),
+    ] {
         let client = world.raw(Way::Direct, role).await;
+        client.batch_execute(become_role).await.unwrap();
         for sql in [
             "SELECT * FROM overskill_members.memberships",
             "INSERT INTO overskill_members.memberships SELECT * FROM overskill_members.memberships",
@@ -97,10 +111,16 @@ async fn no_tenants_role_reaches_them() {
             assert_eq!(
                 e.code().map(overskill_supabase::tokio_postgres::error::SqlState::code),
                 Some("42501"),
-                "{role}: {sql}"
+                "{role} {become_role}: {sql}"
             );
         }
     }
+    world.execute("GRANT USAGE ON SCHEMA overskill_members TO service_role");
+    let found = world.schema.audit(&world.system).await.unwrap();
+    assert!(found.iter().any(|finding| finding.contains("service_role may use schema overskill_members")), "{found:?}");
+    // Installing once more closes it again.
+    store.install(&world.gate, &world.system).await.unwrap();
+    assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
     // Who owns the database may write a row, and it is nobody's membership.
     let raw = world.raw(Way::Direct, "host").await;
     raw.batch_execute("UPDATE overskill_members.memberships SET subject = 'bob'").await.unwrap();

@@ -221,6 +221,11 @@ async fn the_audit_finds_every_opening() {
             "realtime.messages does not keep apps apart",
         ),
         (
+            "UPDATE storage.buckets SET public = true WHERE id = 'apps'",
+            "UPDATE storage.buckets SET public = false WHERE id = 'apps'",
+            "the bucket apps is public",
+        ),
+        (
             "ALTER TABLE overskill_data.entities ALTER COLUMN t1 SET STATISTICS 100",
             "ALTER TABLE overskill_data.entities ALTER COLUMN t1 SET STATISTICS 0",
             "has statistics",
@@ -238,6 +243,17 @@ async fn the_audit_finds_every_opening() {
         world.cluster.execute(support::DATABASE, closed).unwrap();
         assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new(), "{closed}");
     }
+}
+
+#[tokio::test]
+async fn a_bucket_that_was_made_public_is_seen_by_plans_and_installations() {
+    let world = World::new().await;
+    assert_eq!(world.schema.pending(&world.system, &world.keys).await.unwrap(), Vec::<String>::new());
+    world.execute("UPDATE storage.buckets SET public = true WHERE id = 'apps'");
+    let pending = world.schema.pending(&world.system, &world.keys).await.unwrap();
+    assert!(pending.len() == 1 && pending[0].contains("the bucket apps is public"), "{pending:?}");
+    let e = world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::Unsupported && e.message().contains("the bucket apps is public"), "{e}");
 }
 
 #[tokio::test]

@@ -54,7 +54,8 @@ export function fromBehind(status: number, code: string): Refused {
   if (status === 403) return forbidden();
   if (status === 404 || status === 406) return notFound();
   if (status === 409) return new Refused(409, "There is one with this id already.");
-  if (status === 400 || status === 413 || status === 422) return invalid("The request was refused.");
+  if (status === 413) return new Refused(413, "Too large: the project takes no files or requests of this size.");
+  if (status === 400 || status === 422) return invalid("The request was refused.");
   if (status === 429) return new Refused(429, "Too many requests; try again later.", { "retry-after": "1" });
   return new Refused(500, "Something went wrong.");
 }

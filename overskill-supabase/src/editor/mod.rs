@@ -143,7 +143,8 @@ impl SchemaEditor {
     /// # Errors
     /// `Invalid` when something is destroyed that was not confirmed, or rows do not fit; `Conflict` when the schema is not the
     /// one that the plan was made for, or another change is unfinished; `Timeout` without effect when others kept the table
-    /// for as long as the [limits](EditorLimits) allow. With [`Effect::Unknown`](overskill_core::Effect::Unknown), apply
+    /// for as long as the [limits](EditorLimits) allow; for tables of the app's own `Unavailable` while the app is
+    /// [moved](crate::Mover), and `Conflict` when it has its data in another database. With [`Effect::Unknown`](overskill_core::Effect::Unknown), apply
     /// the same plan again.
     pub async fn apply(&self, grant: &TenantGrant, scope: &Scope, plan: &SchemaPlan) -> Result<SchemaChangeRecord> {
         self.tables.permit(grant, scope)?;

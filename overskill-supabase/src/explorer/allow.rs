@@ -2,6 +2,7 @@
 //! not named here is refused, so that a construct that nobody thought of is refused too.
 
 use super::{
+    columns::{Columns, Level, column_of, columns_of, given_by, named},
     parts::{
         column, data_type, folded, function, ident, not_the_systems, one_part, one_part_of, operator, plain, value,
     },
@@ -12,9 +13,9 @@ use overskill_core::{Effect, Error, ErrorKind, Result};
 use sqlparser::{
     ast::{
         AccessExpr, CastKind, CeilFloorKind, Cte, Distinct, Expr, Function, FunctionArg, FunctionArgExpr,
-        FunctionArgumentClause, FunctionArguments, GroupByExpr, JoinConstraint, JoinOperator, LimitClause, OrderByExpr,
-        OrderByKind, Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetQuantifier,
-        Statement, Subscript, TableAlias, TableFactor, TableWithJoins, UnaryOperator, WindowType,
+        FunctionArgumentClause, FunctionArguments, GroupByExpr, Ident, JoinConstraint, JoinOperator, LimitClause,
+        OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+        SetQuantifier, Statement, Subscript, TableAlias, TableFactor, TableWithJoins, UnaryOperator, WindowType,
     },
     dialect::PostgreSqlDialect,
     parser::Parser,
@@ -27,6 +28,7 @@ pub(super) const MAX_BYTES: usize = 64 * 1024;
 const MAX_TOKENS: usize = 4_000;
 /// How deep expressions, and queries joined by UNION and its like, may stand in each other.
 const MAX_DEPTH: u32 = 200;
+const MAX_COLUMNS: usize = 100_000;
 const STACK_BYTES: usize = 32 << 20;
 
 /// The query as it is to be run; `Invalid` says what about it is not allowed.
@@ -55,7 +57,7 @@ pub(super) fn allowed(sql: &str, tables: Tables<'_>) -> Result<String> {
 
 fn written_anew(sql: &str, tables: Tables<'_>) -> Result<String> {
     let mut parsed = parse(sql)?;
-    Walk { tables, scopes: Vec::new(), depth: 0 }.query(&mut parsed)?;
+    Walk { tables, scopes: Vec::new(), levels: Vec::new(), columns: 0, depth: 0 }.query(&mut parsed)?;
     let written = parsed.to_string();
     // What is run is what was looked at: read again, it is the same.
     if parse(&written)?.to_string() != written {
@@ -96,13 +98,23 @@ pub(super) fn no(there: bool, what: &str) -> Result<()> {
 
 struct Walk<'a> {
     tables: Tables<'a>,
-    /// Names of common tables that can be seen, from the outside in, as the database compares names.
-    scopes: Vec<Vec<String>>,
+    /// Common tables that can be seen, from the outside in, by their names as the database compares them.
+    scopes: Vec<Vec<(String, Columns)>>,
+    /// What stands in the FROM of the SELECTs around, from the outside in.
+    levels: Vec<Level>,
+    /// Columns of all tables that were named.
+    columns: usize,
     depth: u32,
 }
 
 impl Walk<'_> {
-    fn query(&mut self, query: &mut Query) -> Result<()> {
+    /// Gives the columns that it has.
+    fn query(&mut self, query: &mut Query) -> Result<Columns> {
+        self.query_and_level(query).map(|(columns, _)| columns)
+    }
+
+    /// Gives what its ORDER BY sees, too: it is that of the query in parentheses around it, as well.
+    fn query_and_level(&mut self, query: &mut Query) -> Result<(Columns, Level)> {
         let Query {
             with,
             body,
@@ -126,13 +138,15 @@ impl Walk<'_> {
             no(with.recursive, "WITH RECURSIVE")?;
             for Cte { alias, query, from, materialized: _, closing_paren_token: _ } in &mut with.cte_tables {
                 no(from.is_some(), "this kind of WITH")?;
-                self.query(query)?;
+                let columns = self.query(query)?;
                 aliased(alias)?;
                 not_the_systems(&alias.name)?;
-                self.scopes.last_mut().expect("one was just pushed").push(folded(&alias.name));
+                let known = (folded(&alias.name), columns.renamed(Some(alias)));
+                self.scopes.last_mut().expect("one was just pushed").push(known);
             }
         }
-        self.body(body)?;
+        let (columns, level) = self.body(body)?;
+        self.levels.push(level);
         if let Some(order_by) = order_by {
             no(order_by.interpolate.is_some(), "INTERPOLATE")?;
             match &mut order_by.kind {
@@ -150,18 +164,18 @@ impl Walk<'_> {
             Some(LimitClause::OffsetCommaLimit { .. }) => return Err(not("LIMIT with a comma")),
         }
         self.scopes.pop();
-        Ok(())
+        Ok((columns, self.levels.pop().expect("it was pushed above")))
     }
 
-    fn deeper(&mut self, look: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+    fn deeper<T>(&mut self, look: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         no(self.depth >= MAX_DEPTH, "more than 200 expressions within each other")?;
         self.depth += 1;
-        look(self)?;
+        let seen = look(self)?;
         self.depth -= 1;
-        Ok(())
+        Ok(seen)
     }
 
-    fn body(&mut self, body: &mut SetExpr) -> Result<()> {
+    fn body(&mut self, body: &mut SetExpr) -> Result<(Columns, Level)> {
         self.deeper(|it| it.body_itself(body))
     }
 
@@ -169,19 +183,22 @@ impl Walk<'_> {
         self.deeper(|it| it.expr_itself(expr))
     }
 
-    fn body_itself(&mut self, body: &mut SetExpr) -> Result<()> {
+    fn body_itself(&mut self, body: &mut SetExpr) -> Result<(Columns, Level)> {
         match body {
             SetExpr::Select(select) => self.select(select),
-            SetExpr::Query(query) => self.query(query),
+            SetExpr::Query(query) => self.query_and_level(query),
             SetExpr::SetOperation { left, op: _, set_quantifier, right } => {
                 use SetQuantifier::{All, Distinct, None};
                 no(!matches!(set_quantifier, All | Distinct | None), "BY NAME")?;
-                self.body(left)?;
-                self.body(right)
+                let (columns, _) = self.body(left)?;
+                self.body(right)?;
+                Ok((columns, Level::default()))
             }
             SetExpr::Values(values) => {
                 no(values.explicit_row, "ROW in VALUES")?;
-                values.rows.iter_mut().flat_map(|row| row.content.iter_mut()).try_for_each(|it| self.expr(it))
+                values.rows.iter_mut().flat_map(|row| row.content.iter_mut()).try_for_each(|it| self.expr(it))?;
+                let width = values.rows.first().map_or(0, |row| row.content.len());
+                Ok((Columns::of((1..=width).map(|n| format!("column{n}"))), Level::default()))
             }
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
                 Err(not("statements that write"))
@@ -190,7 +207,7 @@ impl Walk<'_> {
         }
     }
 
-    fn select(&mut self, select: &mut Select) -> Result<()> {
+    fn select(&mut self, select: &mut Select) -> Result<(Columns, Level)> {
         let Select {
             select_token: _,
             optimizer_hints,
@@ -233,22 +250,36 @@ impl Walk<'_> {
             || value_table_mode.is_some()
             || !matches!(flavor, SelectFlavor::Standard);
         no(foreign, "clauses that Postgres does not have, or WINDOW")?;
+        self.levels.push(Level::default());
+        let mut there = Columns::default();
+        for tables in from {
+            there.append(self.joined(tables)?)?;
+        }
+        self.levels.last_mut().expect("it was just pushed").whole = true;
         if let Some(Distinct::On(all)) = distinct {
             all.iter_mut().try_for_each(|it| self.expr(it))?;
         }
-        from.iter_mut().try_for_each(|it| self.joined(it))?;
+        let mut columns = Columns::default();
         for item in projection {
             match item {
-                SelectItem::UnnamedExpr(expr) => self.expr(expr)?,
+                SelectItem::UnnamedExpr(expr) => {
+                    self.expr(expr)?;
+                    columns.push(named(expr));
+                }
                 SelectItem::ExprWithAlias { expr, alias } => {
                     self.expr(expr)?;
                     ident(alias)?;
+                    columns.push(Some(folded(alias)));
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), more) => {
                     one_part(name)?;
                     plain(more)?;
+                    columns.append(columns_of(&self.levels, one_part_of(name)?)?.clone())?;
                 }
-                SelectItem::Wildcard(more) => plain(more)?,
+                SelectItem::Wildcard(more) => {
+                    plain(more)?;
+                    columns.append(there.clone())?;
+                }
                 SelectItem::QualifiedWildcard(..) | SelectItem::ExprWithAliases { .. } => {
                     return Err(not("this kind of *"));
                 }
@@ -258,17 +289,19 @@ impl Walk<'_> {
         match group_by {
             GroupByExpr::Expressions(all, modifiers) => {
                 no(!modifiers.is_empty(), "this kind of GROUP BY")?;
-                all.iter_mut().try_for_each(|it| self.expr(it))
+                all.iter_mut().try_for_each(|it| self.expr(it))?;
             }
-            GroupByExpr::All(_) => Err(not("GROUP BY ALL")),
+            GroupByExpr::All(_) => return Err(not("GROUP BY ALL")),
         }
+        Ok((columns, self.levels.pop().expect("it was pushed above")))
     }
 
-    fn joined(&mut self, tables: &mut TableWithJoins) -> Result<()> {
-        self.table(&mut tables.relation)?;
+    /// Gives the columns of all of them, in the order of `*`.
+    fn joined(&mut self, tables: &mut TableWithJoins) -> Result<Columns> {
+        let mut all = self.table(&mut tables.relation)?;
         for join in &mut tables.joins {
             no(join.global, "GLOBAL")?;
-            self.table(&mut join.relation)?;
+            let right = self.table(&mut join.relation)?;
             let (JoinOperator::Join(on)
             | JoinOperator::Inner(on)
             | JoinOperator::Left(on)
@@ -281,15 +314,57 @@ impl Walk<'_> {
                 return Err(not("this kind of join"));
             };
             match on {
-                JoinConstraint::On(expr) => self.expr(expr)?,
-                JoinConstraint::Using(columns) => columns.iter().try_for_each(one_part)?,
-                JoinConstraint::Natural | JoinConstraint::None => {}
+                JoinConstraint::On(expr) => {
+                    self.expr(expr)?;
+                    all.append(right)?;
+                }
+                JoinConstraint::Using(columns) => {
+                    columns.iter().try_for_each(one_part)?;
+                    let both = columns.iter().map(|it| one_part_of(it).map(folded)).collect::<Result<_>>()?;
+                    all = all.merged(right, both)?;
+                }
+                JoinConstraint::Natural => {
+                    let both = all.shared_with(&right);
+                    all = all.merged(right, both)?;
+                }
+                JoinConstraint::None => all.append(right)?,
             }
         }
-        Ok(())
+        Ok(all)
     }
 
-    fn table(&mut self, table: &mut TableFactor) -> Result<()> {
+    fn table(&mut self, table: &mut TableFactor) -> Result<Columns> {
+        let before = self.relations().len();
+        let columns = self.table_itself(table)?;
+        self.columns += columns.len();
+        no(self.columns > MAX_COLUMNS, "tables with more than 100,000 columns together")?;
+        // Those within a join that has a name cannot be seen from outside.
+        if let TableFactor::NestedJoin { alias: Some(_), .. } = table {
+            self.relations().truncate(before);
+        }
+        let name = match table {
+            TableFactor::Table { alias: None, name, .. } => Some(one_part_of(name)?.clone()),
+            TableFactor::Table { alias, .. }
+            | TableFactor::Derived { alias, .. }
+            | TableFactor::Function { alias, .. }
+            | TableFactor::UNNEST { alias, .. }
+            | TableFactor::NestedJoin { alias, .. } => alias.as_ref().map(|it| it.name.clone()),
+            _ => None,
+        };
+        if let Some(name) = name {
+            // What the database itself calls a list of VALUES, which would be taken first.
+            no(name.value.starts_with('*'), "tables whose names begin with *")?;
+            self.relations().push((folded(&name), columns.clone()));
+        }
+        Ok(columns)
+    }
+
+    /// Those of the SELECT whose FROM is being read.
+    fn relations(&mut self) -> &mut Vec<(String, Columns)> {
+        &mut self.levels.last_mut().expect("a FROM is part of a SELECT").relations
+    }
+
+    fn table_itself(&mut self, table: &mut TableFactor) -> Result<Columns> {
         match table {
             TableFactor::Table {
                 name,
@@ -297,7 +372,7 @@ impl Walk<'_> {
                 args,
                 with_hints,
                 version,
-                with_ordinality: _,
+                with_ordinality,
                 partitions,
                 json_path,
                 sample,
@@ -316,35 +391,41 @@ impl Walk<'_> {
                 if let Some(args) = args {
                     no(args.settings.is_some(), "SETTINGS")?;
                     function(name, SET_FUNCTIONS)?;
-                    return args.args.iter_mut().try_for_each(|it| self.argument(it));
+                    args.args.iter_mut().try_for_each(|it| self.argument(it))?;
+                    return Ok(given_by(one_part_of(name)?, args.args.len(), *with_ordinality, alias));
                 }
                 let name = one_part_of(name)?.clone();
                 ident(&name)?;
                 not_the_systems(&name)?;
-                if self.scopes.iter().flatten().any(|it| *it == folded(&name)) {
-                    return Ok(());
+                let common =
+                    |scope: &Vec<(String, Columns)>| scope.iter().rev().find(|it| it.0 == folded(&name)).cloned();
+                if let Some((_, columns)) = self.scopes.iter().rev().find_map(common) {
+                    return Ok(columns.renamed(alias.as_ref()));
                 }
-                *table = self.tables.named(&name, alias.take())?;
-                Ok(())
+                let (stands_for, columns) = self.tables.named(&name, alias.take())?;
+                *table = stands_for;
+                Ok(columns)
             }
             TableFactor::Derived { lateral: _, subquery, alias, sample } => {
                 no(sample.is_some(), "TABLESAMPLE")?;
                 alias.as_ref().map_or(Ok(()), aliased)?;
-                self.query(subquery)
+                Ok(self.query(subquery)?.renamed(alias.as_ref()))
             }
-            TableFactor::Function { lateral: _, name, args, with_ordinality: _, alias } => {
+            TableFactor::Function { lateral: _, name, args, with_ordinality, alias } => {
                 alias.as_ref().map_or(Ok(()), aliased)?;
                 function(name, SET_FUNCTIONS)?;
-                args.iter_mut().try_for_each(|it| self.argument(it))
+                args.iter_mut().try_for_each(|it| self.argument(it))?;
+                Ok(given_by(one_part_of(name)?, args.len(), *with_ordinality, alias))
             }
-            TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality: _ } => {
+            TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality } => {
                 no(*with_offset || with_offset_alias.is_some(), "WITH OFFSET")?;
                 alias.as_ref().map_or(Ok(()), aliased)?;
-                array_exprs.iter_mut().try_for_each(|it| self.expr(it))
+                array_exprs.iter_mut().try_for_each(|it| self.expr(it))?;
+                Ok(given_by(&Ident::new("unnest"), array_exprs.len(), *with_ordinality, alias))
             }
             TableFactor::NestedJoin { table_with_joins, alias } => {
                 alias.as_ref().map_or(Ok(()), aliased)?;
-                self.joined(table_with_joins)
+                Ok(self.joined(table_with_joins)?.renamed(alias.as_ref()))
             }
             _ => Err(not("this kind of table")),
         }
@@ -366,8 +447,10 @@ impl Walk<'_> {
         match expr {
             Expr::Identifier(name) => column(name),
             Expr::CompoundIdentifier(names) => {
-                no(names.len() > 2, "names of more than two parts")?;
-                names.iter().try_for_each(column)
+                let [relation, name] = &names[..] else { return Err(not("names of more than two parts")) };
+                ident(relation)?;
+                column(name)?;
+                column_of(&self.levels, relation, name)
             }
             Expr::CompoundFieldAccess { root, access_chain } => {
                 self.expr(root)?;
@@ -392,7 +475,7 @@ impl Walk<'_> {
             }
             Expr::InSubquery { expr, subquery, negated: _ } => {
                 self.expr(expr)?;
-                self.query(subquery)
+                self.query(subquery).map(drop)
             }
             Expr::Between { expr, negated: _, low, high } => self.all([expr, low, high]),
             Expr::BinaryOp { left, op, right } => {
@@ -450,7 +533,7 @@ impl Walk<'_> {
                     self.expr(&mut it.result)
                 })
             }
-            Expr::Exists { subquery, negated: _ } | Expr::Subquery(subquery) => self.query(subquery),
+            Expr::Exists { subquery, negated: _ } | Expr::Subquery(subquery) => self.query(subquery).map(drop),
             Expr::Tuple(all) => all.iter_mut().try_for_each(|it| self.expr(it)),
             Expr::Array(array) => array.elem.iter_mut().try_for_each(|it| self.expr(it)),
             Expr::Interval(interval) => self.expr(&mut interval.value),
@@ -509,69 +592,4 @@ fn aliased(alias: &TableAlias) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{super::tables::OwnTable, *};
-
-    fn allowed(sql: &str) -> Result<String> {
-        super::allowed(sql, Tables { home: "overskill_data", own: &[] })
-    }
-
-    #[test]
-    fn tables_of_the_apps_own_are_named_as_the_database_compares_names() {
-        let own = |schema: &str, name: &str, is_kind| OwnTable { schema: schema.into(), name: name.into(), is_kind };
-        let own = [
-            own("shop", "people", false),
-            own("shop", "Odd \"Name\"", false),
-            own("shop", "both", true),
-            own("a", "two", false),
-            own("b", "two", false),
-        ];
-        let allowed = |sql: &str| super::allowed(sql, Tables { home: "overskill_data", own: &own });
-        for (given, want) in [
-            ("SELECT * FROM People", "SELECT * FROM (SELECT * FROM \"shop\".\"people\") AS People"),
-            ("SELECT p.name FROM people p", "SELECT p.name FROM (SELECT * FROM \"shop\".\"people\") p"),
-            ("WITH people AS (SELECT 1) SELECT * FROM people", "WITH people AS (SELECT 1) SELECT * FROM people"),
-        ] {
-            assert_eq!(allowed(given).unwrap(), want, "{given}");
-        }
-        assert!(allowed("SELECT * FROM \"People\"").unwrap().contains("entity_type = 'People'"));
-        for (bad, word) in
-            [("both", "rename one"), ("two", "in schema `a` and in `b`"), ("shop.people", "without a schema")]
-        {
-            let e = allowed(&format!("SELECT * FROM {bad}")).unwrap_err();
-            assert!(e.message().contains(word), "{bad}: {e}");
-        }
-        assert!(allowed("SELECT * FROM \"Odd \"\"Name\"\"\"").is_err());
-    }
-
-    #[test]
-    fn what_is_run_is_the_tree_written_out_anew() {
-        let records = "(SELECT id, owner, data, created_at, updated_at FROM overskill_data.entities \
-                       WHERE entity_type = 'Task' AND deleted_at IS NULL)";
-        for (given, want) in [
-            ("select /* x */ 1 -- y\n;", "SELECT 1".to_owned()),
-            ("SELECT * FROM Task", format!("SELECT * FROM {records} AS Task")),
-            ("SELECT t.id FROM \"Task\" t", format!("SELECT t.id FROM {records} t")),
-            ("WITH Task AS (SELECT 1) SELECT * FROM task", "WITH Task AS (SELECT 1) SELECT * FROM task".to_owned()),
-            ("SELECT 'it''s; DROP TABLE x'", "SELECT 'it''s; DROP TABLE x'".to_owned()),
-        ] {
-            assert_eq!(allowed(given).unwrap(), want, "{given}");
-        }
-    }
-
-    #[test]
-    fn what_is_deep_or_long_is_refused_before_it_needs_the_stack() {
-        let reason = |sql: String| allowed(&sql).unwrap_err().message().to_owned();
-        assert!(allowed(&format!("SELECT 1{}", " + 1".repeat(150))).is_ok());
-        assert!(reason(format!("SELECT 1{}", " + 1".repeat(1_900))).contains("within each other"));
-        assert!(reason(format!("SELECT 1{}", " UNION SELECT 1".repeat(1_000))).contains("within each other"));
-        assert!(reason(format!("SELECT 1{}", "::int".repeat(1_000))).contains("within each other"));
-        assert!(reason(format!("SELECT 1{}", "+1".repeat(20_000))).contains("words and signs"));
-        assert!(reason(format!("SELECT {}1{}", "(".repeat(500), ")".repeat(500))).contains("cannot be read"));
-        assert!(reason(format!("SELECT {}true", "NOT ".repeat(1_000))).contains("cannot be read"));
-        assert!(reason(" ".repeat(MAX_BYTES + 1)).contains("65536 bytes"));
-        for bad in ["", ";", "SELECT", "SELECT 1;; SELECT 2", "SELECT '", "SELECT \0", "EXPLAIN SELECT 1", "SHOW all"] {
-            assert!(allowed(bad).is_err(), "{bad:?}");
-        }
-    }
-}
+mod tests;

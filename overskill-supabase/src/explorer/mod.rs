@@ -1,6 +1,7 @@
 //! Developers' own queries, on the rows of their own app.
 
 mod allow;
+mod columns;
 mod export;
 mod parts;
 mod tables;
@@ -17,13 +18,13 @@ use crate::{
 use allow::refused;
 use bytes::Bytes;
 use export::{Members, distinct};
-use futures::{Stream, stream};
+use futures::{Stream, TryStreamExt as _, stream};
 use overskill_core::{
     Actor, AuditEntry, AuditLog, Clock, Digest, Effect, Error, ErrorKind, Result, Right, Scope, SystemClock,
     TenantGate, TenantGrant,
 };
 use serde_json::Value;
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, pin::pin, sync::Arc, time::Duration};
 use tables::Tables;
 use tokio_postgres::SimpleQueryMessage;
 
@@ -87,12 +88,13 @@ impl Default for ExplorerLimits {
 /// Between a query and other apps' rows stand, each of its own strength:
 ///
 /// 1. an allow-list over the parsed tree: tables are kinds of the app's records, or [of its own](crate::AppTables::own),
-///    functions are those of a list; what is run is the tree, written out anew;
+///    functions are those of a list, `t.name` is a column that the query's own text or the catalog gives to `t`, since it would
+///    be a call otherwise; what is run is the tree, written out anew;
 /// 2. the database's role `overskill_explorer`, which belongs to nothing, owns nothing and can only read, and on whose rows
 ///    row level security is forced;
 /// 3. the signed context, which no statement can change into another's;
 /// 4. one statement by the extended protocol, as a cursor in a transaction that only reads and is always rolled back, with a
-///    timeout, and limits on rows, bytes and queries at a time.
+///    timeout, and limits on rows, bytes and queries at a time. Locks that outlive transactions are given back with it.
 ///
 /// Every query is audited by its digest: who, where, when. It needs the right to `Develop`.
 ///
@@ -175,7 +177,8 @@ impl Query {
         let Some(Page { by, descending, after, limit }) = &self.page else { return Ok(inner) };
         let quoted = |name: &String| {
             let sound = !name.is_empty() && name.len() <= 63 && !name.contains(['"', '\0']);
-            if sound { Ok(format!("q.\"{name}\"")) } else { Err(refused(format!("cannot be paged by {name:?}"))) }
+            // Without its table: `q.name` could be a call of a function.
+            if sound { Ok(format!("\"{name}\"")) } else { Err(refused(format!("cannot be paged by {name:?}"))) }
         };
         let columns = by.iter().map(quoted).collect::<Result<Vec<_>>>()?;
         if columns.is_empty() || columns.len() > 4 || limit.get() > Self::MAX_PAGE {
@@ -273,20 +276,21 @@ impl Explorer {
     pub async fn run(&self, grant: &TenantGrant, scope: &Scope, query: &Query) -> Result<Rows> {
         // Nothing of it is looked at for somebody who may not ask.
         self.pool.gate().permit(&grant.clone().into(), scope, Right::Develop)?;
-        let mut sql = query.allowed(Tables { home: SHARED, own: &[] })?;
+        query.allowed(Tables { home: SHARED, own: None })?;
         let actor = Actor::Subject(grant.subject().clone());
         let entry = AuditEntry::new(self.clock.now(), actor, "explorer.queried").in_scope(scope.clone());
         self.audit.append(&entry.detail(format!("query {}", Digest::of(query.sql.as_bytes())))).await?;
         let tx = self.pool.begin_read_only(grant, scope).await?;
         let own = tables::own(&tx).await?;
-        if tx.home() != SHARED || !own.is_empty() {
-            sql = query.allowed(Tables { home: tx.home(), own: &own })?;
-        }
-        match begin(&tx, &sql, self.limits).await {
+        let begun = match query.allowed(Tables { home: tx.home(), own: Some(&own) }) {
+            Ok(sql) => begin(&tx, &sql, self.limits).await.map_err(told),
+            Err(e) => Err(e),
+        };
+        match begun {
             Ok(columns) => Ok(Rows { tx: Some(tx), columns, limits: self.limits, given: 0, bytes: 0, cut: None }),
             Err(e) => {
                 drop(tx.rollback().await); // the first error is the one to tell
-                Err(told(e))
+                Err(e)
             }
         }
     }
@@ -345,7 +349,7 @@ impl Explorer {
 /// The schema of the tables that apps share.
 const SHARED: &str = "overskill_data";
 
-/// How many rows travel at a time.
+/// How many rows are given at a time.
 const BATCH: u64 = 200;
 
 /// Declares the cursors, and gives the names of the columns.
@@ -390,35 +394,36 @@ impl Rows {
         let Some(tx) = &self.tx else { return Ok(None) };
         let room = self.limits.rows - self.given;
         let wanted = BATCH.min(room + 1);
-        let fetched = tx.query(&format!("FETCH {wanted} FROM overskill_rows"), &[]).await;
-        let fetched = match fetched {
-            Ok(rows) => rows,
-            Err(e) => {
-                self.end().await;
-                return Err(told(e));
+        let mut batch = Vec::new();
+        let read = async {
+            let fetched = tx.query_stream(&format!("FETCH {wanted} FROM overskill_rows"), &[]).await.map_err(told)?;
+            // One at a time: a batch of the largest rows would be many times what a query may give.
+            let mut fetched = pin!(fetched);
+            let mut count = 0;
+            while let Some(row) = fetched.try_next().await.map_err(told)? {
+                count += 1;
+                let json: Option<&str> = row.try_get(0).map_err(|e| Error::unexpected("a row cannot be read", e))?;
+                self.bytes = self.bytes.saturating_add(json.map_or(u64::MAX, |it| it.len() as u64));
+                let Some(json) = json.filter(|_| self.bytes <= self.limits.bytes) else {
+                    self.cut = Some(Cut::Bytes);
+                    break;
+                };
+                if self.given == self.limits.rows {
+                    self.cut = Some(Cut::Rows);
+                    break;
+                }
+                self.given += 1;
+                let Members(values) =
+                    serde_json::from_str(json).map_err(|e| Error::unexpected("a row is no JSON object", e))?;
+                batch.push(values);
             }
+            Ok(count < wanted || self.cut.is_some())
         };
-        let last = (fetched.len() as u64) < wanted;
-        let mut batch = Vec::with_capacity(fetched.len());
-        for row in &fetched {
-            let json: Option<&str> = row.try_get(0).map_err(|e| Error::unexpected("a row cannot be read", e))?;
-            self.bytes += json.map_or(u64::MAX / 2, |it| it.len() as u64);
-            let Some(json) = json.filter(|_| self.bytes <= self.limits.bytes) else {
-                self.cut = Some(Cut::Bytes);
-                break;
-            };
-            if self.given == self.limits.rows {
-                self.cut = Some(Cut::Rows);
-                break;
-            }
-            self.given += 1;
-            let Members(values) =
-                serde_json::from_str(json).map_err(|e| Error::unexpected("a row is no JSON object", e))?;
-            batch.push(values);
-        }
-        if last || self.cut.is_some() {
+        let ended: Result<bool> = read.await;
+        if !matches!(ended, Ok(false)) {
             self.end().await;
         }
+        ended?;
         Ok((!batch.is_empty()).then_some(batch))
     }
 

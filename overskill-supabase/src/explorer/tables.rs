@@ -2,6 +2,7 @@
 
 use super::{
     allow::{parse, refused},
+    columns::Columns,
     parts::folded,
 };
 use crate::tx::{TenantTx, fault::failed};
@@ -13,7 +14,8 @@ use sqlparser::ast::{Ident, TableAlias, TableFactor};
 pub(super) struct Tables<'a> {
     /// The schema of its records.
     pub(super) home: &'a str,
-    pub(super) own: &'a [OwnTable],
+    /// `None` before the database was asked: a name may stand for anything then.
+    pub(super) own: Option<&'a [OwnTable]>,
 }
 
 /// A table in a [schema of the app's own](crate::AppTables::own).
@@ -23,24 +25,30 @@ pub(super) struct OwnTable {
     pub(super) name: String,
     /// There are records of a kind of this name, too, in whatever letters.
     pub(super) is_kind: bool,
+    pub(super) columns: Vec<String>,
 }
 
 /// The app's own tables, as the database has them now.
 pub(super) async fn own(tx: &TenantTx) -> Result<Vec<OwnTable>> {
-    const OWN: &str = "SELECT place, name, is_kind FROM overskill_data.own_tables()";
+    const OWN: &str = "SELECT place, name, is_kind, columns FROM overskill_data.own_tables()";
     let rows = tx.query(OWN, &[]).await?;
     let read = |row: &tokio_postgres::Row| {
-        Ok(OwnTable { schema: row.try_get(0)?, name: row.try_get(1)?, is_kind: row.try_get(2)? })
+        let (schema, name) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(OwnTable { schema, name, is_kind: row.try_get(2)?, columns: row.try_get(3)? })
     };
     rows.iter().map(read).collect::<Result<_, _>>().map_err(failed("explore"))
 }
 
 impl Tables<'_> {
     /// What `name` stands for. A name for two is refused: nobody should read one and believe that it was the other.
-    pub(super) fn named(&self, name: &Ident, alias: Option<TableAlias>) -> Result<TableFactor> {
+    pub(super) fn named(&self, name: &Ident, alias: Option<TableAlias>) -> Result<(TableFactor, Columns)> {
         let wanted = folded(name);
-        let mut own = self.own.iter().filter(|it| it.name == wanted);
-        let Some(it) = own.next() else { return records(self.home, name, alias) };
+        let mut own = self.own.unwrap_or_default().iter().filter(|it| it.name == wanted);
+        let Some(it) = own.next() else {
+            let columns = if self.own.is_some() { Columns::of(OF_RECORDS) } else { Columns::open() };
+            let columns = columns.renamed(alias.as_ref());
+            return Ok((records(self.home, name, alias)?, columns));
+        };
         if let Some(other) = own.next() {
             return Err(refused(format!(
                 "names `{wanted}`, which is in schema `{}` and in `{}`",
@@ -56,9 +64,15 @@ impl Tables<'_> {
         // Quoted, so that it can be nothing else; row level security says which rows. Within, so that there are no columns
         // but its own.
         let quoted = |part: &str| format!("\"{}\"", part.replace('"', "\"\""));
-        derived(&format!("SELECT * FROM {}.{}", quoted(&it.schema), quoted(&it.name)), name, alias)
+        let columns = Columns::of(&it.columns).renamed(alias.as_ref());
+        let all: Vec<_> = it.columns.iter().map(|it| quoted(it)).collect();
+        let all = if all.is_empty() { "*".to_owned() } else { all.join(", ") };
+        let rows = format!("SELECT {all} FROM {}.{}", quoted(&it.schema), quoted(&it.name));
+        Ok((derived(&rows, name, alias)?, columns))
     }
 }
+
+const OF_RECORDS: [&str; 5] = ["id", "owner", "data", "created_at", "updated_at"];
 
 /// `name` as the kind of records it stands for.
 fn records(home: &str, name: &Ident, alias: Option<TableAlias>) -> Result<TableFactor> {
@@ -72,8 +86,8 @@ fn records(home: &str, name: &Ident, alias: Option<TableAlias>) -> Result<TableF
         return Err(refused(format!("names a table that cannot be: {:?}", kind.chars().take(40).collect::<String>())));
     }
     let rows = format!(
-        "SELECT id, owner, data, created_at, updated_at FROM {home}.entities \
-         WHERE entity_type = '{kind}' AND deleted_at IS NULL"
+        "SELECT {} FROM {home}.entities WHERE entity_type = '{kind}' AND deleted_at IS NULL",
+        OF_RECORDS.join(", ")
     );
     derived(&rows, name, alias)
 }

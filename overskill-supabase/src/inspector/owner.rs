@@ -71,8 +71,33 @@ impl<'a> Owner<'a> {
             limits("LOCAL ", lock, statement)
         );
         self.connection.client.batch_execute(&begin).await.map_err(failed("begin"))?;
-        let signed = self.context();
-        self.query(CONTEXT, &[(&signed.expose(), Type::TEXT)]).await.map(drop)
+        let entering = async {
+            let signed = self.context();
+            self.query(CONTEXT, &[(&signed.expose(), Type::TEXT)]).await?;
+            self.stays().await
+        };
+        let entered = entering.await;
+        if entered.is_err() {
+            drop(self.rollback().await); // the first error is the one to tell
+        }
+        entered
+    }
+
+    /// That the app is not being moved, and is not until this transaction ends: what is made now would be left behind.
+    async fn stays(&self) -> Result<()> {
+        const STAYS: &str =
+            "SELECT home IS NOT NULL, writes_paused FROM overskill_guard.apps WHERE app_id = $1 FOR SHARE";
+        let rows = self.query(STAYS, &[(&self.app_id, Type::INT8)]).await?;
+        let read = failed("begin");
+        let said = rows.first().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose().map_err(read)?;
+        let (kind, message) = match said {
+            Some((true, false)) => return Ok(()),
+            Some((true, true)) => {
+                (ErrorKind::Unavailable, "the app is being moved: its tables can be changed again when that is done")
+            }
+            _ => (ErrorKind::Conflict, "the app has its data in another database: its tables are to be made there"),
+        };
+        Err(Error::new(kind, message).effect_as(Effect::None).at(BACKEND, "begin").with("scope", self.scope))
     }
 
     /// For statements that run outside of transactions.

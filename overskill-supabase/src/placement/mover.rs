@@ -28,8 +28,9 @@ use tokio_postgres::{Row, types::Type};
 /// by whomever: the database says so, in the transaction that writes.
 ///
 /// What moves are the app's records, and their columns with the history of these. Tables in [schemas of the app's
-/// own](crate::AppTables::own) stay where they are: a move to another database is refused while there are any. So do the files
-/// and channels of Supabase's own services, which go on being served from the platform's project.
+/// own](crate::AppTables::own) stay where they are: a move to another database is refused while there are any, which is looked
+/// at once more when it cuts over, and none are made while writes are paused. So do the files and channels of Supabase's own
+/// services, which go on being served from the platform's project.
 ///
 /// Each step is recorded before the next begins. A move that ended in the middle, by an error or a crash, stays as it is, and
 /// [`resume`](Self::resume) goes on from there; until the cut-over, [`abort`](Self::abort) returns to the old place. The old

@@ -91,7 +91,7 @@ impl<'a> Run<'a> {
             self.tell(MoveStep::Verified, 90, "Both places hold the same");
         }
         if self.it.step == MoveStep::Verified {
-            self.cut_over(&ledger, &target).await?;
+            self.cut_over(&ledger, &source, &target).await?;
             self.tell(MoveStep::CutOver, 95, "The new place counts");
         }
         self.finish(ledger).await
@@ -110,6 +110,10 @@ impl<'a> Run<'a> {
         let ledger = Ledger(self.mover.connect().await?);
         self.claim(&ledger, ALONE).await?;
         let old = self.side(&self.it.source).await?;
+        if self.it.source_is_project() {
+            // One that was gone when the app left has not been told yet.
+            old.say(&self.runner, "home = NULL, writes_paused = false", &[]).await?;
+        }
         self.wipe(&old).await?;
         ledger.advance(&self, MoveStep::Kept, MoveStep::Dropped).await?;
         self.it.step = MoveStep::Dropped;
@@ -291,7 +295,7 @@ impl<'a> Run<'a> {
     }
 
     /// From here on, the new place counts: one transaction on the platform decides it.
-    async fn cut_over(&mut self, ledger: &Ledger, target: &Side) -> Result<()> {
+    async fn cut_over(&mut self, ledger: &Ledger, source: &Side, target: &Side) -> Result<()> {
         const CUT: &str = "UPDATE overskill_guard.moves SET step = 'cut_over', \
             cut_at = timestamptz 'epoch' + $3 * interval '1 millisecond' \
             WHERE move = $1 AND runner = $2 AND step = 'verified'";
@@ -310,6 +314,10 @@ impl<'a> Run<'a> {
         ledger.changed(CUT, &arguments).await?;
         let set = "home = $3, project = $4, generation = $5, writes_paused = false";
         ledger.say(self, set, &[(&home, Type::TEXT), (&project, Type::TEXT), generation]).await?;
+        if self.it.changes_database() {
+            // Once more: a move may rest for long between its steps, and the owner of the tables can do as it likes.
+            beside::refuse_own_tables(source).await?;
+        }
         ledger.commit().await?;
         self.it.cut_over_at = Some(now);
         Ok(())

@@ -148,7 +148,9 @@ impl PoolOptions {
     /// Sets for how long it may be remembered that an app is in a project of its own: 30 seconds, unless said otherwise.
     ///
     /// What is remembered only saves a question. The project's database refuses an app that has been moved away, and the
-    /// number of its last move is compared at each use, so an old answer leads to another question and never to old rows.
+    /// number of its last move is compared at each use, so an old answer leads to another question. A move out of a project
+    /// tells it so right after the cut-over: until then, and for as long as this time if the project cannot be told, a pool
+    /// that remembers may still read the rows that the app left there. It cannot write them: writes there stay paused.
     /// For apps in the platform's own database nothing is remembered at all. What the platform alone decides, such as that an
     /// app is [suspended](crate::Schema::suspend), holds within this time for an app in a project of its own.
     pub fn route_age(mut self, age: Duration) -> Self {
@@ -463,6 +465,11 @@ pub(crate) struct Held {
 impl Held {
     pub(crate) fn connection(&self) -> &Connection {
         self.connection.as_ref().expect("it is there until it is given back")
+    }
+
+    /// Whether it is for statements that developers write.
+    pub(crate) fn is_developers(&self) -> bool {
+        self.pool.0.options.right == Right::Develop
     }
 
     /// Gives back a connection that has no transaction open.

@@ -183,15 +183,17 @@ BEGIN
     USING mine, most, counted;
 END $$;
 
--- Tables in schemas of the app's own, as far as its developers may read them, and whether there are records of a kind of that
--- name, too.
-CREATE FUNCTION overskill_data.own_tables() RETURNS TABLE (place text, name text, is_kind boolean)
+-- Tables in schemas of the app's own, as far as its developers may read them, whether there are records of a kind of that name,
+-- too, and their columns.
+CREATE FUNCTION overskill_data.own_tables() RETURNS TABLE (place text, name text, is_kind boolean, columns text[])
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
 DECLARE
     mine bigint := overskill_guard.developed();
 BEGIN
     RETURN QUERY EXECUTE format('SELECT s.schema_name, c.relname::text, EXISTS (SELECT FROM %I.entity_types t
-            WHERE t.app_id = $1 AND lower(t.entity_type) = lower(c.relname))
+            WHERE t.app_id = $1 AND lower(t.entity_type) = lower(c.relname)),
+            ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
+                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
         FROM overskill_guard.app_schemas s JOIN pg_catalog.pg_namespace n ON n.nspname = s.schema_name
         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
         WHERE s.app_id = $1 AND c.relkind IN (''r'', ''p'') AND has_table_privilege(''overskill_explorer'', c.oid, ''SELECT'')
@@ -346,7 +348,7 @@ DECLARE
     mine bigint;
     it record;
 BEGIN
-    IF place ~ '^(overskill_|pg_)' OR place IN ('information_schema', 'auth', 'storage', 'realtime', 'vault', 'extensions',
+    IF place ~ '^(overskill_|pg_)' OR place IN ('public', 'information_schema', 'auth', 'storage', 'realtime', 'vault', 'extensions',
         'graphql', 'graphql_public', 'supabase_functions', 'supabase_migrations', 'cron', 'net')
     THEN
         RETURN false;

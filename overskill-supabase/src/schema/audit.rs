@@ -2,16 +2,24 @@
 
 use crate::tx::fault::failed;
 use overskill_core::Result;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, types::Type};
 
 /// What is wrong with them, in sentences; nothing when they stand.
 pub(crate) async fn walls(client: &Client) -> Result<Vec<String>> {
     let mut rows = client.query_typed(include_str!("audit.sql"), &[]).await.map_err(failed("audit"))?;
-    rows.extend(client.query_typed(SCHEMAS, &[]).await.map_err(failed("audit"))?);
+    rows.extend(client.query_typed(SCHEMAS, &[(&None::<&str>, Type::TEXT)]).await.map_err(failed("audit"))?);
+    // A statement about a table that is not there cannot be sent.
+    let there = client.query_typed_one("SELECT to_regclass('storage.buckets') IS NOT NULL", &[]).await;
+    if there.and_then(|row| row.try_get(0)).map_err(failed("audit"))? {
+        rows.extend(client.query_typed(BUCKETS, &[]).await.map_err(failed("audit"))?);
+    }
     rows.iter().map(|row| row.try_get(0).map_err(failed("audit"))).collect()
 }
 
-/// The same for schemas that are one app's.
+const BUCKETS: &str = "SELECT 'the bucket apps is public, and everybody reads the files of all apps: make it private' \
+    FROM storage.buckets WHERE id = 'apps' AND public";
+
+/// The same for schemas that are one app's: all, or the one that its argument names.
 pub(crate) const SCHEMAS: &str = include_str!("audit_schemas.sql");
 
 /// What is wrong with the role that asks.

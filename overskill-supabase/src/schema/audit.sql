@@ -86,7 +86,7 @@ UNION ALL
 SELECT format('everybody has %s on %s', privilege_type, name) FROM grants WHERE grantee = 0
 UNION ALL
 SELECT format('role %I has %s on %s', t.rolname, g.privilege_type, g.name) FROM grants g JOIN tenants t ON t.oid = g.grantee
-WHERE g.privilege_type IN ('DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'CREATE')
+WHERE g.privilege_type IN ('DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'CREATE', 'MAINTAIN')
    OR (g.name IN (SELECT name FROM relations WHERE nspname = 'overskill_guard') OR g.name = 'overskill_guard')
    OR (t.rolname = 'overskill_explorer' AND g.privilege_type IN ('INSERT', 'UPDATE'))
 UNION ALL
@@ -109,9 +109,10 @@ SELECT format('column %s.%I has statistics, which tell of values of all apps', r
 JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid
 WHERE r.nspname <> 'overskill_guard' AND r.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget IS DISTINCT FROM 0
 UNION ALL
-SELECT format('role %I may use schema overskill_records, which is the platform''s', r.rolname) FROM pg_catalog.pg_roles r
+SELECT format('role %I may use schema %s, which is the platform''s', r.rolname, s.name) FROM pg_catalog.pg_roles r,
+    (VALUES ('overskill_records'), ('overskill_members')) s (name)
 WHERE r.rolname IN ('overskill_app', 'overskill_explorer', 'authenticated', 'anon', 'service_role')
-  AND has_schema_privilege(r.oid, to_regnamespace('overskill_records')::oid, 'USAGE')
+  AND has_schema_privilege(r.oid, to_regnamespace(s.name)::oid, 'USAGE')
 UNION ALL
 SELECT format('table %s does not keep apps apart: install the schema again', s.name) FROM (VALUES ('storage.objects'), ('realtime.messages')) s (name)
 WHERE to_regclass(s.name) IS NOT NULL AND to_regrole('authenticated') IS NOT NULL AND to_regrole('anon') IS NOT NULL AND NOT EXISTS (

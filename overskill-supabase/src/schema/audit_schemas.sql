@@ -1,6 +1,8 @@
--- Everything that is wrong with the tables of schemas that are one app's, one row each.
+-- Everything that is wrong with the tables of schemas that are one app's, one row each: of all of them, or of the one that
+-- $1 names.
 WITH own AS (
     SELECT n.oid, n.nspname, n.nspacl, s.app_id FROM overskill_guard.app_schemas s JOIN pg_catalog.pg_namespace n ON n.nspname = s.schema_name
+    WHERE $1::text IS NULL OR s.schema_name = $1
 ), relations AS (
     SELECT c.*, o.nspname, o.app_id, format('%I.%I', o.nspname, c.relname) AS name
     FROM pg_catalog.pg_class c JOIN own o ON o.oid = c.relnamespace

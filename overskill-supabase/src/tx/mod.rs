@@ -273,7 +273,12 @@ impl TenantTx {
 
     /// Undoes it. An error means that the connection was lost, and so was the transaction.
     pub async fn rollback(mut self) -> Result<()> {
-        self.client().batch_execute("ROLLBACK").await.map_err(failed("rollback"))?;
+        // What a developer wrote may have left a lock of the session, which the next one would have; in one message, so that
+        // a pooler sends both to the same server.
+        const DEVELOPERS: &str = "ROLLBACK; SELECT pg_catalog.pg_advisory_unlock_all()";
+        let developers = self.held.as_ref().is_some_and(Held::is_developers);
+        let end = if developers { DEVELOPERS } else { "ROLLBACK" };
+        self.client().batch_execute(end).await.map_err(failed("rollback"))?;
         self.give_back();
         Ok(())
     }

@@ -26,8 +26,9 @@ use tokio_postgres::{
 /// Memberships in a schema of their own, `overskill_members`. Clones share connections, of which as many stay open as were
 /// used at a time.
 ///
-/// `server` logs in as the schema's owner: no role of tenants, and none that `PostgREST` may become, has any right in it,
-/// and row level security is forced on all but its owner. What it says is checked against the keys nevertheless.
+/// `server` logs in as the schema's owner: [`install`](Self::install) takes every right in it from the roles of tenants and
+/// those that `PostgREST` may become, whatever the project's default privileges give them, [`Schema::audit`](crate::Schema::audit)
+/// tells when one may use it again, and row level security is forced on all but its owner. What it says is checked against the keys nevertheless.
 #[derive(Clone, Debug)]
 pub struct PostgresMemberships {
     server: Server,
@@ -51,7 +52,12 @@ const SCHEMA: &str = "
         PRIMARY KEY (subject, app)
     );
     REVOKE ALL ON overskill_members.memberships FROM PUBLIC;
-    DO $$ BEGIN
+    DO $$ DECLARE role text; BEGIN
+        FOR role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN
+            ('overskill_app', 'overskill_explorer', 'authenticated', 'anon', 'service_role') LOOP
+            EXECUTE format('REVOKE ALL ON SCHEMA overskill_members FROM %I', role);
+            EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA overskill_members FROM %I', role);
+        END LOOP;
         IF NOT EXISTS (SELECT FROM pg_catalog.pg_policy WHERE polrelid = 'overskill_members.memberships'::regclass) THEN
             ALTER TABLE overskill_members.memberships ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
             CREATE POLICY owner ON overskill_members.memberships TO CURRENT_USER USING (true);

@@ -80,6 +80,24 @@ attacks! {
     a_function_of_another_schema: "SELECT pg_catalog.pg_backend_pid()", ran;
     a_sample_of_a_table: "SELECT data FROM Todo TABLESAMPLE SYSTEM (100)", leaked;
     json_that_names_a_table: "SELECT database_to_xml(true, true, '')", leaked;
+    indexes_of_everybody_by_a_columns_name: "SELECT g.pg_get_indexdef FROM generate_series(16384, 100000) g", |got| got.is_some_and(|it| it.contains("INDEX"));
+    other_peoples_queries_by_a_columns_name: "SELECT g.pg_stat_get_backend_activity FROM generate_series(1, 64) g", ran;
+    secret_settings_by_a_columns_name: "SELECT t.current_setting FROM unnest(ARRAY['data_directory']) t", ran;
+    ending_other_sessions_by_a_columns_name: "SELECT g.pg_terminate_backend FROM generate_series(0, 0) g", ran;
+    locks_by_a_columns_name: "SELECT g.pg_advisory_lock FROM generate_series(1, 1) g", ran;
+    time_that_is_wasted_by_a_columns_name: "SELECT g.pg_sleep FROM generate_series(0, 0) g", ran;
+    files_by_a_columns_name_in_quotes: "SELECT \"t\" . /**/ \"pg_read_file\" FROM unnest(ARRAY['PG_VERSION']) AS t(name)", ran;
+    names_by_a_columns_name_in_order_by: "SELECT 1 FROM generate_series(1, 2) g ORDER BY g.pg_get_viewdef", ran;
+    a_whole_row_by_a_columns_name: "SELECT t.row_to_json FROM Todo t", leaked;
+    the_size_of_a_row_by_a_columns_name: "SELECT q.pg_column_size FROM (SELECT 1 AS n) q", ran;
+    the_type_of_a_join_by_a_columns_name: "SELECT j.pg_typeof FROM (generate_series(1, 1) a CROSS JOIN generate_series(1, 1) b) j", ran;
+    a_columns_name_that_stands_beside:
+        "SELECT (SELECT d.x::text FROM (SELECT 1 AS pg_sleep) g, (SELECT g.pg_sleep AS x) d) FROM generate_series(0, 0) g", ran;
+    a_field_of_what_is_no_row: "SELECT (g).pg_sleep FROM generate_series(0, 0) g", ran;
+    a_columns_name_of_a_list_of_values:
+        "SELECT (VALUES (1) ORDER BY \"*VALUES*\".pg_typeof::text LIMIT 1) FROM (SELECT 1 AS pg_typeof) AS \"*VALUES*\"", ran;
+    a_columns_name_of_another_join:
+        "SELECT (SELECT 1 FROM (SELECT 1 AS pg_get_viewdef) g, (SELECT 1) t JOIN (SELECT 1) u ON g.pg_get_viewdef IS NULL) FROM generate_series(0, 0) g", ran;
     a_sequence_that_counts: "SELECT nextval('overskill_guard.apps_app_id_seq')", ran;
 }
 

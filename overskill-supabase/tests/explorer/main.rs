@@ -176,6 +176,59 @@ async fn rows_and_bytes_are_limited_and_a_cut_shows() {
     assert_eq!(e.kind(), ErrorKind::LimitExceeded);
 }
 
+/// How much memory the process had at most, in bytes.
+#[cfg(target_os = "linux")]
+fn most_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn large_rows_are_not_held_beyond_the_limit() {
+    let field = Field::new().await;
+    let limits = ExplorerLimits::new().bytes(4 << 20, 1 << 20).timeout(Duration::from_mins(1));
+    let (explorer, grant) = (field.explorer(Way::Direct, limits), field.developer("todo").await);
+    // 200 rows of 0.6 MB and more: all that travel at a time.
+    let large = "SELECT n, q.x FROM (SELECT string_agg(t.data::text, '') AS x FROM Task t, generate_series(1, 20) AS a \
+        WHERE t.id < 'task433') AS q, generate_series(1, 200) AS n";
+    let query = Query::new(large);
+    explorer.table(&grant, &scope("todo"), &Query::new("SELECT * FROM Task")).await.unwrap();
+    let before = most_memory();
+    let table = explorer.table(&grant, &scope("todo"), &query).await.unwrap();
+    let grown = most_memory() - before;
+    assert!(table.cut == Some(Cut::Bytes) && (2..=8).contains(&table.rows.len()), "{} rows", table.rows.len());
+    assert!(grown < 64 << 20, "it took {} MiB more", grown >> 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_with_their_tables_mean_what_they_mean_to_the_database() {
+    let field = Field::new().await;
+    for (sql, want) in [
+        ("SELECT e->>'a' FROM jsonb_array_elements('[{\"a\": 1}]') e", json!("1")),
+        ("SELECT e.value->>'a' FROM jsonb_array_elements('[{\"a\": 1}]') e", json!("1")),
+        ("SELECT g + g.g FROM generate_series(2, 2) g", json!(4)),
+        ("SELECT u.b + u.ordinality FROM unnest(ARRAY[1], ARRAY[2]) WITH ORDINALITY u(a, b)", json!(3)),
+        ("SELECT generate_series.generate_series FROM generate_series(3, 3)", json!(3)),
+        ("SELECT q.count FROM (SELECT count(*) FROM Task) q", json!(500)),
+        ("SELECT s.key FROM (SELECT o.* FROM jsonb_each('{\"k\": 1}') o) s", json!("k")),
+        (
+            "SELECT s.x FROM (SELECT * FROM Task a JOIN Task b USING (id) WHERE id = 'task001') AS s(x)",
+            json!("task001"),
+        ),
+        ("SELECT k.v FROM jsonb_object_keys('{\"z\": 1}') AS k(v)", json!("z")),
+        ("SELECT w.w FROM regexp_split_to_table('a b', ' ') w ORDER BY w.w LIMIT 1", json!("a")),
+    ] {
+        assert_eq!(field.ask(sql).await.map(|it| it.rows).unwrap(), [[want]], "{sql}");
+    }
+    // Pages name columns, too.
+    let explorer = field.explorer(Way::Direct, ExplorerLimits::new());
+    let query = Query::new("SELECT id FROM Task").page(["pg_column_size"], some(5));
+    let e = explorer.table(&field.developer("todo").await, &scope("todo"), &query).await.unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Invalid, "{e}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_follow_each_other_without_gaps() {
     let field = Field::new().await;

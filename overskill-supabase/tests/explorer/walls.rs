@@ -43,3 +43,20 @@ async fn without_the_list_the_walls_stand_too() {
         drop(tx);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_was_taken_is_given_back_with_the_connection() {
+    let field = Field::new().await;
+    let grant = field.developer("todo").await;
+    let options = || overskill_supabase::PoolOptions::new().right(overskill_core::Right::Develop);
+    let other = field.world.raw(Way::Direct, "host").await;
+    for way in Way::ALL {
+        let role = field.world.pool_with(way, "overskill_explorer", options());
+        let tx = role.begin_read_only(&grant, &scope("todo")).await.unwrap();
+        tx.query("SELECT g.pg_advisory_lock FROM generate_series(7, 7) g", &[]).await.unwrap();
+        let free = "SELECT pg_try_advisory_lock(7), pg_advisory_unlock_all()";
+        assert!(!other.query_one(free, &[]).await.unwrap().get::<_, bool>(0), "it holds as long as the transaction");
+        tx.rollback().await.unwrap();
+        assert!(other.query_one(free, &[]).await.unwrap().get::<_, bool>(0), "{way:?}");
+    }
+}

@@ -491,6 +491,10 @@ async fn refusals_say_one_sentence_and_nothing_of_what_is_behind() {
         let answer = gateway.call(method, path, &ada, body).await;
         assert_eq!(answer.0, status, "{method} {path}: {}", answer.1);
     }
+    let file = "x".repeat(rest::MAX_FILE + 1);
+    let answer = gateway.call("PUT", "/api/storage/large.bin", &ada, &file).await;
+    let error = "Too large: the project takes no files or requests of this size.";
+    assert_eq!((answer.0, parsed(&answer)), (413, json!({ "error": error })));
     let expired = field
         .tokens()
         .issue(&scope("todo"), None, SystemClock.now().minus(std::time::Duration::from_hours(1)))

@@ -310,6 +310,9 @@ async fn storage(
     }
 }
 
+/// How large a file may be in this project.
+pub(crate) const MAX_FILE: usize = 1 << 20;
+
 /// Whether the caller may, `storage.objects` says; the file itself lies beside it, by the id of its row.
 async fn stored(
     behind: &Behind,
@@ -322,6 +325,9 @@ async fn stored(
     let claims = behind.claims(headers)?;
     let path = path.strip_prefix("authenticated/").unwrap_or(path);
     let (bucket, name) = path.split_once('/').ok_or_else(|| refuse(400, "InvalidKey", path))?;
+    if body.len() > MAX_FILE {
+        return Err(refuse(413, "EntityTooLarge", "The object exceeded the maximum allowed size"));
+    }
     let upsert = headers.get("x-upsert").is_some_and(|it| it == "true");
     let statement = match method.as_str() {
         "GET" => "SELECT id::text FROM storage.objects WHERE bucket_id = $1 AND name = $2",

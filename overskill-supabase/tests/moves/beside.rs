@@ -1,6 +1,6 @@
 //! What an app has beside its records, and where that is after a move.
 
-use super::stage::Stage;
+use super::{crashes::crashed_at, stage::Stage};
 use crate::support::{Way, places::acme, scope, server};
 use overskill_core::{ErrorKind, Rights, TenantGrant};
 use overskill_supabase::{
@@ -50,6 +50,46 @@ async fn tables_of_an_apps_own_are_not_left_behind() {
     change(&editor, &developer, SchemaChange::DropTable { table: Name::parse("people").unwrap() }).await;
     assert_eq!(mover.resume(system, &scope("one")).await.unwrap().to, project);
     assert_eq!(stage.dump("one").await, before);
+}
+
+/// Tables that are made while a move rests between its steps, by whomever.
+#[tokio::test]
+async fn tables_that_are_made_during_a_move_are_not_left_behind() {
+    let stage = Stage::new(Way::Direct).await;
+    let (system, mover) = (&stage.world.system, &stage.mover);
+    let (host, gate, keys) = (server(&stage.world.url(Way::Direct, "host")), &stage.world.gate, &stage.world.keys);
+    let own = AppTables::own(host, gate.clone(), keys.clone(), Name::parse("one_tables").unwrap());
+    own.prepare(system, &scope("one")).await.unwrap();
+    let editor = SchemaEditor::new(own);
+    let developer = stage.world.grant_of("dev", "one", Rights::ALL).await;
+    let refused = async |kind: ErrorKind, word: &str| {
+        let e = editor.plan(&developer, &scope("one"), table("people")).await.unwrap_err();
+        assert!(e.kind() == kind && e.message().contains(word), "{e}");
+    };
+    let planned = editor.plan(&developer, &scope("one"), table("people")).await.unwrap();
+    stage.fill("one", 3).await;
+    let (before, project) = (stage.dump("one").await, Placement::OwnProject(acme()));
+    for step in ["copied", "verified"] {
+        crashed_at(&stage, "one", &project, step).await;
+        refused(ErrorKind::Unavailable, "is being moved").await;
+        let e = editor.apply(&developer, &scope("one"), &planned).await.unwrap_err();
+        assert!(e.kind() == ErrorKind::Unavailable && e.message().contains("is being moved"), "{e}");
+        // Past the editor.
+        stage.world.execute("CREATE TABLE one_tables.late (app_id bigint)");
+        let e = mover.resume(system, &scope("one")).await.unwrap_err();
+        assert!(e.kind() == ErrorKind::Conflict && e.message().contains("in schema one_tables"), "{step}: {e}");
+        assert_eq!(mover.placement(system, &scope("one")).await.unwrap(), Placement::Shared);
+        assert_eq!(mover.abort(system, &scope("one")).await.unwrap().step, MoveStep::Aborted);
+        assert_eq!((stage.dump("one").await, stage.create("one", "x", 1).await.status), (before.clone(), 201));
+        stage.erase("one", "x").await;
+        stage.world.execute("DROP TABLE one_tables.late");
+    }
+    mover.relocate(system, &scope("one"), &project).await.unwrap();
+    assert_eq!(stage.dump("one").await, before);
+    refused(ErrorKind::Conflict, "in another database").await;
+    mover.drop_old(system, &scope("one")).await.unwrap();
+    mover.relocate(system, &scope("one"), &Placement::Shared).await.unwrap();
+    change(&editor, &developer, table("people")).await;
 }
 
 #[tokio::test]

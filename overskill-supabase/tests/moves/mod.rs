@@ -16,7 +16,7 @@ use overskill_core::{
     memory::MemoryProgress,
 };
 use overskill_supabase::{
-    ContextKeys, Explorer, ExplorerLimits, MoveStep, Placement, PoolOptions, ProjectList, ProjectName, Query,
+    ContextKeys, Explorer, ExplorerLimits, MoveStep, Placement, PoolOptions, Project, ProjectList, ProjectName, Query,
 };
 use stage::Stage;
 use std::{sync::Arc, time::Duration};
@@ -189,6 +189,31 @@ async fn old_copies_are_swept_when_their_time_is_over() {
         1
     );
     assert_eq!(stage.schemas().await, 0);
+}
+
+/// It comes back believing that the app is still there.
+#[tokio::test]
+async fn what_was_left_in_a_project_that_was_gone_for_long_can_be_dropped() {
+    let stage = Stage::new(Way::Direct).await;
+    stage.fill("one", 3).await;
+    let (world, system, one) = (&stage.world, &stage.world.system, scope("one"));
+    let (before, project) = (stage.dump("one").await, Placement::OwnProject(acme()));
+    stage.mover.relocate(system, &one, &project).await.unwrap();
+    stage.mover.drop_old(system, &one).await.unwrap();
+    crashes::crashed_at(&stage, "one", &Placement::Shared, "cut_over").await;
+    let nobody = || crate::support::server("postgres://host@127.0.0.1:1/acme");
+    let gone = Project::new(nobody(), nobody(), nobody(), ContextKeys::new(key("acme", 21)));
+    let gone = world.mover(Way::Direct).projects(ProjectList::new().with(acme(), gone));
+    assert_eq!(gone.resume(system, &one).await.unwrap_err().kind(), ErrorKind::Unavailable, "it is waited for");
+    let later = TestClock::at(SystemClock.now().plus(Duration::from_mins(11)));
+    assert_eq!(gone.clock(later).resume(system, &one).await.unwrap().step, MoveStep::Kept);
+    assert_eq!(stage.numbers("one").await.len(), 3);
+    // Now it is back.
+    assert_eq!(stage.mover.drop_old(system, &one).await.unwrap(), 1);
+    assert_eq!(stage.leftovers("one").await, 0);
+    stage.mover.relocate(system, &one, &project).await.unwrap();
+    assert_eq!(stage.dump("one").await, before);
+    assert_eq!(stage.create("one", "again", 1).await.status, 201);
 }
 
 #[tokio::test]

@@ -219,3 +219,30 @@ async fn grants_are_checked() {
     let change = SchemaChange::DropTable { table: Name::parse("t").unwrap() };
     assert!(editor.plan(&developer, &scope("todo"), change).await.is_err());
 }
+
+/// What is wrong in another app's schema is no hindrance here, and not told here.
+#[tokio::test]
+async fn faults_of_another_apps_tables_are_not_this_ones() {
+    let desk = Desk::new().await;
+    let other = own(&desk.world, "shop_tables");
+    other.prepare(&desk.world.system, &scope("shop")).await.unwrap();
+    desk.superuser("CREATE TABLE shop_tables.diary (app_id bigint, secret text)").await;
+    let found = desk.world.schema.audit(&desk.world.system).await.unwrap();
+    assert!(found.iter().any(|finding| finding.contains("shop_tables.diary")), "{found:?}");
+    let create = |table: &str| json!({ "change": "create_table", "table": table, "columns": [{ "name": "title", "type": "text" }] });
+    desk.change(create("todos")).await;
+    // Its own are.
+    desk.superuser("CREATE TABLE todo_tables.open (app_id bigint)").await;
+    let editor = desk.editor();
+    let plan = desk.plan(&editor, create("more")).await.unwrap();
+    let e = desk.apply(&editor, &plan).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::Unsupported && e.message().contains("todo_tables.open"), "{e}");
+    assert!(!format!("{e:?}").contains("shop_tables"), "{e:?}");
+}
+
+#[tokio::test]
+async fn the_schema_that_everybody_has_is_no_apps() {
+    let desk = Desk::new().await;
+    let e = own(&desk.world, "public").prepare(&desk.world.system, &scope("todo")).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::Conflict && e.message().contains("`public`"), "{e}");
+}
