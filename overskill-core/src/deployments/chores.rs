@@ -16,6 +16,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 /// After this long a target that cannot be asked is left to an operator: the record names it.
 const GIVE_UP_SWEEPING: Duration = Duration::from_hours(24 * 7);
+/// The longest until a target that could not be asked is asked again.
+const LONGEST_UNTIL_SWEPT: Duration = Duration::from_hours(1);
 
 impl DeploymentRecord {
     /// Whether it only goes back to the preferred target: what it brings is live elsewhere.
@@ -94,10 +96,12 @@ impl Deployments {
                 Ok(Answers::NotAll) => strategy.late_arrivals,
                 Err(e) => {
                     tracing::warn!(deployment = %record.id(), target = %name, error = %e, "a target could not be swept");
-                    now.since(ended).max(strategy.late_arrivals)
+                    let late = strategy.late_arrivals;
+                    now.since(ended).clamp(late, late.max(LONGEST_UNTIL_SWEPT))
                 }
             };
-            let still = now.since(ended) < GIVE_UP_SWEEPING;
+            // What somebody made live once more may have ended long ago.
+            let still = now.since(ended) < GIVE_UP_SWEEPING || !known.contains(&name);
             again = again.into_iter().chain(still.then(|| now.plus(wait))).min();
         }
         Ok(again)

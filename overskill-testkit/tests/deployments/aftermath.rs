@@ -1,10 +1,12 @@
 //! What an end leaves behind: traffic, versions, artifacts and leases.
 
-use crate::common::{PRODUCTION, assert_live, deploy, deployed, later, live_on, platform, scope, target, written};
+use crate::common::{
+    Late, PRODUCTION, assert_live, deploy, deployed, later, live_on, platform, scope, target, written,
+};
 use overskill_core::{
-    BundleStore as _, Clock as _, DeploymentStrategy, Effect, ErrorKind, Health, HealthGate, OperatorChoice, Outcome,
-    SeededIds, TestClock,
-    memory::{MemoryBackends, MemoryProbe},
+    BundleStore as _, Clock as _, DeploymentStrategy, DeploymentTarget as _, Effect, ErrorKind, Fencing, Health,
+    HealthGate, OperatorChoice, Outcome, SeededIds, TestClock,
+    memory::{MemoryBackends, MemoryProbe, MemoryTarget},
 };
 use overskill_testkit::{
     TestPlatform,
@@ -246,4 +248,30 @@ async fn what_fails_under_its_lease_lets_others_go_first() {
     later(&test, Duration::from_secs(31)).await;
     let outcome = app.deployment(deployment.id()).await.unwrap().outcome();
     assert_eq!(live_on(&outcome.unwrap()), "edge");
+}
+
+/// It was live for a month, is restored, and that comes late over something newer: a sweep that cannot ask the target just
+/// then is not put off for another month.
+#[tokio::test]
+async fn what_was_live_for_long_is_looked_after_like_anything_else() {
+    let mut info = target("edge").info();
+    info.fencing = Fencing::Observed;
+    let late = Late::new(MemoryTarget::with(info), true);
+    late.let_through();
+    let plan = FaultPlan::new();
+    let test = platform(DeploymentStrategy::prefer(plan.around(late.clone()))).await;
+    let app = written(&test).await;
+    let old = deploy(&test, &app, "one").await;
+    later(&test, Duration::from_hours(24 * 30)).await;
+    late.hold_next();
+    test.clock.drive(app.restore(PRODUCTION)).await.unwrap(); // at the second try
+    let newest = deploy(&test, &app, "two").await;
+    late.arrive().await.unwrap();
+    assert_eq!(late.inner.serving(&scope()).unwrap().0, old.id, "what was restored has the traffic");
+    let plan = plan.always(Calls::of("target", "observe"), Fault::before());
+    later(&test, Duration::from_mins(11)).await;
+    assert_eq!(late.inner.serving(&scope()).unwrap().0, old.id, "the target cannot be asked");
+    plan.pause();
+    later(&test, Duration::from_mins(61)).await;
+    assert_live(&test, newest.id, &late.inner).await;
 }
