@@ -38,7 +38,7 @@ pub enum DeploymentState {
 impl DeploymentState {
     /// Every step there is, from one state to another. Tests hold the records of many thousand deployments against this,
     /// and the diagram in ARCHITECTURE.md.
-    pub const STEPS: [(Self, Self); 16] = {
+    pub const STEPS: [(Self, Self); 17] = {
         use DeploymentState::{AwaitingOperator, Building, Deploying, Ended, Requested, RollingBack, Waiting};
         [
             (Requested, Building),
@@ -46,6 +46,7 @@ impl DeploymentState {
             (Requested, Waiting),
             (Requested, AwaitingOperator),
             (Building, Deploying),
+            (Deploying, Building),
             (Deploying, Waiting),
             (Deploying, AwaitingOperator),
             (Deploying, RollingBack),

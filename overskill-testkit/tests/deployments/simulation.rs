@@ -402,6 +402,7 @@ async fn ten_thousand_deploys_under_faults_keep_every_promise() {
         let rare = [
             (DeploymentState::Requested, DeploymentState::Waiting),
             (DeploymentState::Requested, DeploymentState::AwaitingOperator),
+            (DeploymentState::Deploying, DeploymentState::Building),
             (DeploymentState::Waiting, DeploymentState::AwaitingOperator),
             (DeploymentState::RollingBack, DeploymentState::AwaitingOperator),
         ];
