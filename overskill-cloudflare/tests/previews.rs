@@ -296,6 +296,8 @@ async fn a_room_that_gave_up_its_files_asks_for_them_when_somebody_looks() {
         service.listen(refill).await;
     });
     until("the page to come", async || workers.page(LABEL, "/").await.status == 200).await;
+    // Whoever filled it hears of that a moment later.
+    until("the end of the refill", async || refills.load(Ordering::Relaxed) > 0).await;
     assert_eq!(refills.load(Ordering::Relaxed), 1);
     // The page of before goes on: it is the same position.
     assert!(page.connect(&workers, LABEL).await.so_far().await.is_empty());
