@@ -149,8 +149,8 @@ const BUGS: [Bug; 21] = [
     Bug {
         name: "what was activated and is not routed keeps the traffic until a sweep",
         file: ENDING,
-        from: "self.undo_unrouted(record, &mut journal).await?;",
-        to: "let _ = self.undo_unrouted(record, &mut journal);",
+        from: "self.undo_unrouted(record, &end, &mut journal).await?;",
+        to: "let _ = self.undo_unrouted(record, &end, &mut journal);",
     },
     Bug {
         name: "who is retired may be newer than what went live",

@@ -68,7 +68,7 @@ impl Deployments {
             journal.take(highest).await?;
         }
         if !matches!(end, DeploymentEnd::Active { .. }) {
-            self.undo_unrouted(record, &mut journal).await?;
+            self.undo_unrouted(record, &end, &mut journal).await?;
         }
         journal.note(DeploymentEvent::Ended { end: end.clone() });
         let history: Vec<_> = record.events().iter().map(|e| &e.event).chain(journal.history()).collect();
@@ -128,7 +128,7 @@ impl Deployments {
     /// What was activated and is not live after all must not have the traffic until a sweep: what the route names gets it
     /// back; without a route nothing has it. What was never answered is fenced out, where the target can. A target that
     /// cannot be asked now is left to the sweep.
-    async fn undo_unrouted(&self, record: &DeploymentRecord, journal: &mut Journal) -> Result<()> {
+    async fn undo_unrouted(&self, record: &DeploymentRecord, end: &DeploymentEnd, journal: &mut Journal) -> Result<()> {
         let (parts, scope) = (&*self.parts, record.scope());
         let events = || record.events().iter().map(|e| &e.event).chain(journal.history());
         if journal.history().any(|event| matches!(event, DeploymentEvent::RollingBack { .. })) {
@@ -139,7 +139,9 @@ impl Deployments {
             _ => None,
         });
         let begun: Vec<_> = begun.collect();
-        let unanswered = unanswered(events());
+        // At the end, what is still open was not answered either.
+        let ended = DeploymentEvent::Ended { end: end.clone() };
+        let unanswered = unanswered(events().chain([&ended]));
         let mut targets = may_serve(events());
         targets.extend(unanswered.iter().cloned());
         if targets.is_empty() {

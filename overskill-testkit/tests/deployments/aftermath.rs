@@ -275,3 +275,37 @@ async fn what_was_live_for_long_is_looked_after_like_anything_else() {
     later(&test, Duration::from_mins(61)).await;
     assert_live(&test, newest.id, &late.inner).await;
 }
+
+/// It was asked to activate it, and whoever asked is gone; a newer one takes its place. What was asked for is fenced out: it
+/// may not come any more.
+#[tokio::test]
+async fn what_a_crash_left_open_is_fenced_out_when_it_is_given_up() {
+    let late = Late::new(target("edge"), true);
+    late.let_through();
+    let plan = FaultPlan::new();
+    let strategy = DeploymentStrategy::prefer(plan.around(late.clone())).permission_for(PRODUCTION);
+    let test = platform(strategy.attempt_timeout(Duration::from_mins(5))).await;
+    let app = written(&test).await;
+    let good = deploy(&test, &app, "one").await;
+    app.answer(good.id, OperatorChoice::Approve).await.unwrap();
+    later(&test, Duration::from_secs(1)).await;
+    let open = deploy(&test, &app, "two").await;
+    app.answer(open.id, OperatorChoice::Approve).await.unwrap();
+    late.hold_next();
+    let plan = plan.nth(Calls::of("target", "status"), 1, Fault::HangBefore);
+    let gone = test.clock.sleep(Duration::from_secs(3));
+    let resumed = app.resume(open.id).await.unwrap();
+    test.clock
+        .drive(async {
+            tokio::select! { ended = resumed.outcome() => panic!("{ended:?}"), () = gone => {} }
+        })
+        .await;
+    assert_eq!(plan.hits().total(), 1);
+    let newer = deploy(&test, &app, "three").await;
+    assert!(matches!(newer.outcome, Outcome::AwaitingOperator { .. }), "{}", newer.story);
+    later(&test, Duration::from_mins(6)).await;
+    let record = app.deployment(open.id).await.unwrap();
+    assert_eq!(record.outcome(), Some(Outcome::Superseded), "{}", record.timeline());
+    late.arrive().await.unwrap_err();
+    assert_live(&test, good.id, &late.inner).await;
+}
