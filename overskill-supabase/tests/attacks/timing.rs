@@ -17,7 +17,7 @@ const ASKED: [usize; 3] = [200, 600, 1_800];
 const TELLS: f64 = 0.15;
 
 /// As many rows of the victim's as make a difference that can be measured.
-const ROWS: usize = 60;
+const ROWS: usize = 200;
 
 #[test]
 fn the_time_of_an_error_tells_what_is_taken() {
@@ -39,7 +39,7 @@ fn the_time_of_an_empty_answer_tells_what_others_have() {
     let weak = format!(
         "CREATE INDEX ON weak.entities (t1); INSERT INTO weak.entities (app_id, id, owner, data, t1) \
          SELECT 2, 'w' || n, 'vic', '{{}}', 'w' FROM generate_series(1, {}) n",
-        ROWS * 30
+        ROWS * 9
     );
     let twin = "SELECT count(*) FROM {t} WHERE t1 = '{x}'";
     let ours = "SELECT count(*) FROM {t} WHERE entity_type = 'Todo' AND t1 = '{x}'";
@@ -51,8 +51,14 @@ fn tells_by_its_time(weak: &str, on_twin: &str, on_ours: &str, two: [&'static st
     Stage::on(async |stage| {
         stage.world.execute(weak);
         fill(stage).await;
-        let told = advantage(stage, None, on_twin, two, answer, ASKED[0]).await;
-        println!("on the twin: {told:.3}");
+        let mut told = 0.5;
+        for times in ASKED {
+            told = advantage(stage, None, on_twin, two, answer, times).await;
+            println!("on the twin, {times} times: {told:.3}");
+            if (told - 0.5).abs() > 2.0 * TELLS {
+                break;
+            }
+        }
         assert!((told - 0.5).abs() > 2.0 * TELLS, "the attack shows nothing: on the twin it tells {told:.3}");
         for way in Way::ALL {
             let mut told = 0.0;
@@ -78,7 +84,7 @@ async fn fill(stage: &Stage) {
             "INSERT INTO {} (entity_type, id, data) SELECT 'Todo', 'w' || n, '{{\"of\": \"w\"}}' \
              FROM generate_series(1, {}) n",
             tx.table("entities"),
-            ROWS * 10
+            ROWS * 3
         );
         tx.simple(&rows).await.map(drop)
     };
