@@ -32,6 +32,11 @@ pub(super) enum Answers {
     NotAll,
 }
 
+/// All that is known of a deployment: what its record had before this drive, and what this drive added.
+fn story<'a>(record: &'a DeploymentRecord, journal: &'a Journal) -> impl Iterator<Item = &'a DeploymentEvent> + Clone {
+    record.events().iter().map(|e| &e.event).chain(journal.history())
+}
+
 /// Whether something else of ours has the traffic of what the route names.
 pub(super) fn serves_another(observed: &[Observed], route: &Route) -> bool {
     let another = |o: &Observed| o.state == ObservedState::Active && o.id.is_some_and(|id| id != route.deployment);
@@ -71,7 +76,7 @@ impl Deployments {
             self.undo_unrouted(record, &end, &mut journal).await?;
         }
         journal.note(DeploymentEvent::Ended { end: end.clone() });
-        let history: Vec<_> = record.events().iter().map(|e| &e.event).chain(journal.history()).collect();
+        let history: Vec<_> = story(record, &journal).collect();
         let built = history.iter().find_map(|event| match event {
             DeploymentEvent::Built { digest, .. } => Some(*digest),
             _ => None,
@@ -130,19 +135,18 @@ impl Deployments {
     /// cannot be asked now is left to the sweep.
     async fn undo_unrouted(&self, record: &DeploymentRecord, end: &DeploymentEnd, journal: &mut Journal) -> Result<()> {
         let (parts, scope) = (&*self.parts, record.scope());
-        let events = || record.events().iter().map(|e| &e.event).chain(journal.history());
         if journal.history().any(|event| matches!(event, DeploymentEvent::RollingBack { .. })) {
             return Ok(()); // that was tried just now
         }
-        let begun = events().filter_map(|event| match event {
+        let begun = story(record, journal).filter_map(|event| match event {
             DeploymentEvent::Activating { target, fence } => Some((target.clone(), *fence)),
             _ => None,
         });
         let begun: Vec<_> = begun.collect();
         // At the end, what is still open was not answered either.
         let ended = DeploymentEvent::Ended { end: end.clone() };
-        let unanswered = unanswered(events().chain([&ended]));
-        let mut targets = may_serve(events());
+        let unanswered = unanswered(story(record, journal).chain([&ended]));
+        let mut targets = may_serve(story(record, journal));
         targets.extend(unanswered.iter().cloned());
         if targets.is_empty() {
             return Ok(());
@@ -209,8 +213,7 @@ impl Deployments {
         let now = self.parts.clock.now();
         let deadline = now.plus(strategy.answer_within());
         // What it is not known to run may turn up before there is an answer.
-        let events = record.events().iter().map(|e| &e.event).chain(journal.history());
-        let late = (!unanswered(events).is_empty()).then(|| now.plus(strategy.late_arrivals));
+        let late = (!unanswered(story(record, &journal)).is_empty()).then(|| now.plus(strategy.late_arrivals));
         let due = late.map_or(deadline, |late| late.min(deadline));
         journal.note(DeploymentEvent::AwaitingOperator {
             about,
@@ -249,8 +252,7 @@ impl Deployments {
             // In a long line nobody has to look at each of them all the time.
             let now = self.parts.clock.now();
             let mut until = busy.until.max(now.plus(self.admission.time_in_line(&busy.line)));
-            let events = record.events().iter().map(|e| &e.event).chain(journal.history());
-            if !unanswered(events).is_empty() {
+            if !unanswered(story(record, &journal)).is_empty() {
                 // What it is not known to run may turn up meanwhile.
                 until = until.min(now.plus(self.parts.strategy.late_arrivals));
             }

@@ -167,7 +167,7 @@ impl Journal {
     }
 
     /// Everything that was noted in this drive.
-    pub(super) fn history(&self) -> impl Iterator<Item = &DeploymentEvent> {
+    pub(super) fn history(&self) -> impl Iterator<Item = &DeploymentEvent> + Clone {
         self.written.iter().chain(&self.noted)
     }
 

@@ -195,20 +195,12 @@ async fn everything_comes_from_one_handle() {
     supabase.install(&gate, &grant).await.unwrap();
 
     // An app's user: a token of the issuer, a record through the API.
-    let (token, _) = supabase
-        .issuer()
-        .unwrap()
-        .granted(&gate, &grant)
-        .issue(&scope("todo"), Some(SubjectId::parse("ada").unwrap()), SystemClock.now())
-        .await
-        .unwrap();
-    let (leaked, _) = supabase
-        .issuer()
-        .unwrap()
-        .granted(&gate, &grant)
-        .issue(&scope("todo"), Some(SubjectId::parse("ada").unwrap()), SystemClock.now())
-        .await
-        .unwrap();
+    let issuer = supabase.issuer().unwrap().granted(&gate, &grant);
+    let issue = async || {
+        let ada = SubjectId::parse("ada").unwrap();
+        issuer.issue(&scope("todo"), Some(ada), SystemClock.now()).await.unwrap().0
+    };
+    let (token, leaked) = (issue().await, issue().await);
     let api = supabase.entities(&gate);
     assert!(api.check().await.unwrap().is_ready());
     let path = || FilePath::parse("entities/Task").unwrap();
