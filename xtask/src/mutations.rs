@@ -149,14 +149,14 @@ const BUGS: [Bug; 21] = [
     Bug {
         name: "what was activated and is not routed keeps the traffic until a sweep",
         file: ENDING,
-        from: "self.undo_unrouted(record, &end, &mut journal).await?;",
-        to: "let _ = self.undo_unrouted(record, &end, &mut journal);",
+        from: "self.undo_unrouted(record, Some(&end), &mut journal).await?;",
+        to: "let _ = self.undo_unrouted(record, Some(&end), &mut journal);",
     },
     Bug {
         name: "who is retired may be newer than what went live",
         file: ENDING,
-        from: "if summary.id >= live {",
-        to: "if summary.id == live {",
+        from: "filter(|summary| summary.id < live);",
+        to: "filter(|summary| summary.id != live);",
     },
 ];
 

@@ -3,7 +3,9 @@
 use super::support::{names, request, sources};
 use overskill_build::production::{BuildJail, NpmScriptBuilder};
 use overskill_core::{
-    Artifact, Builder as _, Error, ErrorKind, Progress, ProgressEvent, ProgressKind, ProgressSink, Secret, StreamName,
+    AppId, AppRecord, Artifact, Builder as _, DeploymentStrategy, DeploymentTarget as _, Environment, Error, ErrorKind,
+    Outcome, Overskill, Progress, ProgressEvent, ProgressKind, ProgressSink, Secret, StreamName, SystemScopes,
+    Timestamp, memory::MemoryTarget,
 };
 use std::{
     fs,
@@ -34,18 +36,22 @@ impl Told {
     }
 }
 
+/// An app whose build script is `code`.
+fn app(code: &str) -> [(&'static str, String); 4] {
+    let manifest = r#"{ "name": "app", "scripts": { "build": "node build.mjs" } }"#;
+    let script = format!("import fs from 'node:fs';\nfs.mkdirSync('dist/assets', {{ recursive: true }});\n{code}");
+    [
+        ("package.json", manifest.to_owned()),
+        ("package-lock.json", LOCK.to_owned()),
+        (".env", "API_KEY=a-secret-of-the-sources\nPORT=8080".to_owned()),
+        ("build.mjs", script),
+    ]
+}
+
 /// A build of an app whose script is `code`, with what it told; nothing is left of it but what it became.
 async fn run(code: &str, set: impl FnOnce(NpmScriptBuilder) -> NpmScriptBuilder) -> (Result<Artifact, Error>, Told) {
-    let manifest = r#"{ "name": "app", "scripts": { "build": "node build.mjs" } }"#;
-    let sources = sources(&[
-        ("package.json", manifest),
-        ("package-lock.json", LOCK),
-        (".env", "API_KEY=a-secret-of-the-sources\nPORT=8080"),
-        (
-            "build.mjs",
-            &format!("import fs from 'node:fs';\nfs.mkdirSync('dist/assets', {{ recursive: true }});\n{code}"),
-        ),
-    ]);
+    let app = app(code);
+    let sources = sources(&app.each_ref().map(|(path, text)| (*path, text.as_str())));
     let folder = tempfile::tempdir().unwrap();
     let builder = set(NpmScriptBuilder::new(folder.path()).time_limit(Duration::from_mins(1)));
     let told = Told::default();
@@ -319,6 +325,40 @@ async fn secrets_are_not_in_its_log() {
         run("console.error('hunter2-hunter2'); process.exit(1);", |it| it.mask([Secret::new("hunter2-hunter2")])).await;
     let error = built.unwrap_err();
     assert!(error.to_string().contains("•••") && !format!("{error:?}").contains("hunter2"), "{error}");
+}
+
+/// Through the whole service: it says why, nothing is deployed, and nothing is left behind.
+#[tokio::test]
+async fn what_does_not_build_deploys_nothing() {
+    const FILLS: &str = "console.log('hunter2-hunter2');
+        for (let n = 0; n < 100_000; n++) { fs.writeFileSync(`/tmp/${n}`, new Uint8Array(1 << 20).fill(1));
+            await new Promise((go) => setTimeout(go, 2)); }";
+    const ENDLESS: &str = "console.log('hunter2-hunter2'); setInterval(() => {}, 1000); await new Promise(() => {});";
+    const PRINTS: &str = "console.error('hunter2-hunter2'); process.exit(1);";
+    for (code, why) in
+        [(FILLS, "67108864 bytes of the disk"), (ENDLESS, "took longer than 6 s"), (PRINTS, "\u{2022}\u{2022}\u{2022}")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let builder = NpmScriptBuilder::new(folder.path()).max_bytes(4 << 30, 64 << 20);
+        let builder = builder.time_limit(Duration::from_secs(6)).mask([Secret::new("hunter2-hunter2")]);
+        let edge = MemoryTarget::new("edge".try_into().unwrap());
+        let platform = Overskill::builder().builder(builder).deploy_with(DeploymentStrategy::prefer(edge.clone()));
+        let platform = platform.build().await.unwrap();
+        let id = AppId::parse("todo42").unwrap();
+        let host = platform.gate().system("test", "what does not build", SystemScopes::app(id.clone())).await.unwrap();
+        platform.put_app(&host, &AppRecord::new(id.clone(), "Todo", Timestamp::EPOCH)).await.unwrap();
+        let todo = platform.open(host, id).await.unwrap();
+        todo.write(app(code)).await.unwrap();
+        let deployment = todo.deploy(Environment::Production).await.unwrap();
+        let outcome = deployment.outcome().await.unwrap();
+        assert!(matches!(&outcome, Outcome::Failed { reason } if reason.contains(why)), "{outcome}");
+        let record = deployment.record().await.unwrap();
+        let told = format!("{outcome} {record:?} {}", record.timeline());
+        assert!(!told.contains("hunter2") && !told.contains("a-secret-of-the-sources"), "{told}");
+        assert_eq!(edge.observe(deployment.scope()).await.unwrap(), [], "{}", record.timeline());
+        assert_eq!(record.digest(), None);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left on the disk");
+    }
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ pub(super) struct Attempts<'a> {
     pub(super) held: BTreeSet<BackendName>,
     /// Whether it still waits for targets that are down.
     pub(super) patient: bool,
+    /// The target that was found to serve it: it is asked whether or not it is busy, for it has the traffic already.
+    pub(super) adopted: Option<BackendName>,
 }
 
 /// Which target is routed to until this deployment's is.
@@ -154,6 +156,7 @@ impl Attempts<'_> {
         let status = targets[place].status(scope, id, fence);
         match self.journal.ask(&name, "status", self.strategy.attempt_timeout, status).await {
             Ok(TargetStatus::Landed(_)) => {
+                self.adopted = Some(name.clone());
                 self.journal.note(DeploymentEvent::Observed { target: name, adopted: true });
                 targets[..=place].rotate_right(1);
             }
@@ -183,6 +186,7 @@ impl Attempts<'_> {
                     let ours = |o: &Observed| o.state == ObservedState::Active && o.id == Some(self.request.id());
                     let adopted = observed.iter().any(ours);
                     if adopted {
+                        self.adopted = Some(name.clone());
                         targets[..=place].rotate_right(1);
                     } else {
                         self.held.remove(&name);
@@ -214,7 +218,9 @@ impl Attempts<'_> {
             .longest_asked(self.strategy.longest_wait);
         let mut raised = false;
         for attempt in 1.. {
-            if let Err(busy) = self.admission.enter(info, self.clock.now()) {
+            if self.adopted.as_ref() == Some(&info.name) {
+                self.admission.count(info, self.clock.now());
+            } else if let Err(busy) = self.admission.enter(info, self.clock.now()) {
                 return Ok(Asked::Busy(busy));
             }
             let error = match self.attempt(target, info, attempt).await? {

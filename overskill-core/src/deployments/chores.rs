@@ -2,13 +2,14 @@
 
 use super::{
     DeploymentRecord, Deployments, Failback,
+    drive::never_otherwise,
     ending::{Answers, serves_another},
     journal::Journal,
     record::{leftovers, unanswered},
     service::PAGE,
 };
 use crate::{
-    Actor, BackendName, Commit, Consequence, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, ErrorKind,
+    Actor, BackendName, Commit, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, ErrorKind,
     Fence, Fencing, LeaseChange, NewDeployment, Observed, ObservedState, Removal, Result, Route, Scope, Timestamp,
     timeout,
 };
@@ -58,7 +59,7 @@ impl Deployments {
     async fn due_chores(&self, record: &DeploymentRecord, journal: &mut Journal) -> Result<Option<Timestamp>> {
         let failback = match self.fail_back(record).await {
             // It will not be otherwise the next time.
-            Err(e) if matches!(e.consequence(), Consequence::StopDeployment | Consequence::NextTarget) => {
+            Err(e) if never_otherwise(&e) => {
                 tracing::warn!(deployment = %record.id(), error = %e, "it cannot go back to the preferred target");
                 None
             }
@@ -231,8 +232,7 @@ impl Deployments {
         if due > now {
             return Ok(Some(due));
         }
-        // What somebody asked for since goes before: whatever is not in this list has a greater id.
-        let id = DeploymentId::generate(&*parts.ids, now);
+        // What somebody asked for since goes before.
         let newest = parts.store.list(record.scope(), None, PAGE).await?.items;
         if newest.iter().any(|other| other.id > record.id() && other.end.is_none()) {
             return Ok(Some(now.plus(wait)));
@@ -250,8 +250,8 @@ impl Deployments {
             owner: record.owner().cloned(),
             strategy: record.strategy().cloned(),
         };
-        match self.request_as(Some(id), back).await {
-            // Somebody asked for something in between.
+        match self.request_after(newest.first().map(|newest| newest.id), back).await {
+            // Somebody asked for something in between, whatever their clock says.
             Err(e) if e.kind() == ErrorKind::Conflict => Ok(Some(now.plus(wait))),
             asked => asked.map(|_| Some(now.plus(now.since(record.ended_at().unwrap_or(now)).max(wait)))),
         }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     Artifact, BackendName, BuildMode, BuildRequest, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent,
-    DeploymentId, DeploymentSource, DeploymentTarget, Doubt, ErrorKind, Fence, OperatorChoice, Progress, Result, Route,
+    DeploymentId, DeploymentSource, DeploymentTarget, Doubt, Error, ErrorKind, Fence, OperatorChoice, Progress, Result, Route,
     Scope, Timestamp, instruments, timeout,
 };
 use serde_json::json;
@@ -40,9 +40,7 @@ impl Deployments {
         }
         let env = match parts.env.get(scope, record.env().ok_or_else(|| unreadable(id))?).await {
             Ok(env) => env,
-            Err(e) if matches!(e.consequence(), Consequence::StopDeployment | Consequence::NextTarget) => {
-                return failed(format!("variables: {e}"));
-            }
+            Err(e) if never_otherwise(&e) => return failed(format!("variables: {e}")),
             Err(e) => return Err(e),
         };
         let (route, routed) = parts.routes.standing(scope).await?;
@@ -122,6 +120,7 @@ impl Deployments {
             open,
             held,
             patient,
+            adopted: None,
         };
         Ok(match attempts.run().await? {
             Drove::Waits(busy) => Drove::Waits(busy.in_line(line)),
@@ -167,10 +166,10 @@ impl Deployments {
         Ok(None)
     }
 
-    /// What was asked to activate it and never answered may do so while it waits.
+    /// What was asked to activate it may do so while it waits, or serve it.
     async fn watch_while_waiting(&self, record: &DeploymentRecord) {
         let due = record.waits_until().filter(|until| *until <= self.parts.clock.now());
-        let Some(until) = due.filter(|_| !record.unanswered().is_empty()) else { return };
+        let Some(until) = due.filter(|_| record.is_in_doubt()) else { return };
         if let Err(e) = self.watch_doubt(record, until).await {
             // It waits on, and somebody looks again when that is due.
             tracing::warn!(deployment = %record.id(), error = %e, "what may turn up could not be looked for");
@@ -255,10 +254,16 @@ impl Deployments {
                     held => held?,
                 }
             }
-            return Ok(parts.bundles.get(scope, digest).await?.ok_or_else(gone));
+            return match parts.bundles.get(scope, digest).await {
+                Err(e) if never_otherwise(&e) => Ok(Err(format!("artifact {digest}: {e}"))),
+                found => Ok(found?.ok_or_else(gone)),
+            };
         }
         // As new as can be: what was written after the request was meant for a deploy too.
-        let snapshot = parts.files.snapshot(&Scope::sources(scope.app.clone())).await?;
+        let snapshot = match parts.files.snapshot(&Scope::sources(scope.app.clone())).await {
+            Err(e) if never_otherwise(&e) => return Ok(Err(format!("sources: {e}"))),
+            snapshot => snapshot?,
+        };
         progress.at(10, "building", format!("Building {} files", snapshot.files.len()));
         journal.note(DeploymentEvent::BuildStarted { position: snapshot.position });
         // The same for every environment: what is promoted is what was built.
@@ -296,14 +301,24 @@ impl Deployments {
     async fn highest_above(&self, mut highest: Fence, scope: &Scope, journal: &mut Journal) -> Result<Fence> {
         let limit = self.parts.strategy.attempt_timeout;
         for target in self.parts.strategy.registered() {
-            // One that cannot be asked now refuses a fence that is too low, and is asked again then.
-            let observed = journal.ask(&target.info().name, "observe", limit, target.observe(scope)).await;
+            let info = target.info();
+            // One that cannot be asked now refuses a fence that is too low, and is asked again then. One that is left alone
+            // is not asked by every deployment for that alone.
+            if self.admission.busy(&info, self.parts.clock.now()).is_some_and(|busy| !busy.well) {
+                continue;
+            }
+            let observed = journal.ask(&info.name, "observe", limit, target.observe(scope)).await;
             if let Ok(observed) = observed {
                 highest = observed.iter().filter_map(|o| o.fence).fold(highest, Fence::max);
             }
         }
         Ok(highest)
     }
+}
+
+/// Whether a store that is asked again says the same: what it keeps is damaged or gone, or it does not give it.
+pub(super) fn never_otherwise(error: &Error) -> bool {
+    matches!(error.consequence(), Consequence::StopDeployment | Consequence::NextTarget)
 }
 
 fn short(artifact: &Artifact) -> String {

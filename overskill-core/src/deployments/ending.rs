@@ -4,17 +4,18 @@ use super::{
     DeploymentRecord, Deployments, Failback, Outcome,
     admission::{Ask, Busy},
     attempt::{Drove, set_route},
+    drive::never_otherwise,
     journal::Journal,
-    record::{may_serve, unanswered},
+    record::{is_in_doubt, may_serve, unanswered},
     service::{PAGE, owner, unreadable, word},
 };
 use crate::{
-    AppFacts, BackendName, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentTarget,
+    AppFacts, BackendName, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentTarget,
     Digest, Doubt, Effect, Error, ErrorKind, Fence, Fencing, Handle, Notice, Observed, ObservedState, OperatorChoice,
     Progress, ProgressKind, Removal, Result, Route, Scope, TargetStatus, Timestamp, instruments, timeout,
 };
 use serde_json::json;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What came of making a version live again.
 pub(super) enum Remade {
@@ -73,7 +74,7 @@ impl Deployments {
             journal.take(highest).await?;
         }
         if !matches!(end, DeploymentEnd::Active { .. }) {
-            self.undo_unrouted(record, &end, &mut journal).await?;
+            self.undo_unrouted(record, Some(&end), &mut journal).await?;
         }
         journal.note(DeploymentEvent::Ended { end: end.clone() });
         let history: Vec<_> = story(record, &journal).collect();
@@ -100,7 +101,7 @@ impl Deployments {
         let (released, surplus) = if matches!(end, DeploymentEnd::Active { .. }) && !is_first {
             futures::join!(release, self.surplus(scope, id))
         } else {
-            (release.await, Ok(None))
+            (release.await, Ok(Vec::new()))
         };
         released?;
         self.admission.leave(&owner(record), id);
@@ -130,10 +131,15 @@ impl Deployments {
         Ok(end.into())
     }
 
-    /// What was activated and is not live after all must not have the traffic until a sweep: what the route names gets it
-    /// back; without a route nothing has it. What was never answered is fenced out, where the target can. A target that
-    /// cannot be asked now is left to the sweep.
-    async fn undo_unrouted(&self, record: &DeploymentRecord, end: &DeploymentEnd, journal: &mut Journal) -> Result<()> {
+    /// What was activated and is not live at the `end`, or while it waits, must not have the traffic until a sweep: what the
+    /// route names gets it back; without a route nothing has it. What was never answered is fenced out, where the target can.
+    /// A target that cannot be asked now is left to whoever looks next.
+    async fn undo_unrouted(
+        &self,
+        record: &DeploymentRecord,
+        end: Option<&DeploymentEnd>,
+        journal: &mut Journal,
+    ) -> Result<()> {
         let (parts, scope) = (&*self.parts, record.scope());
         if journal.history().any(|event| matches!(event, DeploymentEvent::RollingBack { .. })) {
             return Ok(()); // that was tried just now
@@ -144,10 +150,17 @@ impl Deployments {
         });
         let begun: Vec<_> = begun.collect();
         // At the end, what is still open was not answered either.
-        let ended = DeploymentEvent::Ended { end: end.clone() };
-        let unanswered = unanswered(story(record, journal).chain([&ended]));
+        let ended = end.map(|end| DeploymentEvent::Ended { end: end.clone() });
+        let unanswered = unanswered(story(record, journal).chain(&ended));
         let mut targets = may_serve(story(record, journal));
         targets.extend(unanswered.iter().cloned());
+        if end.is_none() {
+            // It was asked in vain just now, and is asked again before the wait is over.
+            let in_vain = |name: &BackendName| {
+                journal.history().any(|event| matches!(event, DeploymentEvent::Unsettled { target } if target == name))
+            };
+            targets.retain(|name| !in_vain(name));
+        }
         if targets.is_empty() {
             return Ok(());
         }
@@ -190,7 +203,9 @@ impl Deployments {
         if serves_another(&observed, route) || may_come.is_some_and(|fence| !is_fenced_out(fence)) {
             // That of this drive may be the one of what is to be undone.
             let fence = journal.take(journal.fence()).await?;
-            self.make_live_again(scope, route, fence, journal).await?.ok()?;
+            if self.make_live_again(scope, route, fence, journal).await?.ok()? {
+                journal.note(DeploymentEvent::GaveWay { target: name.clone(), to: route.deployment, fence });
+            }
         }
         Ok(())
     }
@@ -210,10 +225,13 @@ impl Deployments {
             Doubt::Unsettled(_) => vec![OperatorChoice::Approve, OperatorChoice::Retry, OperatorChoice::Abort],
             Doubt::NobodyTook | Doubt::NotRolledBack => vec![OperatorChoice::Retry, OperatorChoice::Abort],
         };
+        if journal.is_leased() {
+            self.undo_unrouted(record, None, &mut journal).await?;
+        }
         let now = self.parts.clock.now();
         let deadline = now.plus(strategy.answer_within());
-        // What it is not known to run may turn up before there is an answer.
-        let late = (!unanswered(story(record, &journal)).is_empty()).then(|| now.plus(strategy.late_arrivals));
+        // What may run it, or turn up, is looked at before there is an answer.
+        let late = is_in_doubt(story(record, &journal)).then(|| now.plus(strategy.late_arrivals));
         let due = late.map_or(deadline, |late| late.min(deadline));
         journal.note(DeploymentEvent::AwaitingOperator {
             about,
@@ -249,11 +267,14 @@ impl Deployments {
         let known = record.waits_until().filter(|until| *until > self.parts.clock.now());
         if known.is_none() || journal.is_leased() || journal.has_notes() {
             progress.log("Waiting for its turn");
+            if journal.is_leased() {
+                self.undo_unrouted(record, None, &mut journal).await?;
+            }
             // In a long line nobody has to look at each of them all the time.
             let now = self.parts.clock.now();
             let mut until = busy.until.max(now.plus(self.admission.time_in_line(&busy.line)));
-            if !unanswered(story(record, &journal)).is_empty() {
-                // What it is not known to run may turn up meanwhile.
+            if is_in_doubt(story(record, &journal)) {
+                // What may run it, or turn up, is looked at meanwhile.
                 until = until.min(now.plus(self.parts.strategy.late_arrivals));
             }
             journal.note(DeploymentEvent::Waiting { reason: busy.reason, until });
@@ -315,15 +336,16 @@ impl Deployments {
         let (Some(digest), Some(env)) = (record.digest(), record.env()) else {
             return Ok(Remade::Failed(unreadable(route.deployment)));
         };
-        let Some(artifact) = parts.bundles.get(scope, digest).await? else {
+        let artifact = match parts.bundles.get(scope, digest).await {
+            Err(e) if never_otherwise(&e) => return Ok(Remade::Failed(e)),
+            artifact => artifact?,
+        };
+        let Some(artifact) = artifact else {
             return Ok(Remade::Failed(Error::not_found("its artifact is not kept any more")));
         };
         let env = match parts.env.get(scope, env).await {
-            Ok(env) => Arc::new(env),
-            Err(e) if matches!(e.consequence(), Consequence::StopDeployment | Consequence::NextTarget) => {
-                return Ok(Remade::Failed(e));
-            }
-            Err(e) => return Err(e),
+            Err(e) if never_otherwise(&e) => return Ok(Remade::Failed(e)),
+            env => Arc::new(env?),
         };
         let request =
             DeployRequest::new(route.deployment, scope.clone(), artifact, env).under(fence).limits(record.limits());
@@ -377,43 +399,45 @@ impl Deployments {
         }
     }
 
-    /// The oldest version that is one too many once `live` is, and where it is.
-    async fn surplus(&self, scope: &Scope, live: DeploymentId) -> Result<Option<(DeploymentId, BackendName)>> {
+    /// Versions that are too many once `live` is and that nobody let go of, and where they are, the newest first. In general
+    /// it is one; what could not be let go of when it was its turn still holds its artifact.
+    async fn surplus(&self, scope: &Scope, live: DeploymentId) -> Result<Vec<(DeploymentId, BackendName)>> {
         let parts = &*self.parts;
-        let (mut before, mut kept, mut looked) = (None, 1, 0);
-        loop {
-            let page = parts.store.list(scope, before, PAGE).await?;
-            for summary in page.items {
-                looked += 1;
-                let Some(DeploymentEnd::Active { target, .. }) = summary.end else { continue };
-                // What is newer went live while this one's end was not written yet, and may be what is live.
-                if summary.id >= live {
-                    continue;
-                }
-                kept += 1;
-                if kept > parts.strategy.keep.get() {
-                    return Ok(Some((summary.id, target)));
-                }
-            }
-            before = page.next;
-            // Failures do not crowd out what is kept for ever: after so many, the rest waits for a better day.
-            if before.is_none() || looked > 16 * parts.strategy.keep.get() {
-                return Ok(None);
-            }
+        // Failures do not crowd out what is kept for ever: what is further back waits for a better day.
+        let page = parts.store.list(scope, None, PAGE.saturating_mul(parts.strategy.keep)).await?;
+        // What is newer went live while this one's end was not written yet, and may be what is live.
+        let older = page.items.into_iter().filter(|summary| summary.id < live);
+        let were_live = older.filter_map(|summary| match summary.end {
+            Some(DeploymentEnd::Active { target, .. }) => Some((summary.id, target)),
+            _ => None,
+        });
+        let mut surplus: Vec<_> = were_live.skip(parts.strategy.keep.get() as usize - 1).collect();
+        if !surplus.is_empty() {
+            let ids: Vec<_> = surplus.iter().map(|(id, _)| *id).collect();
+            let holding = parts.bundles.holding(&ids).await?;
+            surplus.retain(|(id, _)| holding.contains(id));
         }
+        Ok(surplus)
     }
 
-    /// Lets go of a version that is one too many.
-    async fn retire(&self, scope: &Scope, surplus: Result<Option<(DeploymentId, BackendName)>>) {
+    /// Lets go of versions that are too many: of the artifact last, for it tells that there is something to let go of.
+    async fn retire(&self, scope: &Scope, surplus: Result<Vec<(DeploymentId, BackendName)>>) {
         let retire = async {
-            let Some((id, target)) = surplus? else { return Ok(()) };
-            let parts = &*self.parts;
-            parts.bundles.release(id, parts.clock.now()).await?;
-            if let Ok(target) = self.target(&target) {
-                let remove = target.remove(scope, Removal::Only(id));
-                timeout(&*parts.clock, parts.strategy.attempt_timeout, remove).await?;
+            let (parts, mut away) = (&*self.parts, BTreeMap::new());
+            for (id, name) in surplus? {
+                if away.contains_key(&name) {
+                    continue; // it did not remove the one before, and is not asked to remove the next
+                }
+                if let Ok(target) = self.target(&name) {
+                    let remove = target.remove(scope, Removal::Only(id));
+                    if let Err(e) = timeout(&*parts.clock, parts.strategy.attempt_timeout, remove).await {
+                        away.insert(name, e);
+                        continue;
+                    }
+                }
+                parts.bundles.release(id, parts.clock.now()).await?;
             }
-            Ok::<_, Error>(())
+            away.into_values().next().map_or(Ok(()), Err)
         };
         if let Err(e) = retire.await {
             tracing::warn!(%scope, error = %e, "an old version is kept for nothing");

@@ -319,6 +319,11 @@ impl DeploymentRecord {
         may_serve(self.events.iter().map(|e| &e.event))
     }
 
+    /// Whether a target may serve it, or may yet, although nobody is sent there as long as it is not live.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        is_in_doubt(self.events.iter().map(|e| &e.event))
+    }
+
     /// What it cost so far.
     pub fn cost(&self) -> DeploymentCost {
         let mut cost = DeploymentCost::default();
@@ -343,7 +348,8 @@ impl DeploymentRecord {
     /// The states it went through, from [`Requested`](DeploymentState::Requested) on; each differs from the one before.
     pub fn path(&self) -> Vec<DeploymentState> {
         let mut path: Vec<DeploymentState> = Vec::new();
-        let moves = |e: &&RecordedEvent| !matches!(e.event, DeploymentEvent::Asked { .. });
+        let moves =
+            |e: &&RecordedEvent| !matches!(e.event, DeploymentEvent::Asked { .. } | DeploymentEvent::GaveWay { .. });
         for recorded in self.events.iter().filter(moves) {
             let state = DeploymentState::after(&recorded.event);
             // What is swept after the end changes nothing of it.
@@ -480,6 +486,11 @@ pub(super) fn may_serve<'a>(events: impl Iterator<Item = &'a DeploymentEvent>) -
     may
 }
 
+/// Whether a target may serve a deployment, or may yet.
+pub(super) fn is_in_doubt<'a>(events: impl Iterator<Item = &'a DeploymentEvent> + Clone) -> bool {
+    !unanswered(events.clone()).is_empty() || !may_serve(events).is_empty()
+}
+
 /// An event as a line of the story.
 struct Line<'a>(&'a DeploymentEvent);
 
@@ -519,6 +530,7 @@ impl fmt::Display for Line<'_> {
             E::Gated { target, gate, failure: Some(why) } => write!(f, "{target}: {gate} gate failed: {why}"),
             E::Waiting { reason, until } => write!(f, "waits until {until}: {reason}"),
             E::RollingBack { target, to, fence } => write!(f, "{target}: going back to {to}, fence {fence}"),
+            E::GaveWay { target, to, fence } => write!(f, "{target}: serves {to} again, fence {fence}"),
             E::Leaving { target } => write!(f, "{target}: serves the version before until that is swept"),
             E::Routing { target, fence } => write!(f, "route to {target}, fence {fence}"),
             E::AwaitingOperator { question, deadline, .. } => write!(f, "waits until {deadline}: {question}"),

@@ -107,11 +107,15 @@ impl Deployments {
     ///
     /// A source artifact has to be held in the scope that its deployment went to; it is held for the new one from now on.
     pub async fn request(&self, new: NewDeployment) -> Result<DeploymentId> {
-        self.request_as(None, new).await
+        self.request_after(None, new).await
     }
 
-    /// The same; under an id that is known it gives way, with a `Conflict`, to whatever has a newer one.
-    pub(super) async fn request_as(&self, known: Option<DeploymentId>, new: NewDeployment) -> Result<DeploymentId> {
+    /// The same; where it is known which one it comes after, it gives way, with a `Conflict`, to whatever came in between.
+    pub(super) async fn request_after(
+        &self,
+        known: Option<DeploymentId>,
+        new: NewDeployment,
+    ) -> Result<DeploymentId> {
         let parts = &*self.parts;
         let targets = match &new.strategy {
             Some(config) => parts.strategy.configured(config)?.names(),
@@ -142,8 +146,8 @@ impl Deployments {
             events.push(built(&artifact));
             held = Some(digest);
         }
-        let id = known.unwrap_or_else(|| DeploymentId::generate(&*parts.ids, now));
-        let mut commit = crate::Commit::new(id, new.scope, 0, events, now);
+        let id = DeploymentId::generate(&*parts.ids, now);
+        let mut commit = crate::Commit::new(id, new.scope, 0, events, now).after(known);
         let mut tries = 0;
         loop {
             let Err(e) = parts.store.commit(&commit).await else { break };
@@ -306,7 +310,7 @@ impl Deployments {
             if record.end().is_some() {
                 return this.chores(&record).await.map(|()| false);
             }
-            if let Some((_, _, deadline)) = record.question().filter(|_| settled && !record.unanswered().is_empty()) {
+            if let Some((_, _, deadline)) = record.question().filter(|_| settled && record.is_in_doubt()) {
                 return this.watch_doubt(&record, deadline).await.map(|()| false);
             }
             if settled {

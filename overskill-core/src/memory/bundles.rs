@@ -2,7 +2,7 @@ use super::{NAME, Shared};
 use crate::{Artifact, BundleStore, Collected, DeploymentId, Digest, Error, Readiness, Result, Scope, Timestamp};
 use async_trait::async_trait;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -74,6 +74,11 @@ impl BundleStore for MemoryBundles {
             }
         }
         Ok(())
+    }
+
+    async fn holding(&self, deployments: &[DeploymentId]) -> Result<BTreeSet<DeploymentId>> {
+        let bundles = self.0.lock();
+        Ok(deployments.iter().copied().filter(|id| bundles.held.contains_key(id)).collect())
     }
 
     async fn get(&self, scope: &Scope, digest: Digest) -> Result<Option<Arc<Artifact>>> {

@@ -69,12 +69,20 @@ impl DeploymentStore for MemoryDeployments {
 
     async fn pending(&self, now: Timestamp, limit: NonZeroU32) -> Result<Vec<DeploymentSummary>> {
         let records = self.0.lock();
-        let undriven = |summary: &DeploymentSummary| {
-            let lease = records.scopes.get(&summary.scope).and_then(|record| record.held(now));
-            lease.is_none_or(|lease| lease.deployment != summary.id)
-        };
+        let undriven =
+            |summary: &DeploymentSummary| records.scopes.get(&summary.scope).is_none_or(|it| it.held(now).is_none());
         let due = records.due.iter().take_while(|(due, _)| *due <= now).filter_map(|(_, id)| records.summary(*id));
-        Ok(due.filter(undriven).take(limit.get() as usize).collect())
+        let mut turns: HashMap<Scope, usize> = HashMap::new();
+        let mut by_turn: Vec<_> = due
+            .filter(undriven)
+            .map(|summary| {
+                let turn = turns.entry(summary.scope.clone()).or_default();
+                *turn += 1;
+                (*turn, summary)
+            })
+            .collect();
+        by_turn.sort_by_key(|(turn, _)| *turn);
+        Ok(by_turn.into_iter().map(|(_, summary)| summary).take(limit.get() as usize).collect())
     }
 
     async fn list(
@@ -107,7 +115,7 @@ impl DeploymentStore for MemoryDeployments {
 impl Records {
     /// All checks come first, so that a refused commit leaves nothing behind.
     fn commit(&mut self, commit: &Commit) -> Result<Committed> {
-        let Commit { id, scope, expected_seq, events, lease, due, now } = commit;
+        let Commit { id, scope, expected_seq, after, events, lease, due, now } = commit;
         let known = self.deployments.get(id);
         let seq = known.map_or(0, Deployment::seq);
         if seq != *expected_seq {
@@ -120,6 +128,9 @@ impl Records {
         let newest = self.scopes.get(scope).and_then(|record| record.deployments.last());
         if known.is_none() && newest.is_some_and(|newest| newest > id) {
             return Err(Error::conflict("the scope has a newer deployment"));
+        }
+        if known.is_none() && after.is_some_and(|after| newest.is_some_and(|newest| *newest > after)) {
+            return Err(Error::conflict("the scope has another deployment since"));
         }
         let mut end = known.and_then(|d| d.end.clone());
         for event in events {

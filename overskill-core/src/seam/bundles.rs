@@ -1,6 +1,6 @@
 use crate::{Artifact, DeploymentId, Digest, Readiness, Result, Scope, Timestamp};
 use async_trait::async_trait;
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
 /// What a collection removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,9 @@ pub trait BundleStore: Debug + Send + Sync + 'static {
     /// `deployment` needs nothing any more; what it held counts as released at `now`. Fine if it held nothing.
     async fn release(&self, deployment: DeploymentId, now: Timestamp) -> Result<()>;
 
+    /// Which of `deployments` hold something, in whatever scope.
+    async fn holding(&self, deployments: &[DeploymentId]) -> Result<BTreeSet<DeploymentId>>;
+
     /// The artifact, if something in `scope` holds it.
     async fn get(&self, scope: &Scope, digest: Digest) -> Result<Option<Arc<Artifact>>>;
 
@@ -44,6 +47,7 @@ crate::seam::forward_seam!(BundleStore as "bundles" [] {
     safe fn put(&self, artifact: &Artifact, now: Timestamp) -> Digest;
     safe fn hold(&self, scope: &Scope, digest: Digest, deployment: DeploymentId) -> ();
     safe fn release(&self, deployment: DeploymentId, now: Timestamp) -> ();
+    safe fn holding(&self, deployments: &[DeploymentId]) -> BTreeSet<DeploymentId>;
     safe fn get(&self, scope: &Scope, digest: Digest) -> Option<Arc<Artifact>>;
     safe fn collect(&self, now: Timestamp, min_age: Duration) -> Collected;
 });

@@ -128,6 +128,15 @@ pub enum DeploymentEvent {
         /// Under which fence.
         fence: Fence,
     },
+    /// A target served it, or could, though it is not live: it serves what is live again.
+    GaveWay {
+        /// The target.
+        target: BackendName,
+        /// What it serves.
+        to: DeploymentId,
+        /// Under which fence.
+        fence: Fence,
+    },
     /// The version before is live on another target, which may serve it until it is swept.
     Leaving {
         /// That target.
@@ -372,6 +381,8 @@ pub struct Commit {
     pub scope: Scope,
     /// How many events it must have so far; 0 creates it.
     pub expected_seq: u64,
+    /// When this creates one: the scope must have none that is newer than this one, whatever the new one's id.
+    pub after: Option<DeploymentId>,
     /// What happened, in order. May be empty for a change of the lease alone.
     pub events: Vec<DeploymentEvent>,
     /// What happens to the lease.
@@ -391,7 +402,14 @@ impl Commit {
         events: impl IntoIterator<Item = DeploymentEvent>,
         now: Timestamp,
     ) -> Self {
-        Self { id, scope, expected_seq, events: events.into_iter().collect(), lease: LeaseChange::None, due: None, now }
+        let events = events.into_iter().collect();
+        Self { id, scope, expected_seq, after: None, events, lease: LeaseChange::None, due: None, now }
+    }
+
+    /// Gives way to whatever was asked for since `newest` was the newest of the scope.
+    pub fn after(mut self, newest: Option<DeploymentId>) -> Self {
+        self.after = newest;
+        self
     }
 
     /// Says when somebody should look at it next: a question has a deadline, a place in a line comes up, what may have been
@@ -467,7 +485,7 @@ pub trait DeploymentStore: Debug + Send + Sync + 'static {
     ///
     /// `Conflict`, and nothing happens, when the deployment has another number of events than expected or is of another
     /// scope, when it is new and its scope has one with a greater id (ids of a scope are in the order of its requests,
-    /// whatever the clocks of those who ask), when it has ended (nothing but `Swept` may follow), when the lease is held by
+    /// whatever the clocks of those who ask) or than the one it is to come [after](Commit::after), when it has ended (nothing but `Swept` may follow), when the lease is held by
     /// another deployment or another holder, or when it is not held under the named fence any more.
     async fn commit(&self, commit: &Commit) -> Result<Committed>;
 
@@ -480,8 +498,9 @@ pub trait DeploymentStore: Debug + Send + Sync + 'static {
     /// Who may change the scope at `now`; `None` when nobody holds it.
     async fn lease(&self, scope: &Scope, now: Timestamp) -> Result<Option<DeployLease>>;
 
-    /// Deployments that nobody drives at `now` and that somebody should look at, at most `limit`, those first that have been
-    /// due longest.
+    /// Deployments that somebody should look at, of scopes that nobody has leased at `now`, at most `limit`: one of each
+    /// scope before a second of any, and among those the one first that has been due longest. So a scope with many keeps no
+    /// other waiting.
     ///
     /// Due is what its last commit [said](Commit::due). Without a word of it, a deployment that has ended is not due; one that
     /// has not is, since that commit or, if it was due already, since then.

@@ -7,7 +7,11 @@ use overskill_core::{
     Artifact, BundleStore, Collected, DeploymentId, Digest, Error, Manifest, Readiness, Result, Scope, Timestamp,
 };
 use sqlx::{query, query_as, query_scalar};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 /// A [`BundleStore`] in tables: manifests as JSON, and each blob once by its digest.
 ///
@@ -156,6 +160,21 @@ impl BundleStore for Bundles {
                 query(since).bind(list(held)).bind(now.as_unix_millis()).execute(&mut *tx).await?;
             }
             tx.commit().await
+        })
+        .await
+    }
+
+    async fn holding(&self, deployments: &[DeploymentId]) -> Result<BTreeSet<DeploymentId>> {
+        run("holding", || async {
+            let sql = sql!(
+                sqlite: "SELECT DISTINCT deployment FROM artifact_holds
+                         WHERE deployment IN (SELECT value FROM json_each($1))",
+                postgres: "SELECT DISTINCT deployment FROM artifact_holds WHERE deployment = ANY ($1)",
+            );
+            let ids = list(deployments.iter().map(ToString::to_string).collect());
+            let mut reader = self.db.brief_reader().await?;
+            let holding: Vec<String> = query_scalar(sql).bind(ids).fetch_all(&mut *reader).await?;
+            Ok(holding.iter().map(|id| row::stored(id)).collect::<Result<_>>()?)
         })
         .await
     }

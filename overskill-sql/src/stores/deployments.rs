@@ -94,16 +94,19 @@ impl DeploymentStore for Deployments {
     async fn pending(&self, now: Timestamp, limit: NonZeroU32) -> Result<Vec<DeploymentSummary>> {
         run("pending", || async {
             let sql = concat!(
-                "SELECT id, app, environment, seq, ended FROM deployments
-                 WHERE due_ms <= ",
+                "SELECT id, app, environment, seq, ended FROM (
+                     SELECT id, app, environment, seq, ended, due_ms,
+                            row_number() OVER (PARTITION BY app, environment ORDER BY due_ms, id) AS turn
+                     FROM deployments
+                     WHERE due_ms <= ",
                 later!("$1"),
                 " AND NOT EXISTS (
-                     SELECT 1 FROM deployment_leases
-                     WHERE deployment_leases.app = deployments.app
-                       AND deployment_leases.environment = deployments.environment
-                       AND deployment_leases.deployment = deployments.id AND expires_ms > ",
+                         SELECT 1 FROM deployment_leases
+                         WHERE deployment_leases.app = deployments.app
+                           AND deployment_leases.environment = deployments.environment
+                           AND deployment_leases.deployment IS NOT NULL AND expires_ms > ",
                 later!("$1"),
-                ") ORDER BY due_ms, id LIMIT $2"
+                ")) AS due ORDER BY turn, due_ms, id LIMIT $2"
             );
             let mut reader = self.db.brief_reader().await?;
             let found = query_as(sql).bind(now.as_unix_millis()).bind(i64::from(limit.get()));
@@ -249,7 +252,8 @@ impl<'a> Plan<'a> {
         let sql = concat!(
             "INSERT INTO deployments (id, app, environment, seq, ended, due_ms)
              SELECT $1, $2, $3, $4, $5, CASE WHEN $9 IS NULL AND $5 IS NULL THEN $8 ELSE $9 END
-             WHERE CASE WHEN $6 = 0 THEN NOT EXISTS (SELECT 1 FROM deployments WHERE app = $2 AND environment = $3 AND id > $1)
+             WHERE CASE WHEN $6 = 0 THEN NOT EXISTS (SELECT 1 FROM deployments WHERE app = $2 AND environment = $3
+                                                         AND (id > $1 OR $10 IS NOT NULL AND id > $10))
                         ELSE EXISTS (SELECT 1 FROM deployments WHERE id = $1) END
              ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, ended = coalesce(deployments.ended, excluded.ended),
                due_ms = CASE WHEN $9 IS NOT NULL OR coalesce(deployments.ended, excluded.ended) IS NOT NULL THEN $9
@@ -270,6 +274,7 @@ impl<'a> Plan<'a> {
             .bind(self.only_sweeps)
             .bind(self.commit.now.as_unix_millis())
             .bind(self.commit.due.map(Timestamp::as_unix_millis))
+            .bind(self.commit.after.map(|after| after.to_string()))
             .fetch_optional(&mut *tx)
             .await?;
         match now {
@@ -286,6 +291,9 @@ impl<'a> Plan<'a> {
         Ok(match found {
             Some(d) if d.scope != self.commit.scope => Error::conflict("the deployment is of another scope"),
             Some(d) if d.end.is_some() && d.seq == expected => ended(),
+            None if expected == 0 && self.commit.after.is_some() => {
+                Error::conflict("the scope has another deployment since")
+            }
             None if expected == 0 => Error::conflict("the scope has a newer deployment"),
             _ => Error::conflict(format!("the deployment must have {expected} events, but has {seq}: read them again")),
         })

@@ -25,6 +25,7 @@ suite! {
         events_come_back_as_they_were: "events are read in order, each with its place and time, exactly as they were written";
         the_events_of_one_commit_stay_together: "a commit of several events writes all of them, in order";
         ids_of_a_scope_only_grow: "a new deployment with a lesser id than one of its scope is a conflict and changes nothing; in another scope it is none, and the older one may still be moved on";
+        what_came_in_between_goes_first: "a new deployment that is to come after one is a conflict, and changes nothing, if its scope has a newer one than that";
         a_wrong_count_of_events_is_refused: "a commit that expects another number of events is a conflict and changes nothing";
         an_ended_deployment_takes_only_sweeps: "after the end nothing but sweeps may follow; the rest is a conflict and changes nothing";
         a_deployment_stays_in_its_scope: "a commit of a deployment in another scope is a conflict and changes nothing";
@@ -32,9 +33,10 @@ suite! {
         a_scope_lists_its_deployments_newest_first: "list gives a scope's deployments newest first, page by page, each once";
         standing_says_all_of_it: "standing answers the scope, the events, the lease of the moment and the newest deployment of the scope, as the other calls do; and nothing for a deployment that does not exist";
         a_summary_says_how_far_it_is: "a summary has the scope, the number of events and the end";
-        pending_is_what_nobody_drives: "pending lists deployments that have not ended and that nobody drives at that moment";
+        pending_is_what_nobody_drives: "pending lists deployments that have not ended and whose scope nobody has leased at that moment";
         what_is_due_later_is_pending_then: "pending leaves out what is due later, lists it then, ended or not, and those first that have been due longest";
         pending_is_oldest_first_and_limited: "pending lists the oldest first, and no more than asked for";
+        pending_gives_every_scope_its_turn: "pending lists one of each scope before a second of any";
     }
     in leases {
         a_free_scope_is_leased: "a free lease is taken, with what was asked for and a fence above zero";

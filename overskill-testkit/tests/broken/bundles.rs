@@ -19,6 +19,7 @@ enum Bug {
     HoldsAnything,
     CountsHolds,
     ReleaseOfNothingFails,
+    NobodyHolds,
     ReleasesEverybody,
     ReleasesTheFirstOnly,
     ForgetsOnRestart,
@@ -42,6 +43,7 @@ const BUGS: &[(Bug, &[&str])] = &[
     (Bug::HoldsAnything, &["what_was_never_put_cannot_be_held", "pointers_and_wrappers_answer_alike"]),
     (Bug::CountsHolds, &["a_hold_is_one_hold"]),
     (Bug::ReleaseOfNothingFails, &["release_of_nothing_is_fine"]),
+    (Bug::NobodyHolds, &["holding_says_who_holds_something"]),
     (Bug::ReleasesEverybody, &["one_of_two_holds_keeps"]),
     (Bug::ReleasesTheFirstOnly, &["release_lets_go_of_everything"]),
     (Bug::ForgetsOnRestart, &["holds_survive_a_restart"]),
@@ -165,6 +167,13 @@ impl BundleStore for Bundles {
         }
         self.seen().holds.retain(|(_, _, holder)| *holder != deployment);
         Ok(())
+    }
+
+    async fn holding(&self, deployments: &[DeploymentId]) -> Result<BTreeSet<DeploymentId>> {
+        if self.bug == Bug::NobodyHolds {
+            return Ok(BTreeSet::new());
+        }
+        self.inner.holding(deployments).await
     }
 
     async fn get(&self, scope: &Scope, digest: Digest) -> Result<Option<Arc<Artifact>>> {

@@ -32,9 +32,11 @@ enum Flaw {
     ForgetsWhatIsDue,
     StandsAlone,
     TakesWhatIsOlder,
+    GivesWayToNobody,
+    GivesNoTurns,
 }
 
-const FLAWS: [Flaw; 19] = [
+const FLAWS: [Flaw; 21] = [
     Flaw::ForgetsFences,
     Flaw::ReordersEvents,
     Flaw::LosesAnEvent,
@@ -54,6 +56,8 @@ const FLAWS: [Flaw; 19] = [
     Flaw::ForgetsWhatIsDue,
     Flaw::StandsAlone,
     Flaw::TakesWhatIsOlder,
+    Flaw::GivesWayToNobody,
+    Flaw::GivesNoTurns,
 ];
 
 #[derive(Debug)]
@@ -134,6 +138,7 @@ impl DeploymentStore for Broken {
                 }
             }
             Flaw::ForgetsWhatIsDue => commit.due = None,
+            Flaw::GivesWayToNobody => commit.after = None,
             Flaw::LosesAnEvent if commit.events.len() > 1 => drop(commit.events.pop()),
             Flaw::CountsNothing => commit.expected_seq = self.store.events(commit.id).await?.len() as u64,
             Flaw::GoesOnAfterTheEnd => {
@@ -193,6 +198,9 @@ impl DeploymentStore for Broken {
         let mut pending = self.store.pending(now, limit).await?;
         if self.flaw == Flaw::ListsBackwards {
             pending.reverse();
+        }
+        if self.flaw == Flaw::GivesNoTurns {
+            pending.sort_by_key(|summary| summary.id);
         }
         Ok(pending)
     }
@@ -320,6 +328,16 @@ async fn a_store_that_does_not_see_what_is_newer() {
 #[tokio::test]
 async fn a_store_that_takes_what_is_older_than_its_newest() {
     broken(Flaw::TakesWhatIsOlder, &["ids_of_a_scope_only_grow"]).await;
+}
+
+#[tokio::test]
+async fn a_store_that_lets_nobody_go_first() {
+    broken(Flaw::GivesWayToNobody, &["what_came_in_between_goes_first"]).await;
+}
+
+#[tokio::test]
+async fn a_store_that_gives_no_turns() {
+    broken(Flaw::GivesNoTurns, &["pending_gives_every_scope_its_turn"]).await;
 }
 
 #[tokio::test]

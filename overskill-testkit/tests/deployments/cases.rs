@@ -651,3 +651,32 @@ async fn who_is_overtaken_at_the_route_does_not_believe_to_be_live() {
     assert_eq!(d.outcome, Outcome::Superseded, "{}", d.story);
     assert_eq!(test.memory.routes.get(&scope()).await.unwrap().unwrap().deployment, by);
 }
+
+/// What a store keeps is damaged: that is said, and the deployment does not come again for ever.
+#[tokio::test]
+async fn what_cannot_be_read_ends_it() {
+    let damaged = || Fault::BeforeEffect { kind: ErrorKind::Unexpected, effect: Effect::None };
+    for (seam, call, word) in [("bundles", "get", "artifact"), ("files", "snapshot", "sources")] {
+        let plan = FaultPlan::new();
+        let around = plan.clone();
+        let test = TestPlatform::seeded(7, move |builder, memory| {
+            builder.bundles(around.around(memory.bundles.clone())).files(around.around(memory.files.clone()))
+        });
+        let test = test.await.unwrap();
+        let app = written(&test).await;
+        let good = deploy(&test, &app, "one").await;
+        let (promoted, unread) = if seam == "bundles" {
+            let promoted = app.promote(PRODUCTION, PRODUCTION).await.unwrap();
+            (promoted, plan.nth(Calls::of(seam, call), 1, damaged()))
+        } else {
+            // Who asks for it reads them too.
+            let plan = plan.nth(Calls::of(seam, call), 2, damaged());
+            (app.deploy(PRODUCTION).await.unwrap(), plan)
+        };
+        let outcome = test.clock.drive(promoted.outcome()).await.unwrap();
+        assert_eq!(unread.hits().total(), 1);
+        assert!(matches!(&outcome, Outcome::Failed { reason } if reason.contains(word)), "{outcome}");
+        let route = test.memory.routes.get(&scope()).await.unwrap().unwrap();
+        assert_eq!(route.deployment, good.id);
+    }
+}

@@ -408,3 +408,53 @@ impl overskill_core::DeploymentTarget for Slow {
         self.inner.remove(scope, removal).await
     }
 }
+
+/// One app asks for many at once, which nobody waits for: another's does not wait for all of them.
+#[tokio::test]
+async fn an_app_with_many_keeps_no_other_waiting() {
+    let test = platform(DeploymentStrategy::prefer(target("edge"))).await;
+    let (many, one) = (app_of(&test, "many").await, app_of(&test, "one").await);
+    for _ in 0..100 {
+        many.deploy(PRODUCTION).await.unwrap();
+    }
+    let one = one.deploy(PRODUCTION).await.unwrap();
+    later(&test, Duration::from_secs(1)).await;
+    assert_eq!(live(&test, std::slice::from_ref(&one)).await, counts(&[("edge", 1)]));
+}
+
+/// Whoever drives one has its scope for long: the others of it fill no round.
+#[tokio::test]
+async fn an_app_that_is_driven_keeps_no_other_waiting() {
+    let plan = FaultPlan::new();
+    let test = platform(DeploymentStrategy::prefer(plan.around(target("edge")))).await;
+    let plan = plan.clock(std::sync::Arc::new(test.clock.clone()));
+    let _slow = plan.clone().nth(Calls::of("target", "stage"), 1, Fault::Delay(Duration::from_secs(9)));
+    let (many, one) = (app_of(&test, "many").await, app_of(&test, "one").await);
+    let driven = many.deploy(PRODUCTION).await.unwrap();
+    let beside = async {
+        test.clock.sleep(Duration::from_secs(1)).await;
+        for _ in 0..100 {
+            many.deploy(PRODUCTION).await.unwrap();
+        }
+        let one = one.deploy(PRODUCTION).await.unwrap();
+        test.platform.work().await.unwrap();
+        one.record().await.unwrap()
+    };
+    let (_, one) = Box::pin(test.clock.drive(async { tokio::join!(driven.outcome(), beside) })).await;
+    assert_eq!(live_on(&one.outcome().expect("it has ended")), "edge");
+}
+
+/// It is known to be down: no deployment asks it anything until its pause is over.
+#[tokio::test]
+async fn a_target_that_is_left_alone_is_asked_nothing() {
+    let plan = FaultPlan::new().always(Calls::of("target", "stage"), Fault::before());
+    let strategy = DeploymentStrategy::prefer(plan.around(target("first"))).then(target("second"));
+    let test = platform(strategy.breaker(NonZeroU32::MIN, Duration::from_hours(1))).await;
+    let app = written(&test).await;
+    assert_eq!(live_on(&deploy(&test, &app, "one").await.outcome), "second");
+    let before = plan.calls(&Calls::of_seam("target"));
+    for n in 0..3 {
+        assert_eq!(live_on(&deploy(&test, &app, &format!("version {n}")).await.outcome), "second");
+    }
+    assert_eq!(plan.calls(&Calls::of_seam("target")), before);
+}

@@ -8,6 +8,7 @@ mod crashes;
 mod diagram;
 mod doubts;
 mod line;
+mod meanwhile;
 mod operators;
 mod placement;
 mod rollbacks;

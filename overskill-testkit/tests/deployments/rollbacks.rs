@@ -139,3 +139,28 @@ async fn only_the_last_versions_are_kept() {
     assert_eq!(held, [false, false, false, true, true]);
     let _ = PRODUCTION;
 }
+
+/// What could not be removed when it was its turn, or is too many since less is kept, is let go of with the next one.
+#[tokio::test]
+async fn what_could_not_be_let_go_of_goes_with_the_next() {
+    let (edge, plan) = (target("edge"), FaultPlan::new());
+    let test = platform(DeploymentStrategy::prefer(plan.around(edge.clone())).keep(NonZeroU32::MIN)).await;
+    let app = written(&test).await;
+    let removals = Calls::of("target", "remove");
+    let away = plan.clone().always(removals.clone(), Fault::before());
+    let mut versions = Vec::new();
+    for n in 0..4 {
+        versions.push(deploy(&test, &app, &format!("version {n}")).await.id);
+    }
+    assert_eq!(away.hits().total(), 3, "the target is asked once a deployment");
+    let held = async || test.memory.bundles.holding(&versions).await.unwrap().len();
+    assert_eq!(held().await, 4, "what could not be removed is not forgotten");
+    away.pause();
+    let newest = deploy(&test, &app, "newest").await;
+    assert_eq!(held().await, 0);
+    let there: Vec<_> = edge.observe(&scope()).await.unwrap().into_iter().filter_map(|o| o.id).collect();
+    assert_eq!(there, [newest.id]);
+    let before = plan.calls(&removals);
+    deploy(&test, &app, "one more").await;
+    assert_eq!(plan.calls(&removals) - before, 1, "what is gone is not removed again");
+}

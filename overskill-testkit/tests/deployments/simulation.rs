@@ -7,7 +7,7 @@ use crate::{
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use overskill_core::{
-    AppHandle, BackendName, Clock as _, DeploymentId, DeploymentState, DeploymentStrategy, DeploymentTarget as _,
+    AppHandle, BackendName, BundleStore as _, Clock as _, DeploymentEnd, DeploymentId, DeploymentState, DeploymentStrategy, DeploymentTarget as _,
     Digest, Effect, ErrorKind, Failback, Fallback, Fencing, HealthGate, IdsExt as _, ObservedState, OperatorChoice,
     Outcome, Route, RouteTable as _, Scope, SeededIds, TargetInfo, TestClock, To,
     memory::{MemoryBackends, MemoryProbe, MemoryTarget},
@@ -45,13 +45,16 @@ struct Simulation {
     asked: BTreeSet<DeploymentId>,
     /// Every step between two states that was seen.
     steps: BTreeSet<(DeploymentState, DeploymentState)>,
+    /// How many waited for a budget.
+    waited: usize,
     story: Vec<u8>,
 }
 
 /// One that takes old fences takes an app and makes it live in one call, as an unconditional PUT does.
-fn target(name: &str, fencing: Fencing) -> MemoryTarget {
+fn target(name: &str, fencing: Fencing, per_hour: Option<u32>) -> MemoryTarget {
     let mut info = TargetInfo::new(BackendName::parse(name).unwrap(), name);
     info.fencing = fencing;
+    info.deploys_per_hour = per_hour.and_then(NonZeroU32::new);
     info.stages_separately = fencing == Fencing::Enforced;
     info.keeps_previous = true;
     MemoryTarget::with(info)
@@ -89,8 +92,13 @@ impl Simulation {
     fn new(seed: u64) -> Self {
         let clock = TestClock::new();
         let memory = MemoryBackends::with(Arc::new(clock.clone()), Arc::new(SeededIds::new(seed)));
-        let targets = [("alpha", Fencing::Enforced), ("beta", Fencing::Observed), ("gamma", Fencing::Enforced)];
-        let late = |(n, (name, fencing))| Stragglers::new(target(name, fencing), &clock, seed ^ n, 40);
+        let targets = [
+            ("alpha", Fencing::Enforced, Some(12)),
+            ("beta", Fencing::Observed, None),
+            ("gamma", Fencing::Enforced, Some(15)),
+        ];
+        let late =
+            |(n, (name, fencing, budget))| Stragglers::new(target(name, fencing, budget), &clock, seed ^ n, 40);
         let targets: Vec<_> = (0..).zip(targets).map(late).collect();
         let plan = faults(seed, &clock);
         let watch = Watch::new(&clock, &memory, &targets);
@@ -108,6 +116,7 @@ impl Simulation {
             ends: BTreeMap::new(),
             asked: BTreeSet::new(),
             steps: BTreeSet::new(),
+            waited: 0,
             story: Vec::new(),
         }
     }
@@ -188,7 +197,8 @@ impl Simulation {
             let (what, version) = (self.roll(100), self.roll(1_000));
             let app = self.app(n).await;
             let (watch, deploys) = (self.watch.clone(), self.deploys.clone());
-            running.push(async move {
+            let scope = Scope::new(app.id().clone(), PRODUCTION);
+            let asked = async move {
                 let deployment = match what {
                     0..70 => {
                         app.write([("index.html", format!("version {version}"))]).await?;
@@ -212,6 +222,10 @@ impl Simulation {
                     let _ = app.answer(deployment.id(), choice).await; // it may not be among the choices
                 }
                 Ok::<_, overskill_core::Error>(())
+            };
+            running.push(async move {
+                let _ = asked.await;
+                scope
             });
         }
         let until = if self.roll(3) == 0 { self.roll(AT_ONCE as u64) } else { AT_ONCE as u64 };
@@ -219,7 +233,11 @@ impl Simulation {
         let limit = clock.now().plus(Duration::from_mins(10));
         let asked = async {
             let mut done = 0;
-            while done < until && clock.now() < limit && running.next().await.is_some() {
+            while done < until
+                && clock.now() < limit
+                && let Some(scope) = running.next().await
+            {
+                self.watch.look(&[scope]).await;
                 done += 1;
             }
         };
@@ -263,7 +281,7 @@ impl Simulation {
             let _ = self.clock.drive(process.platform.work()).await; // a store may fail it
         }
         self.calm_down();
-        for minutes in [5, 1, 31, 1, 11, 1, 15, 1, 15, 1] {
+        for minutes in [5, 1, 31, 1, 11, 1, 15, 1, 15, 1, 61, 1, 61, 1] {
             self.clock.advance(Duration::from_mins(minutes));
             self.watch.look(&scopes).await;
             self.clock.drive(process.platform.work()).await.unwrap();
@@ -282,6 +300,15 @@ impl Simulation {
             self.check_serving(&scope, route.as_ref()).await;
             self.watch.look(std::slice::from_ref(&scope)).await;
             let page = app.deployments(PRODUCTION, None, NonZeroU32::new(200).unwrap()).await.unwrap();
+            let is_or_was_live = |end: &Option<DeploymentEnd>| matches!(end, Some(DeploymentEnd::Active { .. }));
+            let never = page.items.iter().filter(|one| one.end.is_some() && !is_or_was_live(&one.end));
+            let never: Vec<_> = never.map(|one| one.id).collect();
+            let for_nothing = self.memory.bundles.holding(&never).await.unwrap();
+            assert!(for_nothing.is_empty(), "{key}: artifacts are held by what was never live: {for_nothing:?}");
+            if let Some(live) = &route {
+                let held = self.memory.bundles.holding(&[live.deployment]).await.unwrap();
+                assert!(held.contains(&live.deployment), "{key}: what is live holds no artifact");
+            }
             for summary in page.items {
                 let record = app.deployment(summary.id).await.unwrap();
                 let word = match record.outcome() {
@@ -298,7 +325,9 @@ impl Simulation {
                 }
                 assert_story(&record);
                 self.steps.extend(record.path().windows(2).map(|step| (step[0], step[1])));
-                self.story.extend(record.timeline().bytes());
+                let timeline = record.timeline();
+                self.waited += usize::from(timeline.contains("deploys an hour is spent"));
+                self.story.extend(timeline.bytes());
             }
             self.story = Digest::of(&self.story).as_bytes().to_vec();
         }
@@ -393,7 +422,9 @@ async fn ten_thousand_deploys_under_faults_keep_every_promise() {
         for end in ["active", "failed", "superseded", "rolled back"] {
             assert!(ends.get(end).is_some_and(|n| *n > 0), "nothing ended as {end}");
         }
+        println!("{} waited for a budget", simulation.waited);
         assert!(!simulation.asked.is_empty(), "nobody was asked anything");
+        assert!(simulation.waited > 0, "nobody waited for a budget");
         let known = BTreeSet::from(DeploymentState::STEPS);
         let unknown: Vec<_> = simulation.steps.difference(&known).collect();
         assert!(unknown.is_empty(), "steps that nobody knows of: {unknown:?}");

@@ -2,11 +2,20 @@
 
 use crate::common::{PRODUCTION, assert_live, deploy, later, live_on, platform, scope, target, written};
 use overskill_core::{
-    DeploymentEnd, DeploymentRecord, DeploymentStrategy, DeploymentTarget as _, Environment, Failback, Notice,
-    RouteTable as _, To, memory::MemoryNotifier,
+    Around, Clock as _, Commit, DeploymentEnd, DeploymentId, DeploymentRecord, DeploymentStore as _,
+    DeploymentStrategy, DeploymentTarget as _, Environment, Failback, Notice, Operation, Policy, Result,
+    RouteTable as _, SeededIds, To,
+    memory::{MemoryDeployments, MemoryNotifier},
 };
-use overskill_testkit::faulty::{Calls, Fault, FaultPlan};
-use std::time::Duration;
+use overskill_testkit::{
+    TestPlatform,
+    faulty::{Calls, Fault, FaultPlan},
+};
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 #[tokio::test]
 async fn an_app_goes_back_to_the_preferred_target_when_the_strategy_says_so() {
@@ -31,6 +40,55 @@ async fn an_app_goes_back_to_the_preferred_target_when_the_strategy_says_so() {
     let record = app.deployment(route.deployment).await.unwrap();
     assert_eq!(record.actor().unwrap().to_string(), "system:failback");
     assert_eq!(record.digest(), app.deployment(d.id).await.unwrap().digest());
+}
+
+/// Somebody asks for something while an artifact is read, on a machine whose clock is behind.
+#[derive(Clone, Debug, Default)]
+struct Meanwhile(Arc<Mutex<Option<(MemoryDeployments, Commit)>>>);
+
+impl Policy for Meanwhile {
+    async fn run<'a, T, F, Fut>(&'a self, operation: Operation, mut call: F) -> Result<T>
+    where
+        T: Send + 'a,
+        F: FnMut() -> Fut + Send + 'a,
+        Fut: Future<Output = Result<T>> + Send + 'a,
+    {
+        let asks = if operation.name == "get" { self.0.lock().unwrap().take() } else { None };
+        if let Some((store, commit)) = asks {
+            store.commit(&commit).await?;
+        }
+        call().await
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_asks_for_meanwhile_goes_before_what_goes_back() {
+    let (plan, meanwhile) = (FaultPlan::new(), Meanwhile::default());
+    let strategy = DeploymentStrategy::prefer(plan.around(target("first")))
+        .then(target("second"))
+        .attempt_timeout(Duration::from_secs(10))
+        .failback(Failback::After(Duration::from_mins(30)));
+    let around = meanwhile.clone();
+    let test = TestPlatform::seeded(7, move |builder, memory| {
+        builder.deploy_with(strategy).bundles(Around::with_policy(memory.bundles.clone(), around))
+    });
+    let test = test.await.unwrap();
+    let app = written(&test).await;
+    let plan = plan.always(Calls::of("target", "stage"), Fault::before());
+    let d = deploy(&test, &app, "one").await;
+    assert_eq!(live_on(&d.outcome), "second");
+    plan.pause();
+    let asked = DeploymentId::generate(&SeededIds::new(1), d.id.made_at().plus(Duration::from_millis(1)));
+    let commit = Commit::new(asked, scope(), 0, [d.events[0].clone()], test.clock.now());
+    *meanwhile.0.lock().unwrap() = Some((test.memory.deployments.clone(), commit));
+    for _ in 0..2 {
+        later(&test, Duration::from_mins(31)).await;
+    }
+    assert!(meanwhile.0.lock().unwrap().is_none(), "the artifact was to go back");
+    let record = app.deployment(asked).await.unwrap();
+    assert_eq!(live_on(&record.outcome().expect("it was driven")), "first", "{}", record.timeline());
+    let all = app.deployments(PRODUCTION, None, NonZeroU32::new(9).unwrap()).await.unwrap().items;
+    assert_eq!(all.iter().map(|one| one.id).collect::<Vec<_>>(), [asked, d.id]);
 }
 
 /// As long as the preferred target does not take it, it stays where it is: nothing is brought there once more, versions

@@ -3,7 +3,7 @@
 use crate::stragglers::Stragglers;
 use overskill_core::{
     BackendName, Clock as _, DeploymentEvent, DeploymentId, DeploymentRecord, DeploymentStore as _,
-    DeploymentTarget as _, Fence, Fencing, Route, RouteTable as _, Scope, TestClock, memory::MemoryBackends,
+    DeploymentTarget as _, Fence, Fencing, RecordedEvent, Route, RouteTable as _, Scope, TestClock, memory::MemoryBackends,
 };
 use std::{
     collections::BTreeMap,
@@ -127,18 +127,29 @@ impl Watch {
     async fn stories(&self, scope: &Scope, of: impl Iterator<Item = DeploymentId>) -> String {
         let mut stories = String::new();
         for id in of {
-            let events = self.memory.deployments.events(id).await.unwrap();
-            stories += &DeploymentRecord::from_events(id, scope.clone(), events).timeline();
+            stories += &self.record(id, scope).await.timeline();
         }
         stories
     }
 
-    /// Whether nobody drives a deployment of it, and none is to be driven on.
+    /// Whether nobody drives a deployment of it, and each has ended, waits, or asks.
     async fn at_rest(&self, scope: &Scope) -> bool {
         let store = &self.memory.deployments;
         let page = store.list(scope, None, NonZeroU32::new(32).unwrap()).await.unwrap();
-        let lease = store.lease(scope, self.clock.now()).await.unwrap();
-        lease.is_none() && page.items.iter().all(|summary| summary.end.is_some())
+        if store.lease(scope, self.clock.now()).await.unwrap().is_some() {
+            return false;
+        }
+        for summary in page.items.into_iter().filter(|summary| summary.end.is_none()) {
+            let record = self.record(summary.id, scope).await;
+            if record.waits_until().is_none() && record.question().is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn record(&self, id: DeploymentId, scope: &Scope) -> DeploymentRecord {
+        DeploymentRecord::from_events(id, scope.clone(), self.memory.deployments.events(id).await.unwrap())
     }
 
     /// Whether the record of what serves says that its target could not be asked, or did not take what it was to serve
@@ -146,21 +157,23 @@ impl Watch {
     async fn could_not_be_asked(&self, id: DeploymentId, target: &BackendName) -> bool {
         let events = self.memory.deployments.events(id).await.unwrap();
         let last = events.iter().rev().find_map(|recorded| match &recorded.event {
-            DeploymentEvent::Unsettled { target: of } | DeploymentEvent::RollingBack { target: of, .. } => Some(of),
+            DeploymentEvent::Unsettled { target: of } | DeploymentEvent::RollingBack { target: of, .. } => Some(Some(of)),
+            DeploymentEvent::GaveWay { target: of, .. } if of == target => Some(None),
             _ => None,
         });
-        last == Some(target)
+        last.flatten() == Some(target)
     }
 
-    /// Whether a sweep of one of its deployments is going to look.
+    /// Whether somebody is going to look: a sweep of one that has ended, or whoever looks after one that waits or asks.
     async fn sweep_is_due(&self, scope: &Scope) -> bool {
         let store = &self.memory.deployments;
         let soon = self.clock.now().plus(Duration::from_hours(2));
         let pending = store.pending(soon, NonZeroU32::MAX).await.unwrap();
         let ids: Vec<_> = pending.into_iter().filter(|one| one.scope == *scope).map(|one| one.id).collect();
         for id in ids {
-            let record = DeploymentRecord::from_events(id, scope.clone(), store.events(id).await.unwrap());
-            if record.end().is_some() {
+            let record = self.record(id, scope).await;
+            let runs = |e: &RecordedEvent| matches!(e.event, DeploymentEvent::Activating { .. });
+            if record.end().is_some() || record.events().iter().any(runs) {
                 return true;
             }
         }

@@ -127,6 +127,19 @@ pub(super) async fn release_of_nothing_is_fine(f: &F) -> Verdict {
     Ok(())
 }
 
+pub(super) async fn holding_says_who_holds_something(f: &F) -> Verdict {
+    let (scope, other) = (f.names().scope(), f.names().scope());
+    let artifact = artifact(2, f.names().seed());
+    let (first, second) = (keep(f, &scope, &artifact, 0).await?, keep(f, &other, &artifact, 0).await?);
+    let never = f.names().deployment();
+    ensure_eq!(f.store().holding(&[]).await?, [].into(), "who of nobody holds something");
+    ensure_eq!(f.store().holding(&[first, never]).await?, [first].into(), "who of those asked about holds something");
+    ensure_eq!(f.store().holding(&[second, never, first]).await?, [first, second].into(), "holders of several scopes");
+    f.store().release(first, f.names().after(1)).await?;
+    ensure_eq!(f.store().holding(&[first, second]).await?, [second].into(), "who holds something after a release");
+    Ok(())
+}
+
 pub(super) async fn one_of_two_holds_keeps(f: &F) -> Verdict {
     let (here, there) = (f.names().scope(), f.names().scope());
     let artifact = artifact(2, f.names().seed());

@@ -25,6 +25,7 @@ suite! {
         get_answers_only_holders: "get answers only in a scope that holds the artifact, whoever else has it";
         what_was_never_put_cannot_be_held: "hold of an artifact that was never put is not found";
         a_hold_is_one_hold: "a deployment holds an artifact once, however often it says so";
+        holding_says_who_holds_something: "holding names those deployments, of all that it is asked about, that hold something";
         release_of_nothing_is_fine: "release succeeds when the deployment holds nothing, and takes no other's hold";
         one_of_two_holds_keeps: "an artifact stays readable in a scope while one of several deployments there holds it";
         release_lets_go_of_everything: "release lets go of every artifact that the deployment held";

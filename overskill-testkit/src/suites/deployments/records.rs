@@ -70,6 +70,7 @@ fn every_event(other: DeploymentId, now: Timestamp) -> Result<Vec<E>, overskill_
         E::Gated { target: target.clone(), gate: "staged".into(), failure: None },
         E::Waiting { reason: text.into(), until: now.plus(secs(60)) },
         E::RollingBack { target: target.clone(), to: other, fence },
+        E::GaveWay { target: target.clone(), to: other, fence },
         E::Leaving { target: target.clone() },
         E::Routing { target: target.clone(), fence },
         E::AwaitingOperator {
@@ -241,6 +242,23 @@ pub(super) async fn ids_of_a_scope_only_grow(f: &F) -> Verdict {
     Ok(())
 }
 
+pub(super) async fn what_came_in_between_goes_first(f: &F) -> Verdict {
+    let (first, now) = begin(f).await?;
+    let between = D::of(f, first.scope.clone(), now.plus(secs(1)));
+    f.store().commit(&between.commit(0, [requested()], now)).await?;
+    let late = D::of(f, first.scope.clone(), now.plus(secs(2)));
+    let refused = f.store().commit(&late.commit(0, [requested()], now).after(Some(first.id))).await;
+    ensure_err!(refused, Conflict, "a new deployment after one that is the newest no more");
+    ensure_eq!(f.store().scope_of(late.id).await?, None, "the scope of a refused deployment");
+    let before = D::of(f, first.scope.clone(), now.minus(secs(1)));
+    let refused = f.store().commit(&before.commit(0, [requested()], now).after(Some(between.id))).await;
+    ensure_err!(refused, Conflict, "a new deployment after the newest, with an id before it");
+    f.store().commit(&late.commit(0, [requested()], now).after(Some(between.id))).await?;
+    let elsewhere = D::new(f, now);
+    f.store().commit(&elsewhere.commit(0, [requested()], now).after(Some(between.id))).await?;
+    Ok(())
+}
+
 pub(super) async fn standing_says_all_of_it(f: &F) -> Verdict {
     let (d, now) = begin(f).await?;
     let unknown = D::of(f, d.scope.clone(), now);
@@ -288,7 +306,11 @@ pub(super) async fn pending_is_what_nobody_drives(f: &F) -> Verdict {
     ensure_eq!(pending(f, &[&d], now).await?, vec![d.id], "pending after the request");
     let committed = f.store().commit(&d.commit(1, [], now).lease(take("node-1", secs(30)))).await?;
     ensure_eq!(pending(f, &[&d], now.plus(secs(29))).await?, vec![], "pending while it is driven");
+    let other = D::of(f, d.scope.clone(), now.plus(secs(1)));
+    f.store().commit(&other.commit(0, [requested()], now)).await?;
+    ensure_eq!(pending(f, &[&other], now.plus(secs(29))).await?, vec![], "pending while another of its scope is driven");
     let later = now.plus(secs(31));
+    ensure_eq!(pending(f, &[&other], later).await?, vec![other.id], "pending after the lease of another expired");
     ensure_eq!(pending(f, &[&d], later).await?, vec![d.id], "pending after its lease expired");
     let fence = committed.lease.map_or(Fence::ZERO, |l| l.fence);
     f.store().commit(&d.commit(1, [], now).lease(LeaseChange::Release { fence })).await?;
@@ -333,5 +355,21 @@ pub(super) async fn pending_is_oldest_first_and_limited(f: &F) -> Verdict {
         let got = f.store().pending(now.plus(secs(9)), limit(n)).await?.len();
         ensure_eq!(got, n as usize, "how many are listed with the limit {n}");
     }
+    Ok(())
+}
+
+pub(super) async fn pending_gives_every_scope_its_turn(f: &F) -> Verdict {
+    let (first, now) = begin(f).await?;
+    let mut ours = vec![first];
+    for n in 1..4 {
+        let d = D::of(f, ours[0].scope.clone(), now.plus(secs(n)));
+        f.store().commit(&d.commit(0, [requested()], now.plus(secs(n)))).await?;
+        ours.push(d);
+    }
+    let alone = D::new(f, now.plus(secs(5)));
+    f.store().commit(&alone.commit(0, [requested()], now.plus(secs(5)))).await?;
+    let refs: Vec<_> = ours.iter().chain([&alone]).collect();
+    let want = [ours[0].id, alone.id, ours[1].id, ours[2].id, ours[3].id];
+    ensure_eq!(pending(f, &refs, now.plus(secs(9))).await?, want, "one of each scope, then the others");
     Ok(())
 }

@@ -1,0 +1,134 @@
+//! What has the traffic while a deployment waits or asks.
+
+use crate::common::{Deployed, PRODUCTION, assert_live, deploy, later, live_on, platform, scope, target, written};
+use overskill_core::{
+    AppHandle, DeploymentId, DeploymentStrategy, Health, HealthGate, OperatorChoice, Outcome, TargetInfo,
+    memory::{MemoryProbe, MemoryTarget},
+};
+use overskill_testkit::{
+    TestPlatform,
+    faulty::{Calls, Fault, FaultPlan},
+};
+use std::{num::NonZeroU32, time::Duration};
+
+const ONE: NonZeroU32 = NonZeroU32::MIN;
+
+struct Unrouted {
+    test: TestPlatform,
+    app: AppHandle,
+    edge: MemoryTarget,
+    /// What goes wrong at the target.
+    plan: FaultPlan,
+    good: Deployed,
+    /// It has the traffic, and the route could not be set.
+    unrouted: DeploymentId,
+}
+
+/// One version is live, and another has its traffic, on a target with a budget or none.
+async fn unrouted(
+    per_hour: Option<u32>,
+    strategy: impl FnOnce(DeploymentStrategy) -> DeploymentStrategy,
+) -> Unrouted {
+    let mut info = TargetInfo::new("edge".try_into().unwrap(), "edge");
+    info.deploys_per_hour = per_hour.and_then(NonZeroU32::new);
+    let (edge, plan, routes) = (MemoryTarget::with(info), FaultPlan::new(), FaultPlan::new());
+    let strategy = strategy(DeploymentStrategy::prefer(plan.around(edge.clone())).tries_per_target(ONE));
+    let around = routes.clone();
+    let test = TestPlatform::seeded(7, move |builder, memory| {
+        builder.deploy_with(strategy).routes(around.around(memory.routes.clone()))
+    });
+    let test = test.await.unwrap();
+    let app = written(&test).await;
+    let good = deploy(&test, &app, "one").await;
+    let routes = routes.nth(Calls::of("routes", "set"), 1, Fault::before());
+    app.write([("index.html", "two")]).await.unwrap();
+    let deployment = app.deploy(PRODUCTION).await.unwrap();
+    test.clock.drive(deployment.outcome()).await.unwrap_err();
+    assert_eq!(routes.hits().total(), 1);
+    assert_eq!(edge.serving(&scope()).unwrap().0, deployment.id(), "it has the traffic");
+    Unrouted { test, app, edge, plan, good, unrouted: deployment.id() }
+}
+
+impl Unrouted {
+    async fn outcome(&self) -> (Option<Outcome>, String) {
+        let record = self.app.deployment(self.unrouted).await.unwrap();
+        (record.outcome(), record.timeline())
+    }
+
+    async fn soon(&self) {
+        later(&self.test, Duration::from_secs(31)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_landed_is_finished_though_the_budget_is_spent() {
+    let it = unrouted(Some(2), |strategy| strategy).await;
+    it.soon().await;
+    let (outcome, story) = it.outcome().await;
+    assert_eq!(live_on(&outcome.expect(&story)), "edge");
+    assert_live(&it.test, it.unrouted, &it.edge).await;
+}
+
+#[tokio::test]
+async fn what_is_asked_about_gives_the_traffic_back() {
+    let it = unrouted(None, |strategy| strategy.ask_operator(Duration::from_hours(1))).await;
+    let _once = it.plan.clone().nth(Calls::of("target", "stage"), 1, Fault::before());
+    it.soon().await;
+    let (outcome, story) = it.outcome().await;
+    assert!(matches!(outcome, Some(Outcome::AwaitingOperator { .. })), "{story}");
+    assert!(story.contains(&format!("edge: serves {} again", it.good.id)), "{story}");
+    assert_live(&it.test, it.good.id, &it.edge).await;
+}
+
+#[tokio::test]
+async fn what_waits_gives_the_traffic_back() {
+    let it = unrouted(None, |strategy| strategy.breaker(ONE, Duration::from_mins(30))).await;
+    let _once = it.plan.clone().nth(Calls::of("target", "stage"), 1, Fault::before());
+    it.soon().await;
+    let record = it.app.deployment(it.unrouted).await.unwrap();
+    assert!(record.waits_until().is_some(), "{}", record.timeline());
+    assert_live(&it.test, it.good.id, &it.edge).await;
+    for _ in 0..4 {
+        later(&it.test, Duration::from_mins(31)).await;
+    }
+    assert_live(&it.test, it.unrouted, &it.edge).await;
+}
+
+/// The target could take nothing back just then: somebody looks again before there is an answer.
+#[tokio::test]
+async fn what_could_not_be_given_back_is_given_back_later() {
+    let it = unrouted(None, |strategy| strategy.ask_operator(Duration::from_hours(1))).await;
+    let plan = it.plan.clone().always(Calls::of("target", "stage"), Fault::before());
+    it.soon().await;
+    let (outcome, story) = it.outcome().await;
+    assert!(matches!(outcome, Some(Outcome::AwaitingOperator { .. })), "{story}");
+    assert_eq!(it.edge.serving(&scope()).unwrap().0, it.unrouted, "{story}");
+    plan.pause();
+    later(&it.test, Duration::from_mins(11)).await;
+    assert_live(&it.test, it.good.id, &it.edge).await;
+}
+
+/// Its rollback could not be done, and a person is asked; the target is well again before there is an answer.
+#[tokio::test]
+async fn what_is_not_well_does_not_keep_the_traffic_until_somebody_answers() {
+    let (probe, edge, plan) = (MemoryProbe::new(), target("edge"), FaultPlan::new());
+    let strategy = DeploymentStrategy::prefer(plan.around(edge.clone()))
+        .gate_live(HealthGate::new(probe.clone()))
+        .ask_operator(Duration::from_hours(1));
+    let test = platform(strategy).await;
+    let app = written(&test).await;
+    let good = deploy(&test, &app, "one").await;
+    probe.otherwise(Health::Unhealthy { reason: "sick".into() });
+    let plan = plan.from_nth(Calls::of("target", "activate"), 2, Fault::before());
+    let d = deploy(&test, &app, "two").await;
+    assert!(matches!(d.outcome, Outcome::AwaitingOperator { .. }), "{}", d.story);
+    assert_eq!(edge.serving(&scope()).unwrap().0, d.id, "{}", d.story);
+    plan.pause();
+    later(&test, Duration::from_mins(11)).await;
+    assert_live(&test, good.id, &edge).await;
+    app.answer(d.id, OperatorChoice::Retry).await.unwrap();
+    later(&test, Duration::from_secs(1)).await;
+    let record = app.deployment(d.id).await.unwrap();
+    assert!(matches!(record.outcome(), Some(Outcome::RolledBack { .. })), "{}", record.timeline());
+    assert_live(&test, good.id, &edge).await;
+}
