@@ -83,9 +83,14 @@ impl Deployments {
             _ => None,
         });
         let now = parts.clock.now();
-        // What is not live holds its artifact for nothing, should nobody get as far as to say so below.
-        let comes_again = !self.to_sweep(history.into_iter()).is_empty()
-            || built.is_some() && !matches!(end, DeploymentEnd::Active { .. });
+        // What is not live holds its artifact for nothing, should nobody get as far as to say so below. Whoever built it may
+        // have died before they wrote that they did.
+        let holds = match (&end, built) {
+            (DeploymentEnd::Active { .. }, _) => false,
+            (_, Some(_)) => true,
+            _ => parts.bundles.holding(&[id]).await.map_or(true, |holding| !holding.is_empty()),
+        };
+        let comes_again = holds || !self.to_sweep(history.into_iter()).is_empty();
         let sweep = comes_again.then(|| now.plus(parts.strategy.late_arrivals));
         let fell_back = match &end {
             DeploymentEnd::Active { target, .. } => self.fell_back(scope, built, target).await,

@@ -370,7 +370,16 @@ impl Deployments {
             return Ok(Driven::Elsewhere);
         }
         let _under_way = UnderWay(&self.under_way, id);
-        self.drive(record, newest).await
+        let driven = self.drive(record, newest).await;
+        if driven.as_ref().is_err_and(|e| e.kind() == ErrorKind::Conflict) {
+            // Somebody else may have ended it while this one built it, and held what came of it.
+            let record = self.record(id).await?;
+            let end = record.as_ref().and_then(DeploymentRecord::end);
+            if end.is_some_and(|end| !matches!(end, DeploymentEnd::Active { .. })) {
+                self.let_go(id).await;
+            }
+        }
+        driven
     }
 
     #[tracing::instrument(name = "overskill.deployments.drive", skip_all,

@@ -6,7 +6,7 @@ use crate::common::{
 use overskill_core::{
     BundleStore as _, Clock as _, DeploymentStrategy, DeploymentTarget as _, Effect, ErrorKind, Fencing, Health,
     HealthGate, OperatorChoice, Outcome, SeededIds, TestClock,
-    memory::{MemoryBackends, MemoryProbe, MemoryTarget},
+    memory::{MemoryBackends, MemoryProbe, MemoryTarget, StaticBuilder},
 };
 use overskill_testkit::{
     TestPlatform,
@@ -308,4 +308,60 @@ async fn what_a_crash_left_open_is_fenced_out_when_it_is_given_up() {
     assert_eq!(record.outcome(), Some(Outcome::Superseded), "{}", record.timeline());
     late.arrive().await.unwrap_err();
     assert_live(&test, good.id, &late.inner).await;
+}
+
+/// Whoever built it died before that was written, and whoever ended it did not hear that the end was.
+#[tokio::test]
+async fn an_artifact_that_no_record_knows_is_let_go_of() {
+    let (edge, plan) = (target("edge"), FaultPlan::new());
+    let test = TestPlatform::seeded(7, |builder, memory| {
+        let strategy = DeploymentStrategy::prefer(edge.clone());
+        builder.deploy_with(strategy).deployments(plan.around(memory.deployments.clone()))
+    });
+    let test = test.await.unwrap();
+    let app = written(&test).await;
+    let older = app.deploy(PRODUCTION).await.unwrap();
+    let unwritten = plan.clone().nth(Calls::of("deployments", "commit"), 1, Fault::before());
+    test.clock.drive(older.outcome()).await.unwrap_err();
+    assert_eq!(unwritten.hits().total(), 1);
+    let holds = async || !test.memory.bundles.holding(&[older.id()]).await.unwrap().is_empty();
+    assert!(holds().await, "it was built");
+    let newer = app.deploy(PRODUCTION).await.unwrap();
+    // It takes the lease, and then it ends.
+    let unheard = plan.nth(Calls::of("deployments", "commit"), 2, Fault::AfterEffect { kind: ErrorKind::Unavailable });
+    test.clock.drive(older.outcome()).await.unwrap_err();
+    assert_eq!(unheard.hits().total(), 2);
+    assert_eq!(older.record().await.unwrap().outcome(), Some(Outcome::Superseded));
+    test.clock.drive(newer.outcome()).await.unwrap();
+    later(&test, Duration::from_mins(11)).await;
+    assert!(!holds().await, "nobody says that it is not needed");
+}
+
+/// A newer one ended it while it was built on another machine.
+#[tokio::test]
+async fn what_is_built_after_its_end_is_not_held() {
+    let (edge, plan) = (target("edge"), FaultPlan::new());
+    let test = TestPlatform::seeded(7, |builder, _| {
+        let strategy = DeploymentStrategy::prefer(edge.clone());
+        builder.deploy_with(strategy).builder(plan.around(StaticBuilder))
+    });
+    let test = test.await.unwrap();
+    let elsewhere = TestPlatform::over(test.clock.clone(), test.memory.clone(), |builder, _| {
+        builder.deploy_with(DeploymentStrategy::prefer(edge.clone()))
+    });
+    let elsewhere = elsewhere.await.unwrap();
+    let app = written(&test).await;
+    let plan = plan.clock(Arc::new(test.clock.clone()));
+    let _slow = plan.nth(Calls::of("builder", "build"), 1, Fault::Delay(Duration::from_mins(1)));
+    let older = app.deploy(PRODUCTION).await.unwrap();
+    let beside = async {
+        test.clock.sleep(Duration::from_secs(1)).await;
+        let newer = elsewhere.app("todo42").await.deploy(PRODUCTION).await.unwrap();
+        assert_eq!(live_on(&newer.outcome().await.unwrap()), "edge");
+        elsewhere.platform.work().await.unwrap();
+        assert_eq!(older.record().await.unwrap().outcome(), Some(Outcome::Superseded));
+    };
+    let (outcome, ()) = Box::pin(test.clock.drive(async { tokio::join!(older.outcome(), beside) })).await;
+    assert_eq!(outcome.unwrap(), Outcome::Superseded);
+    assert!(test.memory.bundles.holding(&[older.id()]).await.unwrap().is_empty());
 }

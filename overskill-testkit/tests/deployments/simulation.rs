@@ -304,7 +304,10 @@ impl Simulation {
             let never = page.items.iter().filter(|one| one.end.is_some() && !is_or_was_live(&one.end));
             let never: Vec<_> = never.map(|one| one.id).collect();
             let for_nothing = self.memory.bundles.holding(&never).await.unwrap();
-            assert!(for_nothing.is_empty(), "{key}: artifacts are held by what was never live: {for_nothing:?}");
+            if let Some(id) = for_nothing.first() {
+                let story = app.deployment(*id).await.unwrap().timeline();
+                panic!("{key}: {id} was never live, and holds an artifact\n{story}");
+            }
             if let Some(live) = &route {
                 let held = self.memory.bundles.holding(&[live.deployment]).await.unwrap();
                 assert!(held.contains(&live.deployment), "{key}: what is live holds no artifact");
