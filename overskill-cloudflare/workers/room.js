@@ -45,6 +45,7 @@ import { answer } from "./served.js";
  * @typedef {object} Server
  * @property {string} id told from all others
  * @property {string} date its compatibility date
+ * @property {string[]} flags its compatibility flags
  * @property {string} module the digest of its module
  * @property {{ path: string, digest: string }[]} wasm
  * @property {Record<string, string>} env
@@ -199,7 +200,7 @@ export class PreviewRoom extends DurableObject {
     if (this.#state() !== "open" || server?.id !== id) return null;
     const bytes = (/** @type {string} */ digest) => joined(this.#blobs.get(digest) ?? []);
     const wasm = server.wasm.map(({ path, digest }) => ({ path, bytes: bytes(digest) }));
-    return { module: new TextDecoder().decode(bytes(server.module)), wasm, env: server.env, date: server.date };
+    return { module: new TextDecoder().decode(bytes(server.module)), wasm, env: server.env, date: server.date, flags: server.flags };
   }
 
   /** @param {string} key */
