@@ -62,7 +62,7 @@ impl Cloudflare {
             ids: Arc::new(SystemIds),
             asset_salt: None,
             tags: Vec::new(),
-            compatibility_date: "2026-11-01".into(),
+            compatibility_date: crate::runtime::DATE.into(),
             staleness: Duration::from_mins(2),
             write_interval: Duration::from_secs(1),
             max_tries: const { NonZeroU32::new(4).expect("4 is not 0") },
@@ -284,7 +284,8 @@ impl CloudflareBuilder {
         self
     }
 
-    /// The day whose behaviour of the runtime apps get: `2026-11-01` unless set.
+    /// The day whose behaviour of the runtime apps get: `2026-11-01` unless set. For the server sides of previews,
+    /// `CloudflarePreviews::compatibility_date` (feature `previews`) says the same.
     pub fn compatibility_date(mut self, date: impl Into<String>) -> Self {
         self.compatibility_date = date.into();
         self
@@ -417,7 +418,7 @@ fn check_base(base: &str, domain: Option<&String>) -> Result<()> {
     Ok(())
 }
 
-fn check_date(date: &str) -> Result<()> {
+pub(crate) fn check_date(date: &str) -> Result<()> {
     let parts: Vec<&str> = date.split('-').collect();
     let lengths: Vec<usize> = parts.iter().map(|part| part.len()).collect();
     if lengths != [4, 2, 2] || !parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_digit())) {

@@ -42,6 +42,7 @@ mod install;
 #[cfg(feature = "previews")]
 mod previews;
 mod routes;
+mod runtime;
 mod target;
 mod workers;
 

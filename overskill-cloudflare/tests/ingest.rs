@@ -4,8 +4,9 @@
 mod support;
 
 use overskill_cloudflare::{Edge, IngestKey};
-use overskill_core::{ErrorKind, Fence, KeyId, RouteTable as _, SystemIds, TestClock};
-use support::{Workers, http, scope, signed::Signed};
+use overskill_core::{ErrorKind, Fence, KeyId, PreviewHost as _, RouteTable as _, SystemIds, TestClock};
+use std::{num::NonZeroU32, time::Duration};
+use support::{Workers, at, env, http, scope, signed::Signed, snapshot};
 
 const PLAN: &str = "/.overskill/v1/apps/todo42";
 
@@ -44,6 +45,69 @@ async fn of_many_at_once_with_one_nonce_one_is_taken() {
     let statuses: Vec<_> = futures::future::join_all(sent).await.into_iter().map(|answer| answer.status).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 11, "{statuses:?}");
+}
+
+/// A call of the platform's about a preview, as it was overheard.
+fn overheard(workers: &Workers, method: &'static str, of: &str, body: &[u8]) -> Signed {
+    Signed::new(workers, method, &format!("/.overskill/v1/previews/{of}"), body)
+}
+
+/// Sends it once more, and waits until no isolate goes on with what it knew before.
+async fn replayed(workers: &Workers, overheard: &Signed) {
+    let again = overheard.send(workers).await;
+    assert_eq!((again.status, reason(&again).contains("nonce was used before")), (401, true), "{}", again.text());
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_preview_that_is_sent_again_ends_no_other() {
+    const DEV: &str = "todo42/development";
+    let workers = Workers::start().await;
+    let files = [("index.html", "<!doctype html><html><head></head><body>hi</body></html>")];
+    let open = async || workers.previews().open(&scope(DEV), &snapshot(at(1), &files), &env(1)).await.unwrap();
+    open().await;
+    assert_eq!(workers.page("dev-todo42", "/").await.status, 200);
+    let end = overheard(&workers, "DELETE", DEV, b"");
+    assert_eq!(end.send(&workers).await.status, 200);
+    assert_eq!(workers.page("dev-todo42", "/").await.status, 404, "the control");
+    open().await;
+    replayed(&workers, &end).await;
+    assert_eq!(workers.page("dev-todo42", "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_beginning_of_a_preview_that_is_sent_again_begins_none() {
+    const TODO: &str = "todo42/preview";
+    let workers = Workers::start().await;
+    let head = br#"{"push":"p1","after":null,"position":"f1:1","env":"","files":[],"removed":[],"shelves":[],
+        "config":{},"messages":[],"problems":[]}"#;
+    let commit = [&u32::try_from(head.len()).unwrap().to_be_bytes()[..], head].concat();
+    for (what, body) in [("prepare", &b""[..]), ("commit", &commit)] {
+        let begin = overheard(&workers, "POST", &format!("{TODO}/{what}"), body);
+        let answer = begin.send(&workers).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        // An app has data once there is an app.
+        assert_ne!(workers.get("preview-todo42", "/api/tasks").await.status, 404, "{what}: the control");
+        assert_eq!(overheard(&workers, "DELETE", TODO, b"").send(&workers).await.status, 200);
+        replayed(&workers, &begin).await;
+        assert_eq!(workers.get("preview-todo42", "/api/tasks").await.status, 404, "{what}");
+    }
+}
+
+/// Whoever began it was cut off before the app's routes knew of it, and never came back.
+#[tokio::test]
+async fn a_preview_whose_beginning_was_cut_off_is_found_after_the_next_call() {
+    let known = "if (this.#fact(name) === value) return {};";
+    let fails = format!("if (!globalThis.cut) {{ globalThis.cut = true; throw new Error('cut off'); }} {known}");
+    let workers = Workers::with(support::Options::new().patched("routes.js", known, fails)).await;
+    let once = Edge::builder(workers.base(), workers.key.clone()).max_tries(NonZeroU32::MIN).build().unwrap();
+    let files = [("index.html", "<!doctype html><html><head></head><body>hi</body></html>")];
+    let (dev, app) = (scope("todo42/development"), snapshot(at(7), &files));
+    assert!(once.previews(support::engine()).open(&dev, &app, &env(1)).await.is_err());
+    assert_eq!(workers.page("dev-todo42", "/").await.status, 404, "the control");
+    workers.previews().open(&dev, &app, &env(1)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(workers.page("dev-todo42", "/").await.status, 200);
 }
 
 #[tokio::test]

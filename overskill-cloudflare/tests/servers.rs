@@ -4,7 +4,8 @@
 mod support;
 
 use overskill_build::{packages::NpmPackages, production::ModuleBuilder};
-use overskill_core::{Changes, EnvKey, EnvValue, PreviewHost as _, Update};
+use overskill_cloudflare::CloudflarePreviews;
+use overskill_core::{Changes, EnvKey, EnvValue, ErrorKind, PreviewHost as _, Update};
 use support::{Workers, at, env, path, scope, snapshot, socket::Page};
 
 const TODO: &str = "todo42/preview";
@@ -18,12 +19,16 @@ fn server(says: &str) -> String {
     )
 }
 
+/// Previews whose apps may have server sides.
+fn previews_of(workers: &Workers, packages: &tempfile::TempDir) -> CloudflarePreviews {
+    workers.previews().servers(ModuleBuilder::new(NpmPackages::builder(packages.path()).build().unwrap()))
+}
+
 #[tokio::test]
 async fn what_the_app_has_no_file_for_goes_to_its_server_side() {
     let workers = Workers::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let builder = ModuleBuilder::new(NpmPackages::builder(folder.path()).build().unwrap());
-    let previews = workers.previews().servers(builder);
+    let previews = previews_of(&workers, &folder);
     let first = server("first");
     let files = [
         (
@@ -73,4 +78,29 @@ async fn what_the_app_has_no_file_for_goes_to_its_server_side() {
     previews.apply(&scope(TODO), at(4), at(5), &Changes::new().delete(path("src/worker.ts"))).await.unwrap();
     assert_eq!(workers.get(LABEL, "/other").await.status, 404);
     assert_eq!(workers.ask("POST", LABEL, "/hello", &[], "body").await.status, 405);
+}
+
+#[tokio::test]
+async fn a_server_side_finds_the_runtime_that_it_is_deployed_to() {
+    let workers = Workers::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let previews = previews_of(&workers, &folder);
+    let code = "import { Buffer } from 'node:buffer';\nimport { createHash } from 'node:crypto';\n\
+        export default { fetch() {\n  const digest = createHash('sha256').update(Buffer.from('6869', 'hex')).digest('hex');\n  \
+        return new Response([digest.slice(0, 8), typeof navigator].join(' '));\n} };\n";
+    let app = |seq: u64, node: bool| {
+        let manifest = format!(r#"{{"overskill": {{"node": {node}}}}}"#);
+        let page = "<!doctype html><html><head></head><body>hi</body></html>";
+        snapshot(at(seq), &[("index.html", page), ("src/worker.ts", code), ("package.json", &manifest)])
+    };
+    previews.open(&scope(TODO), &app(1, true), &env(1)).await.unwrap();
+    assert_eq!(workers.get(LABEL, "/x").await.text(), "8f434346 object", "{}", workers.log());
+    // The day is the host's: `navigator` came in March 2022, and long after it what is Node's without being asked for.
+    let older = previews.compatibility_date("2022-02-01").unwrap();
+    older.open(&scope(TODO), &app(2, true), &env(1)).await.unwrap();
+    assert_eq!(workers.get(LABEL, "/x").await.text(), "8f434346 undefined", "{}", workers.log());
+    older.open(&scope(TODO), &app(3, false), &env(1)).await.unwrap();
+    assert_eq!(workers.get(LABEL, "/x").await.status, 500);
+    let e = older.compatibility_date("today").unwrap_err();
+    assert!(e.kind() == ErrorKind::Invalid && e.message().contains("compatibility date must be like"), "{e}");
 }

@@ -158,6 +158,7 @@ async function served(request, answer, scope, env, ctx) {
         mainModule: MAIN,
         modules: { ...Object.fromEntries(wasm), "main.js": { js: code.module }, ...closed("main.js") },
         compatibilityDate: code.date,
+        compatibilityFlags: code.flags,
         env: code.env,
         globalOutbound: Egress({ props: { scope: scope.name, plan } }),
       };

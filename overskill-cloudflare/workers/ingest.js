@@ -130,33 +130,25 @@ async function told(method, url, body, seal, env) {
  * @returns {Promise<{ replayed?: boolean } | undefined>} */
 async function preview(method, scope, what, body, seal, env) {
   const room = env.ROOMS.getByName(scope.name);
-  const opened = (/** @type {boolean} */ is) =>
-    env.ROUTES.getByName(scope.app).note(null, `room ${scope.environment}`, is ? "open" : null);
   switch (`${method} ${what}`) {
     case "GET ":
       return room.status(seal);
     case "GET files":
       return room.digests(seal);
     case "POST prepare":
-      await opened(true);
       return room.prepare(seal, scope.name);
     case "POST blobs":
       return room.stage(seal, scope.name, frameOf(body).blobs);
     case "POST commit": {
       const { head, blobs } = frameOf(body);
-      const commit = commitOf(head);
-      const committed = room.commit(seal, scope.name, commit, blobs);
-      // Side by side: whichever fails, the call fails, and is made again.
-      if (!commit.after) await Promise.all([opened(true), committed]);
-      return committed;
+      return room.commit(seal, scope.name, commitOf(head), blobs);
     }
     case "POST reload":
       return room.reload(seal);
     case "POST evict":
       return room.evict(seal);
     case "DELETE ":
-      await opened(false);
-      return room.close(seal);
+      return room.close(seal, scope.name);
     default:
       return undefined;
   }

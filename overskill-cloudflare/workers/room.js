@@ -45,6 +45,7 @@ import { answer } from "./served.js";
  * @typedef {object} Server
  * @property {string} id told from all others
  * @property {string} date its compatibility date
+ * @property {string[]} flags its compatibility flags
  * @property {string} module the digest of its module
  * @property {{ path: string, digest: string }[]} wasm
  * @property {Record<string, string>} env
@@ -89,11 +90,12 @@ export class PreviewRoom extends DurableObject {
     return { ...this.#status(), files: Object.fromEntries(rows.map((row) => [String(row.key), String(row.print)])) };
   }
 
-  /** It will be open soon: pages wait for it from now on. @param {Seal} seal @param {string} scope @returns {RoomStatus} */
-  prepare(seal, scope) {
+  /** It will be open soon: pages wait for it from now on. @param {Seal} seal @param {string} scope @returns {Promise<RoomStatus>} */
+  async prepare(seal, scope) {
     if (!this.#nonces.isNew(seal)) return REPLAYED;
     this.#create(scope);
     if (this.#state() !== "open") this.#set("state", "preparing");
+    await this.#note(scope, true);
     return this.#status();
   }
 
@@ -114,29 +116,22 @@ export class PreviewRoom extends DurableObject {
    * @param {string} scope
    * @param {Commit} commit
    * @param {Blob[]} blobs
-   * @returns {Committed}
+   * @returns {Promise<Committed>}
    */
-  commit(seal, scope, commit, blobs) {
+  async commit(seal, scope, commit, blobs) {
     if (!this.#nonces.isNew(seal)) return { ...REPLAYED, done: false };
-    const is = this.#status();
-    // A call that is repeated finds it done.
-    if (is.state === "open" && is.push === commit.push) return { ...is, done: true };
-    const shown = is.state === "open" ? is.push : "";
-    const replaces = commit.after === null || commit.after === "";
-    if (commit.after !== null && shown !== commit.after) return { ...is, done: false };
-    const { missing, told } = this.ctx.storage.transactionSync(() => this.#take(scope, commit, blobs, replaces));
-    if (missing.length > 0) return { ...this.#status(), done: false, missing };
-    this.#tell(told);
-    this.#used(true);
-    return { ...this.#status(), done: true };
+    const committed = this.#commit(scope, commit, blobs);
+    if (committed.state !== "closed") await this.#note(scope, true, !commit.after);
+    return committed;
   }
 
-  /** Ends it, and lets everybody go. @param {Seal} seal @returns {Promise<RoomStatus>} */
-  async close(seal) {
+  /** Ends it, and lets everybody go. @param {Seal} seal @param {string} scope @returns {Promise<RoomStatus>} */
+  async close(seal, scope) {
     if (!this.#nonces.isNew(seal)) return REPLAYED;
     for (const socket of this.ctx.getWebSockets()) socket.close(1000, "the preview was closed");
     await this.ctx.storage.deleteAlarm();
     for (const table of this.#isKnown() ? ["meta", "files", "blobs", "history"] : []) this.#sql.exec(`drop table if exists ${table}`);
+    await this.#note(scope, false);
     return { state: "closed", viewers: 0 };
   }
 
@@ -205,7 +200,7 @@ export class PreviewRoom extends DurableObject {
     if (this.#state() !== "open" || server?.id !== id) return null;
     const bytes = (/** @type {string} */ digest) => joined(this.#blobs.get(digest) ?? []);
     const wasm = server.wasm.map(({ path, digest }) => ({ path, bytes: bytes(digest) }));
-    return { module: new TextDecoder().decode(bytes(server.module)), wasm, env: server.env, date: server.date };
+    return { module: new TextDecoder().decode(bytes(server.module)), wasm, env: server.env, date: server.date, flags: server.flags };
   }
 
   /** @param {string} key */
@@ -294,6 +289,33 @@ export class PreviewRoom extends DurableObject {
   }
 
   // --- What it is made of --------------------------------------------------------------------------------------------
+
+  /**
+   * Tells the app's routes whether there is a room. If that fails, so does the call, which is made again: what was told is known.
+   *
+   * @param {string} scope @param {boolean} is @param {boolean} [again] whether or not it was told before
+   */
+  async #note(scope, is, again = false) {
+    if (is && !again && this.#get("noted") === "1") return;
+    const [app = "", environment = ""] = scope.split("/");
+    await this.env.ROUTES.getByName(app).note(null, `room ${environment}`, is ? "open" : null);
+    if (is && this.#isKnown()) this.#set("noted", "1");
+  }
+
+  /** @param {string} scope @param {Commit} commit @param {Blob[]} blobs @returns {Committed} */
+  #commit(scope, commit, blobs) {
+    const is = this.#status();
+    // A call that is repeated finds it done.
+    if (is.state === "open" && is.push === commit.push) return { ...is, done: true };
+    const shown = is.state === "open" ? is.push : "";
+    const replaces = commit.after === null || commit.after === "";
+    if (commit.after !== null && shown !== commit.after) return { ...is, done: false };
+    const { missing, told } = this.ctx.storage.transactionSync(() => this.#take(scope, commit, blobs, replaces));
+    if (missing.length > 0) return { ...this.#status(), done: false, missing };
+    this.#tell(told);
+    this.#used(true);
+    return { ...this.#status(), done: true };
+  }
 
   /** @param {string} scope @param {Commit} commit @param {Blob[]} blobs @param {boolean} replaces
    * @returns {{ missing: string[], told: string[] }} */

@@ -3,6 +3,7 @@
 use super::{
     EVERYTHING, Install, Names,
     dns::{self, Record},
+    strangers,
 };
 use crate::{
     api::{Api, ScriptSummary, code, done, enveloped, is_missing, result, trusted},
@@ -39,6 +40,12 @@ pub(super) struct RouteEntry {
     pub(super) pattern: String,
     #[serde(default)]
     pub(super) script: Option<String>,
+}
+
+impl RouteEntry {
+    pub(super) fn leads_to(&self, script: &str) -> bool {
+        self.script.as_deref() == Some(script)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,11 +90,9 @@ impl Found {
         if install.dns {
             found.records = dns::records(settings, &names.hosts).await?;
         }
-        let call = routes(settings, Method::Get, &[])?.operation("list_routes");
-        found.routes = enveloped::<Vec<RouteEntry>>(call).await?.result.unwrap_or_default();
+        found.routes = list_routes(settings).await?;
         // It is asked for by whoever serves customers' hostnames, or once did.
-        let is_everything =
-            |route: &RouteEntry| route.pattern == EVERYTHING && route.script.as_ref() == Some(&names.worker);
+        let is_everything = |route: &RouteEntry| route.pattern == EVERYTHING && route.leads_to(&names.worker);
         if install.customer_hostnames || found.routes.iter().any(is_everything) {
             found.fallback = fallback(settings).await?;
         }
@@ -104,18 +109,27 @@ pub(super) async fn create_bucket(api: &Api, name: &str) -> Result<()> {
     }
 }
 
-/// Makes a route, or sends an existing one to the Worker.
-pub(super) async fn put_route(settings: &Settings, id: Option<&str>, pattern: &str, script: &str) -> Result<()> {
+/// Makes a route to the Worker.
+pub(super) async fn create_route(settings: &Settings, pattern: &str, script: &str) -> Result<()> {
     let body = json!({ "pattern": pattern, "script": script });
-    let call = match id {
-        Some(id) => routes(settings, Method::Put, &[id])?,
-        None => routes(settings, Method::Post, &[])?,
-    };
-    match done(call.operation("put_route").json(&body).idempotent()).await {
-        // "A route with the same pattern already exists": an earlier try of ours.
-        Err(e) if id.is_none() && code(&e) == Some(10_020) => Ok(()),
+    let call = routes(settings, Method::Post, &[])?.operation("create_route").json(&body).idempotent();
+    match done(call).await {
+        // "A route with the same pattern already exists": an earlier try of ours, or somebody else's of a moment ago.
+        Err(e) if code(&e) == Some(10_020) => {
+            let there = list_routes(settings).await?.into_iter().find(|route| route.pattern == pattern);
+            match there {
+                Some(route) if route.leads_to(script) => Ok(()),
+                Some(route) => Err(strangers::in_the_way(&route).caused_by(e)),
+                None => Err(e),
+            }
+        }
         answer => answer,
     }
+}
+
+async fn list_routes(settings: &Settings) -> Result<Vec<RouteEntry>> {
+    let call = routes(settings, Method::Get, &[])?.operation("list_routes");
+    Ok(enveloped::<Vec<RouteEntry>>(call).await?.result.unwrap_or_default())
 }
 
 pub(super) async fn delete_route(settings: &Settings, id: &str) -> Result<()> {

@@ -3,6 +3,7 @@
 mod account;
 mod dns;
 mod plan;
+mod strangers;
 
 pub use plan::{Action, Change, Plan};
 
@@ -28,6 +29,14 @@ use std::{fmt, sync::Arc};
 ///     .setting("upstream", "https://api.example.com/apps")
 ///     .setting("default_plan", "free");
 /// ```
+///
+/// A Worker of one of its names that no installation made, which a tag tells, and a route for a domain that leads elsewhere are
+/// somebody else's: they are named as a `Conflict`, also by [`plan`](crate::Cloudflare::plan), and nothing is changed. Uninstalling
+/// refuses such a Worker too, and leaves such a route. KV namespaces, dispatch namespaces and the bucket bear no tags: whatever
+/// there is under their names is the platform's.
+///
+/// Uninstall with what was installed: DNS records and the bucket are not looked for where it does
+/// [without](Self::without_dns) [them](Self::without_bucket).
 #[derive(Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Install {
@@ -178,7 +187,7 @@ pub(super) const HOSTNAME: &str = "custom hostname";
 /// The route that customers' hostnames take.
 const EVERYTHING: &str = "*/*";
 
-/// What stands in a tag before the digest of what was installed.
+/// What stands in a tag before the digest of what was installed; it tells our Workers from others too.
 const INSTALLED: &str = "overskill-install-";
 
 /// The names of everything that an installation is.
@@ -245,32 +254,13 @@ fn fallback_of(settings: &Settings) -> String {
     format!("{}-customers.", settings.prefix)
 }
 
-/// Refuses to take a route or a fallback origin from somebody else.
-fn check_strangers(settings: &Settings, names: &Names, found: &Found) -> Result<()> {
-    let Some(fallback) = &names.fallback else { return Ok(()) };
-    let theirs = |route: &&account::RouteEntry| route.script.as_ref() != Some(&names.worker);
-    if let Some(route) = found.routes.iter().filter(|route| route.pattern == EVERYTHING).find(theirs) {
-        let to = route.script.as_deref().map_or("no Worker".to_owned(), |script| format!("`{script}`"));
-        let message =
-            format!("route `{EVERYTHING}` must be free for customers' hostnames, but leads to {to}: remove it");
-        return Err(Error::conflict(message));
-    }
-    match &found.fallback {
-        Some(origin) if !origin.starts_with(&fallback_of(settings)) => {
-            let message = "the zone's fallback origin must be free for customers' hostnames";
-            Err(Error::conflict(format!("{message}, or `{fallback}`, but is `{origin}`: remove it")))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// What is there, and what is missing.
 async fn look(settings: &Settings, install: &Install) -> Result<(Plan, Found)> {
     check(settings)?;
     check_settings(install)?;
     let (names, bundle) = (Names::of(settings, install), workers::dispatch());
     let found = Found::look(settings, &names, install).await?;
-    check_strangers(settings, &names, &found)?;
+    strangers::refuse(settings, install, &names, &found)?;
     let mut plan = Plan::default();
     for environment in Environment::ALL {
         let name = settings.of(environment);
@@ -311,12 +301,8 @@ async fn look(settings: &Settings, install: &Install) -> Result<(Plan, Found)> {
         }
     }
     for pattern in &names.routes {
-        match found.routes.iter().find(|route| route.pattern == *pattern) {
-            None => plan.add(Action::Create, ROUTE, pattern.clone()),
-            Some(route) if route.script.as_deref() != Some(&names.worker) => {
-                plan.add(Action::Update, ROUTE, pattern.clone());
-            }
-            Some(_) => {}
+        if !found.routes.iter().any(|route| route.pattern == *pattern) {
+            plan.add(Action::Create, ROUTE, pattern.clone());
         }
     }
     // After the route, by which whoever uninstalls knows that there may be one.
@@ -382,11 +368,7 @@ async fn carry_out(settings: &Arc<Settings>, install: &Install) -> Result<Plan> 
                 dns::put(settings, known.map(|record| record.id.as_str()), &change.name).await?;
             }
             (FALLBACK, _) => account::put_fallback(settings, &change.name).await?,
-            (ROUTE, action) => {
-                let known = found.routes.iter().find(|route| route.pattern == change.name);
-                let id = known.filter(|_| action == Action::Update).map(|route| route.id.as_str());
-                account::put_route(settings, id, &change.name, &names.worker).await?;
-            }
+            (ROUTE, _) => account::create_route(settings, &change.name, &names.worker).await?,
             _ => {}
         }
     }
@@ -397,6 +379,7 @@ async fn take_away(settings: &Arc<Settings>, install: &Install) -> Result<Plan> 
     check(settings)?;
     let (names, api) = (Names::of(settings, install), &settings.api);
     let found = Found::look(settings, &names, install).await?;
+    strangers::refuse_workers(install, &found)?;
     let mut plan = Plan::default();
     // Nobody is sent there any more; then what they were sent to, and what that kept.
     if let Some(namespace) = found.kv.get(&NOTED_IN) {
@@ -409,7 +392,7 @@ async fn take_away(settings: &Arc<Settings>, install: &Install) -> Result<Plan> 
         account::delete_fallback(settings).await?;
         plan.add(Action::Remove, FALLBACK, origin);
     }
-    for route in found.routes.iter().filter(|route| route.script.as_deref() == Some(&names.worker)) {
+    for route in found.routes.iter().filter(|route| route.leads_to(&names.worker)) {
         account::delete_route(settings, &route.id).await?;
         plan.add(Action::Remove, ROUTE, route.pattern.clone());
     }
@@ -418,7 +401,7 @@ async fn take_away(settings: &Arc<Settings>, install: &Install) -> Result<Plan> 
         dns::delete(settings, &record.id).await?;
         plan.add(Action::Remove, DNS, record.name.clone());
     }
-    for worker in found.worker.iter().chain(&found.outbound) {
+    for worker in found.worker.iter().chain(&found.outbound).filter(|worker| strangers::is_ours(worker)) {
         account::delete_worker(api, &worker.id).await?;
         plan.add(Action::Remove, WORKER, worker.id.clone());
     }

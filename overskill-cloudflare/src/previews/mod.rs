@@ -8,7 +8,7 @@ mod server;
 
 pub use mode::PreviewMode;
 
-use crate::edge::Edge;
+use crate::{edge::Edge, runtime};
 use async_trait::async_trait;
 use overskill_build::preview::PreviewEngine;
 use overskill_core::{
@@ -48,6 +48,8 @@ struct Inner {
     shelves: Shelves,
     progress: Option<Arc<dyn ProgressSink>>,
     servers: Option<Arc<dyn Builder>>,
+    /// Of the server sides.
+    date: String,
     mode: PreviewMode,
     /// The id of the KV namespace where files are in KV.
     kv: Mutex<Option<String>>,
@@ -63,6 +65,7 @@ impl Edge {
             shelves: Shelves::default(),
             progress: None,
             servers: None,
+            date: runtime::DATE.to_owned(),
             mode: PreviewMode::Shared,
             kv: Mutex::default(),
         }))
@@ -79,16 +82,32 @@ impl CloudflarePreviews {
 
     /// Builds the server sides of apps (`src/worker.ts`) with `builder`, to be run by the dispatch Worker's Worker Loader:
     /// still without a script for each app. What the app has no file for goes to it, and every method but GET and HEAD. It
-    /// gets the variables of the preview's environment as its `env`. Unless this is set, such apps are shown without it.
+    /// gets the variables of the preview's environment as its `env`, and the runtime's behaviour as where it is deployed:
+    /// Node's modules if its package.json says `"overskill": {"node": true}`, and that of
+    /// [a day](Self::compatibility_date). Unless this is set, such apps are shown without it.
     ///
     /// Before anything is opened, as above.
     pub fn servers(self, builder: impl Builder) -> Self {
         self.changed(|inner| inner.servers = Some(Arc::new(builder)))
     }
 
+    /// The day whose behaviour of the runtime server sides get: `2026-11-01` unless set. Whoever names another for deployed apps
+    /// ([`CloudflareBuilder::compatibility_date`](crate::CloudflareBuilder::compatibility_date)) names it here too, or a
+    /// preview behaves otherwise than what is deployed of it.
+    ///
+    /// Before anything is opened, as above.
+    ///
+    /// # Errors
+    /// `Invalid` when it is not written like `2026-11-01`.
+    pub fn compatibility_date(self, date: impl Into<String>) -> Result<Self> {
+        let date = date.into();
+        crate::cloudflare::check_date(&date).map_err(|e| e.at(self.name().to_string(), "compatibility_date"))?;
+        Ok(self.changed(|inner| inner.date = date))
+    }
+
     /// Another host with other settings, to which nothing was opened yet.
     fn changed(&self, change: impl FnOnce(&mut Inner)) -> Self {
-        let Inner { edge, engine, progress, servers, mode, .. } = &*self.0;
+        let Inner { edge, engine, progress, servers, date, mode, .. } = &*self.0;
         let mut inner = Inner {
             edge: edge.clone(),
             engine: engine.clone(),
@@ -96,6 +115,7 @@ impl CloudflarePreviews {
             shelves: Shelves::default(),
             progress: progress.clone(),
             servers: servers.clone(),
+            date: date.clone(),
             mode: mode.clone(),
             kv: Mutex::default(),
         };

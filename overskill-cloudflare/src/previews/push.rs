@@ -72,7 +72,7 @@ impl CloudflarePreviews {
         let baked = app.bake().await;
         let push = self.push_id();
         if let (Some(builder), Some(env)) = (&self.0.servers, state.env.clone()) {
-            server::build(&**builder, scope, &app, &env, state, &push).await?;
+            server::build(&**builder, scope, &app, &env, state, &self.0.date, &push).await?;
         }
         let client = client_set(&baked);
         for set in baked.packages.iter().map(packages_of).chain([client.clone()]) {

@@ -1,6 +1,7 @@
 //! An app's own server side (`src/worker.ts`), built for a preview.
 
 use super::room::State;
+use crate::runtime;
 use bytes::Bytes;
 use overskill_build::preview::AppPreview;
 use overskill_core::{
@@ -15,8 +16,6 @@ const ENTRIES: [&str; 4] = ["src/worker.ts", "src/worker.tsx", "src/worker.js", 
 /// The page of a build whose pages nobody wants.
 const NO_PAGE: &str = "<!doctype html><title>-</title>";
 
-const DEFAULT_DATE: &str = "2026-10-01";
-
 /// What was built of an app's server side, and of what.
 #[derive(Clone, Debug)]
 pub(super) struct Built {
@@ -30,13 +29,15 @@ pub(super) struct Built {
     pub(super) problem: Option<String>,
 }
 
-/// Brings `state.server` to the sources that `app` shows.
+/// Brings `state.server` to the sources that `app` shows: with the behaviour of the runtime of a day, and, if it is built, under
+/// this id.
 pub(super) async fn build(
     builder: &dyn Builder,
     scope: &Scope,
     app: &AppPreview,
     env: &EnvSnapshot,
     state: &mut State,
+    date: &str,
     id: &str,
 ) -> Result<()> {
     let sources = app.sources();
@@ -70,9 +71,11 @@ pub(super) async fn build(
         file.digest()
     };
     let wasm: Vec<_> = server.wasm.iter().map(|(path, file)| json!({ "path": path, "digest": blob(file) })).collect();
-    let date = artifact.config().settings.get("compatibility_date").map_or(DEFAULT_DATE, String::as_str);
     let values: BTreeMap<_, _> = env.values.iter().map(|(key, value)| (key.as_str(), value.expose())).collect();
-    let told = json!({ "id": id, "date": date, "module": blob(&server.module), "wasm": wasm, "env": values });
+    let told = json!({
+        "id": id, "date": date, "flags": runtime::flags(&artifact), "module": blob(&server.module), "wasm": wasm,
+        "env": values,
+    });
     state.server = Some(Built { of, told, blobs, problem: None });
     Ok(())
 }

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     api::{Asset, AssetToken, Module},
     cloudflare::Settings,
+    runtime,
 };
 use overskill_core::{AppFile, Artifact, DeployRequest, Digest, Error, ErrorKind, Fence, FilePath, Result};
 
@@ -57,7 +58,6 @@ impl Draft {
             (false, true) => "none",
             (false, false) => "404-page",
         };
-        let says = |key: &str| artifact.config().settings.get(key).is_some_and(|value| value == "true");
         Ok(Self {
             main_module,
             modules,
@@ -65,7 +65,7 @@ impl Draft {
             bindings: metadata::bindings(request, &classes)?,
             limits: metadata::limits(request)?,
             config: AssetsConfig { html_handling: "auto-trailing-slash", not_found_handling },
-            flags: if says("node") { vec!["nodejs_compat".into()] } else { Vec::new() },
+            flags: runtime::flags(artifact),
             classes,
         })
     }

@@ -1,7 +1,7 @@
 //! The platform's own Worker in the account, and customers' domains.
 
 use crate::{
-    common::{account, calls, connect, emulated, held, request},
+    common::{account, calls, connect, emulated, held, request, send},
     support::{at, engine, env, snapshot},
     world::World,
 };
@@ -13,7 +13,7 @@ use overskill_core::{
     BackendName, Changes, DeploymentTarget as _, ErrorKind, Fence, FileStore as _, Handle, KeyId, PreviewHost as _,
     PreviewStatus, Route, RouteTable as _, Secret, SeededIds,
 };
-use overskill_http::{Method, Multipart};
+use overskill_http::{Method, Multipart, Request, transport_fn};
 use overskill_testkit::{
     cloudflare::{CloudflareEmulator, Snapshot},
     fixtures::{path, scope},
@@ -72,7 +72,7 @@ async fn it_says_what_it_would_change_changes_that_and_is_done() {
 }
 
 #[tokio::test]
-async fn another_key_or_route_is_an_update_of_that_alone() {
+async fn another_key_or_binding_is_an_update_of_that_alone() {
     let emulator = emulated(|options| options);
     let cf = account(&emulator);
     cf.install(&install()).await.unwrap();
@@ -212,6 +212,88 @@ async fn what_a_stranger_has_survives_an_installation_and_its_end() {
     let mut left = held(&emulator);
     assert!(left["hostnames"].as_object_mut().unwrap().remove("late.stranger.org").is_some());
     assert_eq!(left, before);
+}
+
+/// A Worker of one of our names that no installation made, and what leads to it.
+#[tokio::test]
+async fn a_worker_of_our_name_that_is_a_strangers_is_neither_taken_nor_removed() {
+    for name in ["overskill-dispatch", "overskill-outbound"] {
+        let emulator = emulated(|options| options);
+        let zone = emulator.zone_id("example.com").unwrap();
+        put_script(&emulator, &format!("workers/scripts/{name}")).await;
+        let route = json!({"pattern": "old.example.com/*", "script": name});
+        api(&emulator, "POST", &format!("/zones/{zone}/workers/routes"), &route).await;
+        let (before, cf) = (held(&emulator), account(&emulator));
+        let refused = [
+            cf.plan(&install()).await.unwrap_err(),
+            cf.install(&install()).await.unwrap_err(),
+            cf.uninstall(&install()).await.unwrap_err(),
+        ];
+        for e in refused {
+            assert!(e.kind() == ErrorKind::Conflict && e.message().contains(&format!("Worker `{name}`")), "{e}");
+            assert!(e.message().contains("rename or remove it") && e.message().contains("::prefix`"), "{e}");
+        }
+        assert_eq!(held(&emulator), before, "{name}");
+        if name == "overskill-outbound" {
+            // It is in nobody's way where code may fetch what it likes, and stays.
+            cf.install(&install().without_outbound()).await.unwrap();
+            cf.uninstall(&install().without_outbound()).await.unwrap();
+            assert_eq!(held(&emulator), before);
+        }
+        let other = connect(&emulator).prefix("acme").build().unwrap();
+        other.install(&install()).await.unwrap();
+        assert!(other.plan(&install()).await.unwrap().is_empty(), "the remedy");
+        other.uninstall(&install()).await.unwrap();
+        assert_eq!(held(&emulator), before);
+    }
+}
+
+#[tokio::test]
+async fn a_route_that_is_a_strangers_is_neither_taken_nor_removed() {
+    for (pattern, to, said) in
+        [("*.example.com/*", json!("site"), "`site`"), ("example.com/*", Value::Null, "no Worker")]
+    {
+        let emulator = emulated(|options| options);
+        let zone = emulator.zone_id("example.com").unwrap();
+        put_script(&emulator, "workers/scripts/site").await;
+        let route = json!({"pattern": pattern, "script": to});
+        api(&emulator, "POST", &format!("/zones/{zone}/workers/routes"), &route).await;
+        let (before, cf) = (held(&emulator), account(&emulator));
+        for e in [cf.plan(&install()).await.unwrap_err(), cf.install(&install()).await.unwrap_err()] {
+            assert!(e.kind() == ErrorKind::Conflict && e.message().contains(&format!("route `{pattern}`")), "{e}");
+            assert!(e.message().contains(said) && e.message().contains("remove it"), "{e}");
+        }
+        assert!(cf.uninstall(&install()).await.unwrap().is_empty());
+        assert_eq!(held(&emulator), before, "{pattern}");
+    }
+}
+
+/// What was free when it was looked at, and is not when it is taken.
+#[tokio::test]
+async fn a_route_that_a_stranger_took_meanwhile_is_not_ours() {
+    let emulator = emulated(|options| options);
+    put_script(&emulator, "workers/scripts/site").await;
+    let stranger = emulator.clone();
+    let way = transport_fn(move |request: Request| {
+        let emulator = stranger.clone();
+        async move {
+            let taken = emulator.state().routes.contains_key("example.com/*");
+            if request.method == Method::Post && request.url.expose().ends_with("/workers/routes") && !taken {
+                let zone = emulator.zone_id("example.com").unwrap();
+                let route = json!({"pattern": "example.com/*", "script": "site"});
+                api(&emulator, "POST", &format!("/zones/{zone}/workers/routes"), &route).await;
+            }
+            send(&emulator, request).await
+        }
+    });
+    let e = connect(&emulator).transport(way).build().unwrap().install(&install()).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::Conflict && e.message().contains("route `example.com/*`"), "{e}");
+    assert!(e.message().contains("`site`"), "{e}");
+    assert_eq!(emulator.state().routes["example.com/*"].as_deref(), Some("site"));
+    // What was made until then is ours, and goes.
+    let gone = account(&emulator).uninstall(&install()).await.unwrap();
+    assert!(gone.changes().iter().any(|change| change.name == "overskill-dispatch"), "{gone}");
+    assert_eq!(emulator.state().routes.len(), 1);
 }
 
 #[tokio::test]
