@@ -158,6 +158,18 @@ const BUGS: [Bug; 21] = [
         from: "filter(|summary| summary.id < live);",
         to: "filter(|summary| summary.id != live);",
     },
+    Bug {
+        name: "what landed waits until its target is not busy",
+        file: ATTEMPT,
+        from: "if self.adopted.as_ref() == Some(&info.name) {",
+        to: "if self.adopted.as_ref() == Some(&info.name) && self.patient && !self.patient {",
+    },
+    Bug {
+        name: "what waits keeps the traffic",
+        file: ENDING,
+        from: "progress.log(\"Waiting for its turn\");\n            if journal.is_leased() {",
+        to: "progress.log(\"Waiting for its turn\");\n            if !journal.is_leased() {",
+    },
 ];
 
 /// When the tests of a bug are given up, once they are built. Then it is not known whether they catch it: a busy machine is
