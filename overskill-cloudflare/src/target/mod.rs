@@ -40,7 +40,9 @@ use std::{num::NonZeroU32, sync::Arc};
 /// An app with Durable Objects (the artifact's setting `durable_objects`, such as `ROOMS=Room`) stays in one place, the
 /// script `{app}`: its objects belong to the script. There a late upload does displace, so it is read before and after
 /// each upload, and fences are [`Observed`](Fencing::Observed). Nothing of it runs before it has the traffic: a gate before
-/// activation has no address to look at, and the gate after it is all there is.
+/// activation has no address to look at, and the gate after it is all there is. What the objects keep goes with the script,
+/// so that only [`Removal::All`] removes it: whoever removes a version that it holds, as sweeps do, is answered
+/// `Unsupported`, and it stays.
 ///
 /// # What is called
 ///
@@ -305,18 +307,29 @@ impl WfpTarget {
             Removal::Only(_) => self.look(scope).await?,
             _ => return Err(Error::new(ErrorKind::Unsupported, "this cannot be removed here")),
         };
-        let goes = |script: &ScriptSummary| match removal {
+        let goes = |script: &&ScriptSummary| match removal {
             Removal::Only(id) => {
                 self.memory.drop_token(scope, id);
                 script.tags.as_deref().and_then(Label::read).is_some_and(|label| label.id == id)
             }
             _ => true,
         };
-        for script in site.scripts().iter().filter(|script| goes(script)) {
+        let in_place = names::in_place(&scope.app);
+        // Whichever version it holds, its objects are the app's.
+        let stays = |script: &ScriptSummary| removal != Removal::All && script.id == in_place;
+        let (stay, go): (Vec<_>, Vec<_>) = site.scripts().iter().filter(goes).partition(|script| stays(script));
+        for script in go {
             self.memory.forget(scope);
             api.delete_script(&scope.app, &namespace, &script.id).await?;
         }
-        Ok(())
+        if stay.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "script {in_place} must stay as long as its app, for the data of its Durable Objects would go with it: \
+             deploy over it, or remove everything of the app (`Removal::All`)"
+        );
+        Err(Error::new(ErrorKind::Unsupported, message))
     }
 }
 
