@@ -3,7 +3,7 @@
 use super::{Api, Envelope, code, done, enveloped, is_missing, result};
 use bytes::Bytes;
 use overskill_core::{AppId, Error, ErrorKind, Result};
-use overskill_http::{FairKey, Method, Multipart, Priority};
+use overskill_http::{FairKey, Method, Multipart, Priority, Repeat};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -121,8 +121,30 @@ impl Api {
         name: &str,
         upload: Upload<'_, M>,
     ) -> Result<ScriptSummary> {
+        self.put_into(app, namespace, name, upload, Repeat::Idempotent).await
+    }
+
+    /// The same under a name that somebody else may upload to: what may have landed is not sent again.
+    pub(crate) async fn put_script_once<M: Serialize>(
+        &self,
+        app: &AppId,
+        namespace: &str,
+        name: &str,
+        upload: Upload<'_, M>,
+    ) -> Result<ScriptSummary> {
+        self.put_into(app, namespace, name, upload, Repeat::Once).await
+    }
+
+    async fn put_into<M: Serialize>(
+        &self,
+        app: &AppId,
+        namespace: &str,
+        name: &str,
+        upload: Upload<'_, M>,
+        repeat: Repeat,
+    ) -> Result<ScriptSummary> {
         let form = self.form(&upload)?;
-        let call = self.dispatch(Method::Put, &[namespace, "scripts", name]);
+        let call = self.dispatch(Method::Put, &[namespace, "scripts", name]).repeat(repeat);
         let call = call.query("bindings_inherit", "strict").query("excludeScript", true);
         result(call.operation("put_script").for_app(app).try_timeout(UPLOAD_TIMEOUT).multipart(form)).await
     }
