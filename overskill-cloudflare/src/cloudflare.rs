@@ -240,7 +240,8 @@ impl CloudflareBuilder {
     }
 
     /// How many calls the user may make; 1,200 in 5 minutes unless set, of which a tenth may burst, and 20 of those are
-    /// kept for what is urgent: going back, and switching off.
+    /// kept for what is urgent: going back, removing an app, and what the host does [`urgently`](overskill_core::urgently).
+    /// Sweeps, old versions that retire and looks at what is there wait their turn.
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quota = Some(quota);
         self

@@ -3,7 +3,7 @@
 use super::{Api, Envelope, code, done, enveloped, is_missing, result};
 use bytes::Bytes;
 use overskill_core::{AppId, Error, ErrorKind, Result};
-use overskill_http::{FairKey, Method, Multipart, Priority, Repeat};
+use overskill_http::{FairKey, Method, Multipart, Repeat};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -152,8 +152,7 @@ impl Api {
     /// Replaces the tags of a script.
     pub(crate) async fn put_tags(&self, app: &AppId, namespace: &str, name: &str, tags: &[String]) -> Result<()> {
         let call = self.dispatch(Method::Put, &[namespace, "scripts", name, "tags"]);
-        // Going back, mostly: it goes before uploads.
-        done(call.operation("put_tags").for_app(app).priority(Priority::Urgent).json(&tags)).await
+        done(call.operation("put_tags").for_app(app).json(&tags)).await
     }
 
     /// Changes settings of a script: one part, `settings`.
@@ -179,13 +178,13 @@ impl Api {
     /// Removes a script; whether it was there.
     pub(crate) async fn delete_script(&self, app: &AppId, namespace: &str, name: &str) -> Result<bool> {
         let call = self.dispatch(Method::Delete, &[namespace, "scripts", name]).query("force", true);
-        gone(done(call.operation("delete_script").for_app(app).priority(Priority::Urgent)).await)
+        gone(done(call.operation("delete_script").for_app(app)).await)
     }
 
     /// Removes every script of a namespace that has the tag.
     pub(crate) async fn delete_tagged(&self, app: &AppId, namespace: &str, tag: &str) -> Result<()> {
         let call = self.dispatch(Method::Delete, &[namespace, "scripts"]).query("tags", format_args!("{tag}:yes"));
-        gone(done(call.operation("delete_tagged").for_app(app).priority(Priority::Urgent)).await).map(drop)
+        gone(done(call.operation("delete_tagged").for_app(app)).await).map(drop)
     }
 
     /// Puts a script into the account itself, where routes lead to it.

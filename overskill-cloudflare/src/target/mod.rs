@@ -21,7 +21,7 @@ use draft::Draft;
 use names::{Label, about};
 use overskill_core::{
     AppId, DeployRequest, DeploymentId, DeploymentTarget, Error, ErrorKind, Fence, Fencing, Handle, Observed,
-    PlatformFacts, Readiness, Removal, Result, RouteTable, Scope, Staged, TargetInfo, TargetStatus,
+    PlatformFacts, Readiness, Removal, Result, RouteTable, Scope, Staged, TargetInfo, TargetStatus, urgently,
 };
 use site::{Memory, Site};
 use std::{num::NonZeroU32, sync::Arc};
@@ -71,8 +71,9 @@ impl WfpTarget {
     /// Most assets of an app.
     pub const MAX_FILES: u32 = 100_000;
     /// How many deploys the quota allows in an hour. Of 1,200 calls in 5 minutes 120 may burst, and what may burst does not
-    /// flow: (1,200 − 120 + 1) × 12 = 12,972 calls. A new app takes four: look, session, one bucket of assets, upload.
-    const DEPLOYS_PER_HOUR: NonZeroU32 = NonZeroU32::new((1_200 - 120 + 1) * 12 / 4).expect("not zero");
+    /// flow: (1,200 − 120 + 1) × 12 = 12,972 calls. A version takes six: look, session, one bucket of assets, upload; and for
+    /// the oldest one, which retires in its stead, a look and its removal.
+    const DEPLOYS_PER_HOUR: NonZeroU32 = NonZeroU32::new((1_200 - 120 + 1) * 12 / 6).expect("not zero");
 
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
         Self { settings, memory: Memory::default(), edge: None, routes: None }
@@ -395,6 +396,9 @@ impl DeploymentTarget for WfpTarget {
     }
 
     async fn remove(&self, scope: &Scope, removal: Removal) -> Result<()> {
-        self.remove_now(scope, removal).await.map_err(|e| self.settings.at(e, "remove").with("scope", scope))
+        let removing = self.remove_now(scope, removal);
+        // An app is taken off the air; a version is tidied up.
+        let removed = if removal == Removal::All { urgently(removing).await } else { removing.await };
+        removed.map_err(|e| self.settings.at(e, "remove").with("scope", scope))
     }
 }
