@@ -45,6 +45,11 @@ use std::{num::NonZeroU32, sync::Arc};
 /// so that only [`Removal::All`] removes it: whoever removes a version that it holds, as sweeps do, is answered
 /// `Unsupported`, and it stays.
 ///
+/// The builders of overskill-build never set `durable_objects`, and refuse it in an app's package.json: on Cloudflare what an
+/// object fetches does not pass the outbound Worker (`docs/protocols/egress.md`), so it is for the host to say which app
+/// may have some. Its own [`Builder`](overskill_core::Builder) around one of ours adds the setting, and the server module has
+/// to export the classes; previews bind none.
+///
 /// # What is called
 ///
 /// [`stage`](DeploymentTarget::stage) brings new assets there, and uploads code, assets, variables and secrets in one atomic
