@@ -240,7 +240,8 @@ impl CloudflareBuilder {
     }
 
     /// How many calls the user may make; 1,200 in 5 minutes unless set, of which a tenth may burst, and 20 of those are
-    /// kept for what is urgent: going back, and switching off.
+    /// kept for what is urgent: going back, removing an app, and what the host does [`urgently`](overskill_core::urgently).
+    /// Sweeps, old versions that retire and looks at what is there wait their turn.
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quota = Some(quota);
         self
@@ -278,7 +279,8 @@ impl CloudflareBuilder {
         self
     }
 
-    /// Tags of yours on every script, at most [`MAX_TAGS`](Self::MAX_TAGS).
+    /// Tags of yours on every script, at most [`MAX_TAGS`](Self::MAX_TAGS). None begins as ours do: with `app-`,
+    /// `deployment-`, `digest-`, `env-` or `fence-`.
     pub fn tags<S: Into<String>>(mut self, tags: impl IntoIterator<Item = S>) -> Self {
         self.tags = tags.into_iter().map(Into::into).collect();
         self
@@ -313,8 +315,8 @@ impl CloudflareBuilder {
     /// The account. Calls nothing.
     ///
     /// # Errors
-    /// `Invalid` when a name is malformed, the token is, or there are too many tags; the error names the field and its
-    /// limit.
+    /// `Invalid` when a name is malformed, the token is, there are too many tags, or one of them looks like ours; the error
+    /// names the field and its limit.
     pub fn build(self) -> Result<Cloudflare> {
         let name = BackendName::parse(&self.name)?;
         let refuse = |e: Error| e.at(self.name.clone(), "connect");
@@ -450,6 +452,7 @@ mod tests {
         assert!(says(connect().compatibility_date("today")).contains("compatibility date"));
         assert!(says(connect().tags(["a", "b", "c", "d"])).contains("at most 3"));
         assert!(says(connect().tags(["a,b"])).contains("tag"));
+        assert!(says(connect().tags(["app-todo42"])).contains("must not begin with app-"));
         assert!(says(connect().api_base("http://api.example.com")).contains("https://"));
         let bad_token = says(Cloudflare::connect("a", "hunter2\n"));
         assert!(!bad_token.contains("hunter2"), "{bad_token}");

@@ -47,7 +47,7 @@ pub use platform::{
     RunWorker, SeamReport, Sources, To, Variables, Written,
 };
 pub use position::{Fence, Incarnation, StreamPosition};
-pub use requests::{count_request, name_answer};
+pub use requests::{count_request, is_urgent, name_answer, urgently};
 pub use schedule::{CronExpression, CronNote, Schedule, TimeZoneName};
 pub use seal::{SealContext, Sealed, Sealer};
 pub use seam::*;

@@ -1,9 +1,11 @@
-//! How many requests to a provider a call of a backend takes, and what the provider calls its answers.
+//! Requests to a provider that a call of a backend takes: how many, what the provider calls its answers, and whether they go
+//! before others.
 
 use std::{cell::RefCell, future::Future};
 
 tokio::task_local! {
     static COUNTED: RefCell<Requests>;
+    static URGENT: ();
 }
 
 /// What a call of a backend asked its provider.
@@ -43,6 +45,26 @@ pub fn name_answer(trace: &str) {
     }
 }
 
+/// Has the requests of a call go before others where they wait for a quota: for what gives a scope other traffic at once, such
+/// as going back. Deployments do so by themselves when they go back.
+///
+/// ```
+/// # async fn example(target: &dyn overskill_core::DeploymentTarget, scope: &overskill_core::Scope) {
+/// use overskill_core::{Removal, urgently};
+/// let gone = urgently(target.remove(scope, Removal::All)).await; // off the air, and now
+/// # drop(gone);
+/// # }
+/// ```
+pub async fn urgently<T>(call: impl Future<Output = T>) -> T {
+    URGENT.scope((), call).await
+}
+
+/// Whether this is within [`urgently`], in the same task. What `overskill-http` sends asks it; a backend that waits for a
+/// quota otherwise asks it too.
+pub fn is_urgent() -> bool {
+    URGENT.try_with(|()| ()).is_ok()
+}
+
 /// Counts the requests of a call, whatever becomes of it.
 pub(crate) async fn counted<T>(call: impl Future<Output = T>) -> (T, Requests) {
     let counting = async {
@@ -69,6 +91,17 @@ mod tests {
         assert_eq!((result, requests), (7, Requests { count: 2, trace: Some("one".into()) }));
         let ((), none) = counted(async {}).await;
         assert_eq!(none, Requests::default());
+    }
+
+    #[tokio::test]
+    async fn what_is_urgent_is_so_to_its_end_and_in_its_own_task() {
+        assert!(!is_urgent());
+        let (within, elsewhere) = urgently(async {
+            tokio::task::yield_now().await;
+            (is_urgent(), tokio::spawn(async { is_urgent() }).await.unwrap())
+        })
+        .await;
+        assert_eq!((within, elsewhere, is_urgent()), (true, false, false));
     }
 
     #[tokio::test]

@@ -125,7 +125,7 @@ impl Call {
         self
     }
 
-    /// Whether it goes before others at the limiter.
+    /// Whether it goes before others at the limiter. What is made within [`urgently`](overskill_core::urgently) does anyway.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
         self
@@ -285,7 +285,8 @@ impl Call {
         let Some(limiter) = &self.client.0.limiter else {
             return Ok(None);
         };
-        let wait = limiter.acquire(self.app.clone(), self.priority, self.cost);
+        let priority = if overskill_core::is_urgent() { Priority::Urgent } else { self.priority };
+        let wait = limiter.acquire(self.app.clone(), priority, self.cost);
         match overskill_core::timeout(&*self.client.0.clock, limit, wait).await {
             Ok(permit) => Ok(Some(permit)),
             Err(e) if e.kind() == ErrorKind::Timeout => {

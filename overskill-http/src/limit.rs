@@ -103,7 +103,8 @@ impl Quota {
 /// Which calls go first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Priority {
-    /// Goes before all others and may use the [reserve](Quota::reserve): rollbacks, switching something off.
+    /// Goes before all others and may use the [reserve](Quota::reserve): rollbacks, switching something off. Not what tidies
+    /// up: it would be gone when somebody has to go back.
     Urgent = 0,
     /// Everything else.
     #[default]

@@ -21,8 +21,9 @@ use std::time::Duration;
 /// The artifact holds no environment's values: `DEV`, `PROD` and `SSR` are inlined; `MODE` and `VITE_…` come from a module
 /// of their own, which a target fills in ([`Artifact::page_assets`]). What package.json says under `overskill`, as in
 /// `{"overskill": {"sockets": true}}`, goes into its settings, for the choice of a target: `sockets`, `node`, `crons`
-/// ([`AppFacts`](overskill_core::AppFacts)). The same sources with the same lock give the same
-/// digest, on every machine.
+/// ([`AppFacts`](overskill_core::AppFacts)), and nothing else. So no app gets Durable Objects by its sources alone, from this
+/// builder or any other of this crate: a host that gives it some wraps the builder, and adds the setting `durable_objects`
+/// for Cloudflare's `WfpTarget`. The same sources with the same lock give the same digest, on every machine.
 ///
 /// ```no_run
 /// # async fn example(scope: overskill_core::Scope, sources: overskill_core::Snapshot) -> overskill_core::Result<()> {

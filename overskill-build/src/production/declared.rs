@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 /// What `"overskill"` in package.json may say, each with `true` or `false`; [`AppFacts`](overskill_core::AppFacts) reads it.
 const KNOWN: [&str; 3] = ["crons", "node", "sockets"];
+/// What an app may not: only the host knows whether its objects may fetch whatever they like, which no outbound Worker sees.
+const OF_THE_HOST: &str = "durable_objects";
 
 /// The settings of the artifact: what package.json says is so.
 ///
@@ -24,6 +26,9 @@ pub(super) fn settings(sources: &Snapshot) -> Result<BTreeMap<String, String>> {
     let said = said.as_object().ok_or_else(|| refused("must be an object".into()))?;
     let mut settings = BTreeMap::new();
     for (key, value) in said {
+        if key == OF_THE_HOST {
+            return Err(refused(format!("has `{key}`, which only the platform can give an app, so remove it")));
+        }
         if !KNOWN.contains(&key.as_str()) {
             let key: String = key.chars().take(40).collect();
             return Err(refused(format!("has `{}`, which nobody knows", key.escape_debug())));
@@ -54,6 +59,12 @@ mod tests {
             assert_eq!(said(nothing).unwrap(), [""; 0], "{nothing}");
         }
         assert!(settings(&snapshot(1, &[("index.html", "hi")])).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_app_does_not_give_itself_durable_objects() {
+        let e = said(r#"{"overskill": {"durable_objects": "ROOMS=Room"}}"#).unwrap_err();
+        assert!(e.public_message().contains("`durable_objects`, which only the platform can give an app"), "{e}");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{Api, Envelope, code, done, enveloped, is_missing, result};
 use bytes::Bytes;
 use overskill_core::{AppId, Error, ErrorKind, Result};
-use overskill_http::{FairKey, Method, Multipart, Priority};
+use overskill_http::{FairKey, Method, Multipart, Repeat};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -121,8 +121,30 @@ impl Api {
         name: &str,
         upload: Upload<'_, M>,
     ) -> Result<ScriptSummary> {
+        self.put_into(app, namespace, name, upload, Repeat::Idempotent).await
+    }
+
+    /// The same under a name that somebody else may upload to: what may have landed is not sent again.
+    pub(crate) async fn put_script_once<M: Serialize>(
+        &self,
+        app: &AppId,
+        namespace: &str,
+        name: &str,
+        upload: Upload<'_, M>,
+    ) -> Result<ScriptSummary> {
+        self.put_into(app, namespace, name, upload, Repeat::Once).await
+    }
+
+    async fn put_into<M: Serialize>(
+        &self,
+        app: &AppId,
+        namespace: &str,
+        name: &str,
+        upload: Upload<'_, M>,
+        repeat: Repeat,
+    ) -> Result<ScriptSummary> {
         let form = self.form(&upload)?;
-        let call = self.dispatch(Method::Put, &[namespace, "scripts", name]);
+        let call = self.dispatch(Method::Put, &[namespace, "scripts", name]).repeat(repeat);
         let call = call.query("bindings_inherit", "strict").query("excludeScript", true);
         result(call.operation("put_script").for_app(app).try_timeout(UPLOAD_TIMEOUT).multipart(form)).await
     }
@@ -130,8 +152,7 @@ impl Api {
     /// Replaces the tags of a script.
     pub(crate) async fn put_tags(&self, app: &AppId, namespace: &str, name: &str, tags: &[String]) -> Result<()> {
         let call = self.dispatch(Method::Put, &[namespace, "scripts", name, "tags"]);
-        // Going back, mostly: it goes before uploads.
-        done(call.operation("put_tags").for_app(app).priority(Priority::Urgent).json(&tags)).await
+        done(call.operation("put_tags").for_app(app).json(&tags)).await
     }
 
     /// Changes settings of a script: one part, `settings`.
@@ -157,13 +178,13 @@ impl Api {
     /// Removes a script; whether it was there.
     pub(crate) async fn delete_script(&self, app: &AppId, namespace: &str, name: &str) -> Result<bool> {
         let call = self.dispatch(Method::Delete, &[namespace, "scripts", name]).query("force", true);
-        gone(done(call.operation("delete_script").for_app(app).priority(Priority::Urgent)).await)
+        gone(done(call.operation("delete_script").for_app(app)).await)
     }
 
     /// Removes every script of a namespace that has the tag.
     pub(crate) async fn delete_tagged(&self, app: &AppId, namespace: &str, tag: &str) -> Result<()> {
         let call = self.dispatch(Method::Delete, &[namespace, "scripts"]).query("tags", format_args!("{tag}:yes"));
-        gone(done(call.operation("delete_tagged").for_app(app).priority(Priority::Urgent)).await).map(drop)
+        gone(done(call.operation("delete_tagged").for_app(app)).await).map(drop)
     }
 
     /// Puts a script into the account itself, where routes lead to it.

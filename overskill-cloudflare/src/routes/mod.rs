@@ -3,7 +3,8 @@
 use crate::edge::Edge;
 use async_trait::async_trait;
 use overskill_core::{
-    AppId, BackendName, DeploymentId, Error, Fence, Handle, PublicUrl, Readiness, Result, Route, RouteTable, Scope,
+    AppId, BackendName, DeploymentId, Effect, Error, Fence, Handle, PublicUrl, Readiness, Result, Route, RouteTable,
+    Scope,
 };
 use overskill_http::{Call, Method, Repeat};
 use serde::{Deserialize, Serialize};
@@ -12,13 +13,16 @@ use std::time::Duration;
 
 /// The routes at the edge: a Durable Object for each app, which the dispatch Worker asks at most once a second.
 ///
-/// Read from here they are as they are; a viewer may be sent to the previous one for [a second](RouteTable::staleness).
+/// Read from here they are as they are; a viewer may be sent to the previous one for [a second](RouteTable::staleness). A change
+/// whose answer was lost is looked for by itself: its effect stays unknown only if that cannot be asked, either.
 /// Made by [`Edge::routes`].
 #[derive(Clone, Debug)]
 pub struct CloudflareRoutes(Edge);
 
 /// How long an isolate of the dispatch Worker goes on with what it was told.
 const STALENESS: Duration = Duration::from_secs(1);
+/// How often a change whose answer is lost is made, at most.
+const TRIES: u32 = 4;
 
 impl CloudflareRoutes {
     pub(crate) fn new(edge: Edge) -> Self {
@@ -55,7 +59,46 @@ impl CloudflareRoutes {
         self.0.ask(Method::Get, &path, operation, |call| call.for_app(&scope.app)).await
     }
 
+    /// Sets or clears. Whose answer is lost asks what is there, and says it again if it is not that.
     async fn put(&self, scope: &Scope, operation: &'static str, fence: Fence, route: Option<&Route>) -> Result<()> {
+        let mut lost: Option<Error> = None;
+        for _ in 0..TRIES {
+            let answer = self.put_once(scope, operation, fence, route).await;
+            let is_answer = answer.is_ok();
+            let standing = match answer {
+                Ok(standing) if !standing.conflict => return Ok(()),
+                Ok(standing) => standing,
+                Err(e) if e.effect() == Effect::Unknown => {
+                    let asked = self.told(scope, operation).await;
+                    let Ok(standing) = asked else { return Err(e) };
+                    lost = Some(e);
+                    standing
+                }
+                // What was lost before may land yet.
+                Err(e) if lost.is_some() => return Err(e.effect_as(Effect::Unknown)),
+                Err(e) => return Err(e),
+            };
+            let highest = self::fence(&standing.fence)?;
+            if lost.is_some() && highest == fence && standing.route.map(self::route).transpose()?.as_ref() == route {
+                return Ok(());
+            }
+            if is_answer || highest > fence {
+                let message = format!("fence must be above {highest}, but was {fence}: take the lease again");
+                let error = Error::conflict(message).at(self.0.name().to_string(), operation).with("scope", scope);
+                // It may have been so until something newer came.
+                return Err(if lost.is_some() { error.effect_as(Effect::Unknown) } else { error });
+            }
+        }
+        Err(lost.unwrap_or_else(|| unreachable!("whoever was answered has returned")))
+    }
+
+    async fn put_once(
+        &self,
+        scope: &Scope,
+        operation: &'static str,
+        fence: Fence,
+        route: Option<&Route>,
+    ) -> Result<Standing> {
         let route = route.map(|route| {
             json!({
                 "target": route.target, "deployment": route.deployment,
@@ -68,13 +111,7 @@ impl CloudflareRoutes {
         // A route that was cleared under a fence cannot be cleared under it again.
         let repeat = if route.is_null() { Repeat::Once } else { Repeat::Idempotent };
         let with = |call: Call| call.for_app(&scope.app).json(&body).repeat(repeat);
-        let standing: Standing = self.0.ask(Method::Put, &path, operation, with).await?;
-        if standing.conflict {
-            let message = format!("fence must be above {}, but was {fence}: take the lease again", standing.fence);
-            let error = Error::conflict(message).at(self.0.name().to_string(), operation);
-            return Err(error.with("scope", scope));
-        }
-        Ok(())
+        self.0.ask(Method::Put, &path, operation, with).await
     }
 }
 
@@ -141,5 +178,113 @@ impl RouteTable for CloudflareRoutes {
     async fn standing(&self, scope: &Scope) -> Result<(Option<Route>, Fence)> {
         let told = self.told(scope, "standing").await?;
         Ok((told.route.map(route).transpose()?, fence(&told.fence)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::IngestKey;
+    use overskill_core::{ErrorKind, KeyId, SeededIds, Timestamp};
+    use overskill_http::{Request, Response, cut_off, transport_fn};
+    use serde_json::{Value, from_slice};
+    use std::{
+        collections::VecDeque,
+        num::NonZeroU32,
+        sync::{Arc, Mutex},
+    };
+
+    /// What becomes of a change.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Change {
+        /// It lands, and its answer is lost.
+        Lands,
+        /// It is lost, and so is its answer.
+        Lost,
+        /// The same as the first; and a newer one lands right after it.
+        Displaced,
+        Answered,
+    }
+
+    /// The Worker's table for one scope, where the next changes go so and every other one is answered.
+    fn table(changes: &[Change]) -> (CloudflareRoutes, Arc<Mutex<Value>>) {
+        let table = Arc::new(Mutex::new(json!({ "fence": "0", "route": null })));
+        let (kept, next) = (table.clone(), Mutex::new(changes.iter().copied().collect::<VecDeque<_>>()));
+        let way = transport_fn(move |request: Request| {
+            let mut now = kept.lock().unwrap();
+            let said = |now: &Value| Ok(Response::new(200, now.to_string()));
+            let answer = match request.method {
+                Method::Put => {
+                    let change = next.lock().unwrap().pop_front().unwrap_or(Change::Answered);
+                    let fences = |of: &Value| of["fence"].as_str().unwrap().parse::<u64>().unwrap();
+                    let mut body: Value = from_slice(&request.body).unwrap();
+                    let same = !body["route"].is_null() && body["route"]["deployment"] == now["route"]["deployment"];
+                    let admitted = fences(&body) > fences(&now) || fences(&body) == fences(&now) && same;
+                    if admitted && change != Change::Lost {
+                        if !body["route"].is_null() {
+                            body["route"]["fence"] = body["fence"].clone();
+                        }
+                        *now = body;
+                    }
+                    if change == Change::Displaced {
+                        *now = json!({ "fence": "9", "route": null });
+                    }
+                    let mut told = now.clone();
+                    told["conflict"] = (!admitted).into();
+                    if change == Change::Answered { said(&told) } else { Err(cut_off("no way back")) }
+                }
+                _ => said(&now),
+            };
+            async move { answer }
+        });
+        let key = IngestKey::generate(KeyId::parse("k1").unwrap(), &SeededIds::new(1));
+        let edge = Edge::builder("http://localhost", key).transport(way).max_tries(NonZeroU32::MIN).build().unwrap();
+        (edge.routes(), table)
+    }
+
+    fn scope() -> Scope {
+        "todo42/production".parse().unwrap()
+    }
+
+    fn live(fence: u64) -> Route {
+        let id = DeploymentId::generate(&SeededIds::new(1), Timestamp::from_unix_millis(1_794_000_000_000));
+        Route::new(BackendName::parse("cloudflare").unwrap(), id, Handle::new("todo42-1"), Fence::from_u64(fence))
+    }
+
+    #[tokio::test]
+    async fn a_change_whose_answer_was_lost_is_looked_for() {
+        for changes in [&[Change::Lands][..], &[Change::Lost], &[Change::Lost, Change::Lost, Change::Lands]] {
+            let (routes, _) = table(changes);
+            routes.set(&scope(), &live(1)).await.unwrap();
+            assert_eq!(routes.get(&scope()).await.unwrap(), Some(live(1)));
+            let (routes, _) = table(&[&[Change::Answered], changes].concat());
+            routes.set(&scope(), &live(1)).await.unwrap();
+            routes.clear(&scope(), Fence::from_u64(2)).await.unwrap();
+            assert_eq!(routes.standing(&scope()).await.unwrap(), (None, Fence::from_u64(2)));
+            // Whoever was answered is not excused.
+            let e = routes.clear(&scope(), Fence::from_u64(2)).await.unwrap_err();
+            assert_eq!((e.kind(), e.effect()), (ErrorKind::Conflict, Effect::None), "{e}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_something_newer_displaced_is_refused_and_may_have_been() {
+        for clears in [false, true] {
+            let (routes, _) = table(&[Change::Displaced]);
+            let route = live(2);
+            let changed =
+                if clears { routes.clear(&scope(), route.fence).await } else { routes.set(&scope(), &route).await };
+            let e = changed.unwrap_err();
+            assert_eq!((e.kind(), e.effect()), (ErrorKind::Conflict, Effect::Unknown), "{e}");
+            assert!(e.message().contains("above 9, but was 2"), "{e}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_lost_each_time_stays_unknown() {
+        let (routes, table) = table(&[Change::Lost; 99]);
+        let e = routes.clear(&scope(), Fence::from_u64(1)).await.unwrap_err();
+        assert_eq!((e.kind(), e.effect()), (ErrorKind::Unavailable, Effect::Unknown), "{e}");
+        assert_eq!(table.lock().unwrap()["fence"], "0");
     }
 }

@@ -1,6 +1,7 @@
 //! Workers for Platforms: apps as user Workers in dispatch namespaces.
 
 mod draft;
+mod in_place;
 pub(crate) mod metadata;
 mod names;
 mod rotate;
@@ -17,11 +18,10 @@ use crate::{
 };
 use async_trait::async_trait;
 use draft::Draft;
-use metadata::{MigrationStep, Migrations};
 use names::{Label, about};
 use overskill_core::{
     AppId, DeployRequest, DeploymentId, DeploymentTarget, Error, ErrorKind, Fence, Fencing, Handle, Observed,
-    PlatformFacts, Readiness, Removal, Result, RouteTable, Scope, Staged, TargetInfo, TargetStatus,
+    PlatformFacts, Readiness, Removal, Result, RouteTable, Scope, Staged, TargetInfo, TargetStatus, urgently,
 };
 use site::{Memory, Site};
 use std::{num::NonZeroU32, sync::Arc};
@@ -38,9 +38,17 @@ use std::{num::NonZeroU32, sync::Arc};
 /// calls the version with the greatest fence active.
 ///
 /// An app with Durable Objects (the artifact's setting `durable_objects`, such as `ROOMS=Room`) stays in one place, the
-/// script `{app}`: its objects belong to the script. There a late upload does displace, so it is read before and after
-/// each upload, and fences are [`Observed`](Fencing::Observed). Nothing of it runs before it has the traffic: a gate before
-/// activation has no address to look at, and the gate after it is all there is.
+/// script `{app}`: its objects belong to the script. There a late upload does displace, so it is read right before each
+/// upload, which is refused where something newer is, and after it, which tells whether somebody else's came over it; fences
+/// are [`Observed`](Fencing::Observed). Nothing of it runs before it has the traffic: a gate before
+/// activation has no address to look at, and the gate after it is all there is. What the objects keep goes with the script,
+/// so that only [`Removal::All`] removes it: whoever removes a version that it holds, as sweeps do, is answered
+/// `Unsupported`, and it stays.
+///
+/// The builders of overskill-build never set `durable_objects`, and refuse it in an app's package.json: on Cloudflare what an
+/// object fetches does not pass the outbound Worker (`docs/protocols/egress.md`), so it is for the host to say which app
+/// may have some. Its own [`Builder`](overskill_core::Builder) around one of ours adds the setting, and the server module has
+/// to export the classes; previews bind none.
 ///
 /// # What is called
 ///
@@ -68,8 +76,9 @@ impl WfpTarget {
     /// Most assets of an app.
     pub const MAX_FILES: u32 = 100_000;
     /// How many deploys the quota allows in an hour. Of 1,200 calls in 5 minutes 120 may burst, and what may burst does not
-    /// flow: (1,200 − 120 + 1) × 12 = 12,972 calls. A new app takes four: look, session, one bucket of assets, upload.
-    const DEPLOYS_PER_HOUR: NonZeroU32 = NonZeroU32::new((1_200 - 120 + 1) * 12 / 4).expect("not zero");
+    /// flow: (1,200 − 120 + 1) × 12 = 12,972 calls. A version takes six: look, session, one bucket of assets, upload; and for
+    /// the oldest one, which retires in its stead, a look and its removal.
+    const DEPLOYS_PER_HOUR: NonZeroU32 = NonZeroU32::new((1_200 - 120 + 1) * 12 / 6).expect("not zero");
 
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
         Self { settings, memory: Memory::default(), edge: None, routes: None }
@@ -133,7 +142,11 @@ impl WfpTarget {
         let mut metadata = draft.metadata(request, &self.settings, fence, token, migrations.take());
         let put = async |metadata: &metadata::Metadata| {
             let upload = Upload { metadata, modules: &draft.modules };
-            api.put_script(&scope.app, &namespace, script, upload).await
+            if draft.classes.is_empty() {
+                return api.put_script(&scope.app, &namespace, script, upload).await;
+            }
+            self.check_before_upload(scope, request.id(), fence).await?;
+            api.put_script_once(&scope.app, &namespace, script, upload).await
         };
         let Err(refused) = put(&metadata).await else { return Ok(()) };
         let is_gone = code(&refused) == Some(100_119);
@@ -158,36 +171,11 @@ impl WfpTarget {
         put(&metadata).await.map(drop)
     }
 
-    /// The classes that the script does not have yet.
-    async fn migrations(&self, scope: &Scope, script: &str, draft: &Draft) -> Result<Option<Migrations>> {
-        if draft.classes.is_empty() {
-            return Ok(None);
-        }
-        let (api, namespace) = (&self.settings.api, self.namespace(scope));
-        let live = api.script(&scope.app, &namespace, script).await?;
-        let old_tag = live.as_ref().and_then(|script| script.migration_tag.clone()).filter(|tag| !tag.is_empty());
-        let known = match live {
-            Some(_) => api.bindings(&scope.app, &namespace, script).await?,
-            None => Vec::new(),
-        };
-        let has =
-            |class: &str| known.iter().any(|b| b["type"] == "durable_object_namespace" && b["class_name"] == class);
-        let new: Vec<String> = draft.classes.iter().map(|c| c.class.clone()).filter(|class| !has(class)).collect();
-        if new.is_empty() {
-            return Ok(None);
-        }
-        let number = old_tag.as_deref().and_then(|tag| tag.strip_prefix('v')?.parse().ok()).unwrap_or(0_u32);
-        let steps = vec![MigrationStep { new_sqlite_classes: new }];
-        Ok(Some(Migrations { old_tag, new_tag: format!("v{}", number + 1), steps }))
-    }
-
     /// Refuses who was overtaken, as far as can be seen.
     fn fence_off(site: &Site, id: DeploymentId, fence: Fence) -> Result<()> {
         match site.newest() {
             Some(live) if live.label.fence > fence || (live.label.fence == fence && live.label.id != id) => {
-                let message =
-                    format!("fence must be above {}, but was {fence}: take the lease again", live.label.fence);
-                Err(Error::conflict(message))
+                Err(overtaken(live.label.fence, fence))
             }
             _ => Ok(()),
         }
@@ -260,6 +248,9 @@ impl WfpTarget {
             // Nothing was changed, whatever became of the question.
             return self.ready(request, fence).await.map_err(|e| e.effect_as(overskill_core::Effect::None));
         }
+        if !draft.classes.is_empty() {
+            return self.activate_in_place(request, &draft, fence).await;
+        }
         let (scope, id, api) = (request.scope(), request.id(), &self.settings.api);
         let mut site = self.glance(scope).await?;
         if site.version(id).is_some_and(|there| there.label.fence == fence) {
@@ -283,13 +274,9 @@ impl WfpTarget {
             return Ok(self.handle(scope, &there.script));
         }
         self.memory.forget(scope);
-        let script = script_name(&scope.app, &draft, fence);
+        let script = names::of_version(&scope.app, fence);
         self.upload(request, &draft, &script, fence).await?;
         self.memory.drop_token(scope, id);
-        if !draft.classes.is_empty() {
-            // Somebody may have uploaded over it since it was looked at.
-            Self::fence_off(&self.look(scope).await?, id, fence)?;
-        }
         Ok(self.handle(scope, &script))
     }
 
@@ -305,19 +292,34 @@ impl WfpTarget {
             Removal::Only(_) => self.look(scope).await?,
             _ => return Err(Error::new(ErrorKind::Unsupported, "this cannot be removed here")),
         };
-        let goes = |script: &ScriptSummary| match removal {
+        let goes = |script: &&ScriptSummary| match removal {
             Removal::Only(id) => {
                 self.memory.drop_token(scope, id);
                 script.tags.as_deref().and_then(Label::read).is_some_and(|label| label.id == id)
             }
             _ => true,
         };
-        for script in site.scripts().iter().filter(|script| goes(script)) {
+        let in_place = names::in_place(&scope.app);
+        // Whichever version it holds, its objects are the app's.
+        let stays = |script: &ScriptSummary| removal != Removal::All && script.id == in_place;
+        let (stay, go): (Vec<_>, Vec<_>) = site.scripts().iter().filter(goes).partition(|script| stays(script));
+        for script in go {
             self.memory.forget(scope);
             api.delete_script(&scope.app, &namespace, &script.id).await?;
         }
-        Ok(())
+        if stay.is_empty() {
+            return Ok(());
+        }
+        let message = format!(
+            "script {in_place} must stay as long as its app, for the data of its Durable Objects would go with it: \
+             deploy over it, or remove everything of the app (`Removal::All`)"
+        );
+        Err(Error::new(ErrorKind::Unsupported, message))
     }
+}
+
+fn overtaken(by: Fence, fence: Fence) -> Error {
+    Error::conflict(format!("fence must be above {by}, but was {fence}: take the lease again"))
 }
 
 /// The name of a version's script.
@@ -399,6 +401,9 @@ impl DeploymentTarget for WfpTarget {
     }
 
     async fn remove(&self, scope: &Scope, removal: Removal) -> Result<()> {
-        self.remove_now(scope, removal).await.map_err(|e| self.settings.at(e, "remove").with("scope", scope))
+        let removing = self.remove_now(scope, removal);
+        // An app is taken off the air; a version is tidied up.
+        let removed = if removal == Removal::All { urgently(removing).await } else { removing.await };
+        removed.map_err(|e| self.settings.at(e, "remove").with("scope", scope))
     }
 }

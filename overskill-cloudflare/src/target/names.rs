@@ -9,6 +9,8 @@ use overskill_core::{
 pub(super) const MAX_TAGS: usize = 8;
 /// Longest tag in bytes that we make or take.
 const MAX_TAG_BYTES: usize = 100;
+/// What our own tags say, each before a dash.
+const OWN_KEYS: [&str; 5] = ["app", "deployment", "digest", "env", "fence"];
 /// Longest script name in bytes.
 pub(super) const MAX_NAME_BYTES: usize = 63;
 
@@ -70,13 +72,28 @@ pub(super) fn check_tags(tags: &[String]) -> Result<()> {
     }
 }
 
-/// The same for a host's own tags, which leave room for ours.
+/// The same for a host's own tags, which leave room for ours and look like none of them: every script has them, so that an
+/// app whose tag is among them would be all apps, and its removal theirs.
 pub(crate) fn check_own_tags(tags: &[String]) -> Result<()> {
     let max = CloudflareBuilder::MAX_TAGS;
     if tags.len() > max {
         return Err(Error::invalid(format!("tags must be at most {max}, but are {}", tags.len())));
     }
-    check_tags(tags)
+    check_tags(tags)?;
+    let is_ours = |tag: &String| {
+        let key = tag.split_once('-').map(|(key, _)| key.to_ascii_lowercase());
+        key.is_some_and(|key| OWN_KEYS.contains(&&*key))
+    };
+    match tags.iter().find(|tag| is_ours(tag)) {
+        Some(bad) => {
+            let ours = OWN_KEYS.map(|key| format!("{key}-")).join(", ");
+            let shown: String = bad.chars().take(40).collect();
+            Err(Error::invalid(format!(
+                "tags must not begin with {ours}, which name apps and their versions, but one was {shown:?}: rename it"
+            )))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What the tags of a script say.
@@ -103,15 +120,10 @@ impl Label {
     /// As tags, with those of the host.
     pub(super) fn tags(&self, own: &[String]) -> Vec<String> {
         let env = self.env.to_string().replace(':', ".");
-        let mut tags = vec![
-            app_tag(&self.app),
-            format!("deployment-{}", self.id),
-            format!("digest-{}", self.digest),
-            format!("env-{env}"),
-            format!("fence-{}", self.fence),
-        ];
-        tags.extend_from_slice(own);
-        tags
+        let (id, digest, fence) = (self.id.to_string(), self.digest.to_string(), self.fence.to_string());
+        let says = [self.app.to_string(), id, digest, env, fence];
+        let ours = OWN_KEYS.iter().zip(says).map(|(key, value)| format!("{key}-{value}"));
+        ours.chain(own.iter().cloned()).collect()
     }
 
     /// What tags say, if they are ours.
@@ -165,7 +177,8 @@ mod tests {
         fn tags_round_trip_and_fit(app in "[a-z0-9]{1,32}", fence: u64, life: u64, seq: u64) {
             prop_assume!(AppId::parse(&app).is_ok());
             let label = label(&app, fence, life, seq);
-            let own: Vec<String> = ["team-a", "fence-of-another", "x"].map(String::from).into();
+            let own: Vec<String> = ["team-a", "apps", "x"].map(String::from).into();
+            prop_assert!(check_own_tags(&own).is_ok());
             let tags = label.tags(&own);
             prop_assert!(check_tags(&tags).is_ok());
             prop_assert_eq!(Label::read(&tags), Some(label.clone()));
@@ -181,6 +194,23 @@ mod tests {
         assert!(e.message().contains("at most 8 tags, but has 9"), "{e}");
         for bad in ["", "a,b", "a&b", "a:b", "a b", "ü"] {
             assert!(check_tags(&[bad.to_owned()]).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_tag_of_a_host_looks_like_none_of_ours() {
+        let ours = label("todo42", 1, 1, 1).tags(&[]);
+        assert!(ours.contains(&app_tag(&AppId::parse("todo42").unwrap())));
+        for tag in ours.into_iter().chain(["app-", "App-todo42", "FENCE-1"].map(String::from)) {
+            let e = check_own_tags(&["team-a".to_owned(), tag.clone()]).unwrap_err();
+            let said = e.message();
+            assert!(
+                said.contains("app-, deployment-, digest-, env-, fence-") && said.contains("rename it"),
+                "{tag}: {e}"
+            );
+        }
+        for fine in ["app", "application-7", "my-app-7", "deployments"] {
+            assert!(check_own_tags(&[fine.to_owned()]).is_ok(), "{fine}");
         }
     }
 

@@ -8,16 +8,12 @@ use crate::{
     },
     world::World,
 };
-use async_trait::async_trait;
-use overskill_core::{Effect, Error, Fence, FilePath, Readiness, Result, Route, RouteTable, Scope};
+use overskill_core::{Error, FilePath, RouteTable};
 use overskill_http::{Method, Request, Response, Transport as _, Url, transport_fn};
 use overskill_testkit::{PreviewHostFixture, PreviewOutside, RouteTableFixture};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
 /// What a viewer sees of a file; those of `public/` are served at the root.
@@ -44,58 +40,9 @@ async fn previews(weather: Weather) -> PreviewHostFixture {
     PreviewHostFixture::with(Arc::new(host), outside).keep(world)
 }
 
-/// A table as a platform uses it: when it stays unknown whether a route was cleared, it looks before it clears again.
-#[derive(Debug)]
-struct Careful<T>(T);
-
-#[async_trait]
-impl<T: RouteTable> RouteTable for Careful<T> {
-    fn staleness(&self) -> Duration {
-        self.0.staleness()
-    }
-
-    async fn check(&self) -> Result<Readiness> {
-        self.0.check().await
-    }
-
-    async fn get(&self, scope: &Scope) -> Result<Option<Route>> {
-        self.0.get(scope).await
-    }
-
-    async fn set(&self, scope: &Scope, route: &Route) -> Result<()> {
-        self.0.set(scope, route).await
-    }
-
-    async fn clear(&self, scope: &Scope, fence: Fence) -> Result<()> {
-        loop {
-            match self.0.clear(scope, fence).await {
-                Err(e) if e.effect() == Effect::Unknown => match self.0.standing(scope).await? {
-                    (None, highest) if highest == fence => return Ok(()),
-                    (_, highest) if highest > fence => return Err(e),
-                    _ => {}
-                },
-                other => return other,
-            }
-        }
-    }
-
-    async fn fence(&self, scope: &Scope) -> Result<Fence> {
-        self.0.fence(scope).await
-    }
-
-    async fn standing(&self, scope: &Scope) -> Result<(Option<Route>, Fence)> {
-        self.0.standing(scope).await
-    }
-}
-
 async fn routes(weather: Weather) -> RouteTableFixture {
     let world = Arc::new(World::start().await);
-    let open = move |world: &World| -> Arc<dyn RouteTable> {
-        let table = world.edge_in(weather).routes();
-        // In good weather the table is held to all of it by itself. In any other it may stay unknown whether a clear landed: a
-        // second one is refused where it did, so that somebody has to look in between.
-        if weather.is_empty() { Arc::new(table) } else { Arc::new(Careful(table)) }
-    };
+    let open = move |world: &World| -> Arc<dyn RouteTable> { Arc::new(world.edge_in(weather).routes()) };
     let (table, again) = (open(&world), world.clone());
     let reopen = move || {
         let world = again.clone();

@@ -8,6 +8,7 @@ mod edge;
 mod egress;
 mod faults;
 mod gates;
+mod in_place;
 mod install;
 mod mortal;
 mod previews;

@@ -95,6 +95,11 @@ impl Deployments {
                     continue;
                 }
                 Ok(Answers::NotAll) => strategy.late_arrivals,
+                // It will not be otherwise the next time: the record goes on naming the target.
+                Err(e) if e.kind() == ErrorKind::Unsupported => {
+                    tracing::warn!(deployment = %record.id(), target = %name, error = %e, "a target keeps what is left there");
+                    continue;
+                }
                 Err(e) => {
                     tracing::warn!(deployment = %record.id(), target = %name, error = %e, "a target could not be swept");
                     let late = strategy.late_arrivals;
@@ -148,11 +153,17 @@ impl Deployments {
         };
         // What is newer is swept by its own record; what this or an older one left here, if it is not live, by this one.
         let left = observed.iter().filter_map(|o| Some((o.id?, o.state))).filter(|(one, state)| goes(*one, *state));
+        let mut kept = Ok(answers);
         for (one, _) in left {
             journal.keep().await?;
-            journal.acting(timeout(clock, limit, target.remove(scope, Removal::Only(one)))).await?;
+            match journal.acting(timeout(clock, limit, target.remove(scope, Removal::Only(one)))).await {
+                // Whatever else there is goes all the same; and what may come late is looked for again.
+                Err(e) if e.kind() == ErrorKind::Unsupported && answers == Answers::All => kept = Err(e),
+                Err(e) if e.kind() != ErrorKind::Unsupported => return Err(e),
+                _ => {}
+            }
         }
-        Ok(answers)
+        kept
     }
 
     /// Makes live again what the route names, if something else of ours has its traffic, whenever that came: nobody but the

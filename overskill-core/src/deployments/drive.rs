@@ -205,11 +205,16 @@ impl Deployments {
         {
             return Ok(false);
         }
+        Ok(!self.comes_back(record).await?)
+    }
+
+    /// Whether it brings what the scope had before.
+    pub(super) async fn comes_back(&self, record: &DeploymentRecord) -> Result<bool> {
         Ok(match record.source() {
             Some(DeploymentSource::Artifact { of, .. }) => {
-                self.parts.store.scope_of(*of).await?.as_ref() != Some(record.scope())
+                self.parts.store.scope_of(*of).await?.as_ref() == Some(record.scope())
             }
-            _ => true,
+            _ => false,
         })
     }
 

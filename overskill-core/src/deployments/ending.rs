@@ -12,7 +12,7 @@ use super::{
 use crate::{
     AppFacts, BackendName, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentTarget,
     Digest, Doubt, Effect, Error, ErrorKind, Fence, Fencing, Handle, Notice, Observed, ObservedState, OperatorChoice,
-    Progress, ProgressKind, Removal, Result, Route, Scope, TargetStatus, Timestamp, instruments, timeout,
+    Progress, ProgressKind, Removal, Result, Route, Scope, TargetStatus, Timestamp, instruments, timeout, urgently,
 };
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};
@@ -358,7 +358,8 @@ impl Deployments {
         let handle = loop {
             tries += 1;
             journal.keep().await?;
-            match self.activate_once(&*target, &request, fence, journal, &mut answers).await {
+            let again = Box::pin(self.activate_once(&*target, &request, fence, journal, &mut answers));
+            match urgently(again).await {
                 Ok(handle) => break handle,
                 Err(e) if tries < parts.strategy.tries_per_target.get() && e.kind() != ErrorKind::Conflict => {
                     tracing::warn!(deployment = %route.deployment, error = %e, "a version could not be made live again");

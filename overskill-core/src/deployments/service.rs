@@ -8,7 +8,7 @@ use crate::{
     Actor, Artifact, Builder, BundleStore, Clock, DeployLease, DeploymentEnd, DeploymentEvent, DeploymentId,
     DeploymentSource, DeploymentStore, Digest, Effect, EnvRevision, EnvStore, Error, ErrorKind, FileStore, Ids, IdsExt,
     Limits, OperatorChoice, Progress, ProgressSink, Result, RouteTable, Scope, Standing, SubjectId, Timestamp,
-    WorkerName, instruments,
+    WorkerName, instruments, urgently,
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use std::{
@@ -418,10 +418,14 @@ impl Deployments {
             Some(percent) => progress.go_on(percent),
         }
         let mut journal = self.journal(&record);
-        let mut drove = match known {
+        let mut drove = if let Some(drove) = known {
             // It may be live all the same.
-            Some(drove) => self.known_already(&record, newest, &mut journal).await?.unwrap_or(drove),
-            None => self.bring_to_end(&record, newest, &mut journal, &progress).await?,
+            self.known_already(&record, newest, &mut journal).await?.unwrap_or(drove)
+        } else {
+            // Somebody waits for what was there before; nobody does for the preferred target.
+            let is_urgent = !record.is_failback() && self.comes_back(&record).await?;
+            let coming = Box::pin(self.bring_to_end(&record, newest, &mut journal, &progress));
+            if is_urgent { urgently(coming).await? } else { coming.await? }
         };
         if let Drove::Unwell { target, why } = drove {
             progress.at(80, "rolling_back", format!("Not well on {target}: going back"));

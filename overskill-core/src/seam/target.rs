@@ -336,7 +336,8 @@ pub trait DeploymentTarget: Debug + Send + Sync + 'static {
     /// Everything the target has in `scope`, in no order.
     async fn observe(&self, scope: &Scope) -> Result<Vec<Observed>>;
 
-    /// Removes it, once that is certain. Fine if there is nothing.
+    /// Removes it, once that is certain. Fine if there is nothing. `Unsupported` when a deployment that is named runs in
+    /// something that holds data of the app and goes only with [everything](Removal::All).
     async fn remove(&self, scope: &Scope, removal: Removal) -> Result<()>;
 
     /// Gives `percent` of the visitors to `id`, which is live under `fence`, and the others to the version before; each

@@ -281,7 +281,7 @@ impl Simulation {
             let _ = self.clock.drive(process.platform.work()).await; // a store may fail it
         }
         self.calm_down();
-        for minutes in [5, 1, 31, 1, 11, 1, 15, 1, 15, 1, 61, 1, 61, 1] {
+        for minutes in [5, 1, 31, 1, 11, 1, 61, 1, 61, 1, 15, 1, 15, 1] {
             self.clock.advance(Duration::from_mins(minutes));
             self.watch.look(&scopes).await;
             self.clock.drive(process.platform.work()).await.unwrap();

@@ -3,8 +3,8 @@
 use crate::common::{PRODUCTION, assert_live, deploy, later, live_on, platform, scope, target, written};
 use overskill_core::{
     Around, Clock as _, Commit, DeploymentEnd, DeploymentId, DeploymentRecord, DeploymentStore as _,
-    DeploymentStrategy, DeploymentTarget as _, Environment, Failback, Notice, Operation, Policy, Result,
-    RouteTable as _, SeededIds, To,
+    DeploymentStrategy, DeploymentTarget as _, Effect, Environment, ErrorKind, Failback, Notice, Operation, Policy,
+    Result, RouteTable as _, SeededIds, To,
     memory::{MemoryDeployments, MemoryNotifier},
 };
 use overskill_testkit::{
@@ -245,6 +245,29 @@ async fn a_target_that_cannot_be_swept_now_is_swept_later() {
     later(&test, Duration::from_mins(30)).await;
     assert_eq!(first.observe(&scope()).await.unwrap(), []);
     assert!(app.deployment(d.id).await.unwrap().leftovers().is_empty());
+}
+
+/// It holds the app's data, say. Whatever else there is goes, nobody asks again, and the record goes on naming the target.
+#[tokio::test]
+async fn what_a_target_keeps_holds_up_no_sweep() {
+    let plan = FaultPlan::new();
+    let (first, second) = (target("first"), target("second"));
+    let test = platform(DeploymentStrategy::prefer(plan.around(first.clone())).then(second.clone())).await;
+    let app = written(&test).await;
+    let plan = plan.always(Calls::of("target", "activate"), Fault::before());
+    deploy(&test, &app, "one").await;
+    let d = deploy(&test, &app, "two").await;
+    assert_eq!(first.observe(&scope()).await.unwrap().len(), 2, "both are staged on the first");
+    let (removals, kind, effect) = (Calls::of("target", "remove"), ErrorKind::Unsupported, Effect::None);
+    // The older one's sweep finds that, the newer one's both.
+    let keeps = Fault::BeforeEffect { kind, effect };
+    let plan = plan.nth(removals.clone(), 1, keeps).nth(removals.clone(), 2, keeps);
+    for _ in 0..4 {
+        later(&test, Duration::from_mins(11)).await;
+        assert_eq!((first.observe(&scope()).await.unwrap().len(), plan.calls(&removals)), (1, 3));
+    }
+    let left = app.deployment(d.id).await.unwrap().leftovers();
+    assert!(left.iter().any(|name| name.as_str() == "first"), "{left:?}");
 }
 
 #[tokio::test]

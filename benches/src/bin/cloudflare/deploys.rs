@@ -19,7 +19,10 @@ use std::{
 };
 
 const LIMIT: &str = "round trips + 50 ms";
+/// The same without a distance.
+const HERE: &str = "50 ms";
 const WRANGLER: &str = "wrangler";
+const PAGE: &str = "time to its page";
 /// What the client and the machine may add to the round trips.
 const ADDED_MS: f64 = 50.0;
 
@@ -35,15 +38,19 @@ struct Case {
 }
 
 const fn case(name: &'static str, calls: Goal) -> Case {
-    Case { calls: near(name).calls.goal(calls), ..near(name) }
+    Case {
+        wall: Figure::shown(name, PAGE, "ms", LIMIT).goal(Goal::AtMost(1.0)),
+        calls: Figure::shown(name, "time of the calls", "ms", WRANGLER).goal(calls),
+        ..near(name)
+    }
 }
 
-/// Without a distance, the time of calls is the emulator's own: it is only shown.
+/// Without a distance, the time of calls is the emulator's own, for wrangler too: what they may take is what all of it may.
 const fn near(name: &'static str) -> Case {
     Case {
-        wall: Figure::shown(name, "time to its page", "ms", LIMIT).goal(Goal::AtMost(1.0)),
-        against: Figure::shown(name, "time to its page", "ms", WRANGLER).goal(Goal::AtMost(0.2)),
-        calls: Figure::shown(name, "time of the calls", "ms", WRANGLER),
+        wall: Figure::shown(name, PAGE, "ms", HERE).goal(Goal::AtMost(1.0)),
+        against: Figure::shown(name, PAGE, "ms", WRANGLER).goal(Goal::AtMost(0.2)),
+        calls: Figure::shown(name, "time of the calls", "ms", HERE).goal(Goal::AtMost(1.0)),
     }
 }
 
@@ -84,12 +91,30 @@ const CALLS: [Figure; 3] = [
     Figure::shown("known assets", "calls of the API", "", WRANGLER),
     Figure::shown("new assets", "calls of the API", "", WRANGLER),
 ];
-const ROUTED: Figure =
-    Figure::shown("new assets, 100 ms away", "time to its page by its route", "ms", "round trips + 50 ms, and one");
+
+/// A new app until its page is at its own address, far away: the route is one signed request after the upload.
+struct Routed {
+    wall: Figure,
+    depth: Figure,
+    /// How many calls may come one after the other, that of the route among them.
+    most: u32,
+}
+
+const fn routed(name: &'static str, most: u32) -> Routed {
+    Routed { wall: Figure::shown(name, PAGE, "ms", LIMIT).goal(Goal::AtMost(1.0)), depth: depth(name), most }
+}
+/// With assets that are there, and with assets that are not.
+const ROUTED: [Routed; 2] =
+    [routed("known assets by a route, 100 ms away", 3), routed("new assets by a route, 100 ms away", 4)];
+const FAR_MS: u32 = 100;
 
 pub(crate) fn figures() -> Vec<Figure> {
     let cases = CASES.iter().flat_map(|(_, cases)| cases.iter().flat_map(|it| [it.wall, it.against, it.calls]));
-    cases.chain(DEPTHS.map(|(figure, _)| figure)).chain(CALLS).chain([ROUTED]).collect()
+    cases
+        .chain(DEPTHS.map(|(figure, _)| figure))
+        .chain(CALLS)
+        .chain(ROUTED.iter().flat_map(|it| [it.wall, it.depth]))
+        .collect()
 }
 
 /// What one of them cost.
@@ -154,18 +179,29 @@ pub(crate) async fn measure(bench: &mut Bench, rig: &Rig, app: &App) -> Outcome<
             let limit = f64::from(depth * round_trip_ms) + ADDED_MS;
             bench.show(&case.wall, Reading::limited(walls.of(who), limit));
             bench.show(&case.against, walls.compare(who, PEERS[who]));
-            bench.show(&case.calls, costs.compare(who, PEERS[who]));
+            let calls = match round_trip_ms {
+                0 => Reading::limited(costs.of(who), ADDED_MS),
+                _ => costs.compare(who, PEERS[who]),
+            };
+            bench.show(&case.calls, calls);
         }
     }
     for (who, (figure, most)) in DEPTHS.iter().enumerate() {
         bench.show(figure, Reading::limited(f64::from(depths[who]), f64::from(*most)));
         bench.show(&CALLS[who], Reading::limited(f64::from(calls[who]), f64::from(calls[PEERS[who]])));
     }
-    let mut routed = Vec::new();
-    for _ in 0..bench.size(8, 2) {
-        routed.push([contest.routed().await?]);
+    rig.line.set_round_trip(Duration::from_millis(u64::from(FAR_MS)));
+    for (known, figures) in [true, false].into_iter().zip(&ROUTED) {
+        let (mut walls, mut depth) = (Vec::new(), 0);
+        for _ in 0..bench.size(8, 2) {
+            let cost = contest.routed(known).await?;
+            walls.push([cost.wall_ms]);
+            depth = cost.depth.max(depth);
+        }
+        let limit = f64::from(figures.most * FAR_MS) + ADDED_MS;
+        bench.show(&figures.wall, Reading::limited(Turns::seen(walls).of(0), limit));
+        bench.show(&figures.depth, Reading::limited(f64::from(depth), f64::from(figures.most)));
     }
-    bench.show(&ROUTED, Reading::limited(Turns::seen(routed).of(0), 400.0 + ADDED_MS));
     rig.line.set_round_trip(Duration::ZERO);
     Ok(())
 }
@@ -176,11 +212,14 @@ impl Contest<'_> {
         match who {
             KNOWN => {
                 let fence = self.n;
-                self.ours(async |it| it.deploy("known", fence).await.map(|_| it.bare("known", fence))).await
+                self.ours(async |it| {
+                    it.deploy("known", Environment::Production, fence).await.map(|_| it.bare("known", fence))
+                })
+                .await
             }
             NEW => {
                 let app = format!("new{}", self.n);
-                self.ours(async |it| it.deploy(&app, 1).await.map(|_| it.bare(&app, 1))).await
+                self.ours(async |it| it.deploy(&app, Environment::Production, 1).await.map(|_| it.bare(&app, 1))).await
             }
             WRANGLER_KNOWN | WRANGLER_NEW => self.wrangler(who == WRANGLER_NEW).await,
             _ => {
@@ -217,8 +256,8 @@ impl Contest<'_> {
     }
 
     /// Deploys a version of an app.
-    async fn deploy(&self, app: &str, fence: u64) -> Outcome<(Scope, DeploymentId, Handle)> {
-        let scope = Scope::new(AppId::parse(app)?, Environment::Production);
+    async fn deploy(&self, app: &str, environment: Environment, fence: u64) -> Outcome<(Scope, DeploymentId, Handle)> {
+        let scope = Scope::new(AppId::parse(app)?, environment);
         let id = DeploymentId::generate(&SystemIds, SystemClock.now());
         let env = Arc::new(one_variable()?);
         let fence = Fence::from_u64(fence);
@@ -228,19 +267,21 @@ impl Contest<'_> {
         Ok((scope, id, handle))
     }
 
-    /// A new app until its page is at its own address: the route is one signed request more.
-    async fn routed(&mut self) -> Outcome<f64> {
+    /// A new app until its page is at its own address.
+    async fn routed(&mut self, known: bool) -> Outcome<Cost> {
         self.n += 1;
         let app = format!("routed{}", self.n);
-        let cost = self
-            .ours(async |it| {
-                let (scope, id, handle) = it.deploy(&app, 1).await?;
-                let target = it.target.info().name;
-                it.rig.edge.routes().set(&scope, &Route::new(target, id, handle, Fence::from_u64(1))).await?;
-                Ok(it.rig.host(&app, Environment::Production))
-            })
-            .await?;
-        Ok(cost.wall_ms)
+        if known {
+            // It has another environment.
+            self.deploy(&app, Environment::Staging, 1).await?;
+        }
+        self.ours(async |it| {
+            let (scope, id, handle) = it.deploy(&app, Environment::Production, 1).await?;
+            let target = it.target.info().name;
+            it.rig.edge.routes().set(&scope, &Route::new(target, id, handle, Fence::from_u64(1))).await?;
+            Ok(it.rig.host(&app, Environment::Production))
+        })
+        .await
     }
 
     async fn wrangler(&mut self, new: bool) -> Outcome<Cost> {
