@@ -10,7 +10,7 @@ use crate::{
     context::{ContextKeys, Session},
     schema::audit,
     tx::{
-        Server,
+        SEARCH_PATH, Server,
         connection::Connection,
         fault::{BACKEND, failed, failed_commit},
     },
@@ -412,7 +412,8 @@ impl Move {
 
 impl Ledger {
     async fn begin(&self) -> Result<()> {
-        self.0.client.batch_execute("BEGIN; SET LOCAL lock_timeout = '10s'").await.map_err(failed("move"))
+        let begin = format!("BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL search_path = {SEARCH_PATH}");
+        self.0.client.batch_execute(&begin).await.map_err(failed("move"))
     }
 
     async fn commit(&self) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::{
     context::{ContextKey, ContextKeys, Session},
     permit::permit_all,
     tx::{
-        Server,
+        SEARCH_PATH, Server,
         fault::{BACKEND, failed, failed_commit},
     },
 };
@@ -83,6 +83,9 @@ impl Schema {
     /// private bucket `apps` in `{app}/{environment}/`, its channels `app:{app}:{environment}:…`, and its tokens open nothing
     /// of the project's own users. Policies of the project's go on for those, and cannot widen an app's.
     ///
+    /// Tenants' roles and PostgREST's make no temporary objects any more, if the role owns the database; every other role that
+    /// is there still may, and one that is made later has to be granted `TEMPORARY`.
+    ///
     /// `Unsupported` for a server with known holes, or a database that a newer library wrote. Needs a grant for all apps.
     pub async fn install(&self, grant: &SystemGrant, passwords: &RolePasswords, keys: &ContextKeys) -> Result<()> {
         const RECORD: &str = "INSERT INTO overskill_guard.migrations (version, name, checksum) VALUES ($1, $2, $3)";
@@ -91,8 +94,11 @@ impl Schema {
         let client = &connection.client;
         versions::refuse_known_holes(client).await?;
         let run = async |sql: &str| client.batch_execute(sql).await.map_err(failed("install"));
-        run("BEGIN; SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '10s'; \
-             SELECT pg_advisory_xact_lock(hashtextextended('overskill tenants', 0))")
+        run(&format!(
+            "BEGIN; SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '10s'; \
+             SET LOCAL search_path = {SEARCH_PATH}; \
+             SELECT pg_advisory_xact_lock(hashtextextended('overskill tenants', 0))"
+        ))
         .await?;
         run(BASE).await?;
         run(include_str!("0000_roles.sql")).await?;

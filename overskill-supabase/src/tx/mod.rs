@@ -31,8 +31,9 @@ use tokio_postgres::{
 /// pooler that hands out single transactions. It ends with [`commit`](Self::commit) or [`rollback`](Self::rollback);
 /// dropped, it closes the connection, and the server rolls back and stops what runs within a second.
 ///
-/// Arguments come with their types, and names of tables with their schema: `search_path` is empty. The schema is
-/// `overskill_data`, unless the app was [moved](crate::Mover) into one of its own: [`table`](Self::table) knows.
+/// Arguments come with their types, and names of tables with their schema: `search_path` holds Postgres' own names alone.
+/// The schema is `overskill_data`, unless the app was [moved](crate::Mover) into one of its own: [`table`](Self::table)
+/// knows. Temporary objects that an earlier transaction left on the connection are gone.
 pub struct TenantTx {
     held: Option<Held>,
     scope: Scope,
@@ -57,6 +58,10 @@ pub enum Access {
     /// All read and write: as long as nothing was said.
     Everybody = 2,
 }
+
+/// Names are Postgres' own before they are a temporary object's. Where `pg_temp` is not named, it comes first, for types as
+/// for tables: then whoever may make a domain named `text` has a say in whatever casts to it.
+pub(crate) const SEARCH_PATH: &str = "pg_catalog, pg_temp";
 
 /// How a transaction begins.
 #[derive(Clone, Copy, Debug)]
@@ -105,10 +110,10 @@ impl TenantTx {
         let (home, broken) = (String::new(), AtomicBool::new(false));
         let mut tx = Self { held: Some(held), scope, subject, session, home, broken, deadline, clock };
         let mode = if read_only { "ONLY" } else { "WRITE" };
-        // Whatever somebody before left behind on the connection, limits first.
+        // Against whatever somebody before left behind on the connection, limits first.
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED READ {mode}; SET LOCAL statement_timeout = {timeout}; \
-             SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; SET LOCAL search_path = ''"
+             SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; SET LOCAL search_path = {SEARCH_PATH}; DISCARD TEMP"
         );
         for entered in [false, true] {
             let text = signed.expose();

@@ -44,7 +44,7 @@ const SELECT: &str = "SELECT id, data FROM overskill_data.entities WHERE entity_
 const SELECT_OF: &str = "SELECT id, data FROM overskill_data.entities WHERE app_id = $1 AND entity_type = 'Todo' \
     AND deleted_at IS NULL ORDER BY placed DESC, id DESC LIMIT 100";
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 8000; \
-    SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; SET LOCAL search_path = ''";
+    SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; SET LOCAL search_path = pg_catalog, pg_temp; DISCARD TEMP";
 
 fn main() {
     let figures =
