@@ -22,6 +22,7 @@ use std::{
 };
 use tokio_postgres::{
     Client, Row, SimpleQueryMessage,
+    error::SqlState,
     types::{ToSql, Type},
 };
 
@@ -267,11 +268,24 @@ impl TenantTx {
         } else {
             None
         };
+        let refused = match refused {
+            Some(error) => Some(error),
+            // A COMMIT of what failed rolls back and says nothing; a statement before it says so. Nobody may have waited for
+            // the answer that would have told.
+            None => match self.client().batch_execute("SELECT 1; COMMIT").await {
+                Err(e) if e.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
+                    Some(refuse(ErrorKind::Conflict, "a statement of the transaction failed"))
+                }
+                done => {
+                    done.map_err(failed_commit("commit"))?;
+                    None
+                }
+            },
+        };
         if let Some(error) = refused {
             self.rollback().await?;
             return Err(error);
         }
-        self.client().batch_execute("COMMIT").await.map_err(failed_commit("commit"))?;
         self.give_back();
         Ok(())
     }

@@ -7,6 +7,7 @@ mod support;
 #[path = "../support/tls.rs"]
 mod tls;
 
+use futures::StreamExt as _;
 use overskill_core::{
     ApiMethod, ApiRequest, ApiUpstream as _, Clock as _, Effect, ErrorKind, FilePath, Right, Rights, Scope, SubjectId,
     SystemClock, SystemScopes, TenantGrant, TestClock, memory::MemoryAudit,
@@ -179,6 +180,38 @@ async fn a_failure_that_was_swallowed_is_not_committed() {
         assert_eq!(seen, Vec::<String>::new());
         let e = pool.begin_read_only(&grant, &scope("one")).await.unwrap();
         assert_eq!(put(&e, "two").await.unwrap_err().kind(), ErrorKind::Denied, "read only");
+    }
+}
+
+/// As by a timeout of the host's own, or a stream that is read as far as it is wanted.
+#[tokio::test]
+async fn a_failure_that_nobody_waited_for_is_not_committed() {
+    let world = World::new().await;
+    let grant = world.grant("ada", "one").await;
+    for way in Way::ALL {
+        let pool = world.pool(way);
+        let statement = async |tx: &TenantTx| {
+            put(tx, "one").await?;
+            let mut given_up = std::pin::pin!(tx.query("SELECT 1 / 0", &[]));
+            assert!(futures::poll!(given_up.as_mut()).is_pending(), "it is sent, and not answered");
+            Ok(())
+        };
+        let stream = async |tx: &TenantTx| {
+            put(tx, "one").await?;
+            let mut rows =
+                std::pin::pin!(tx.query_stream("SELECT 1 / (3 - n) FROM generate_series(1, 9) n", &[]).await?);
+            assert_eq!(rows.next().await.unwrap()?.get::<_, i32>(0), 0);
+            Ok(())
+        };
+        for refused in [
+            pool.with_tenant(&grant, &scope("one"), statement).await,
+            pool.with_tenant(&grant, &scope("one"), stream).await,
+        ] {
+            let e = refused.unwrap_err();
+            assert_eq!((e.kind(), e.effect()), (ErrorKind::Conflict, Effect::None), "{way:?}: {e}");
+            let seen = pool.with_tenant(&grant, &scope("one"), async |tx| ids(tx).await).await.unwrap();
+            assert_eq!(seen, Vec::<String>::new(), "{way:?}");
+        }
     }
 }
 
