@@ -105,14 +105,12 @@ $$;
 CREATE FUNCTION overskill_guard.entity_fits() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    moves CONSTANT boolean := session_user = current_user AND current_setting('overskill.moving', true) = 'on';
     kind record;
     col jsonb;
     given jsonb;
     slot text;
 BEGIN
-    IF session_user = current_user AND current_setting('overskill.moving', true) = 'on' THEN
-        RETURN NEW; -- as it was at the other place
-    END IF;
     IF TG_TABLE_SCHEMA = 'overskill_data' THEN
         SELECT t.columns, t.slots, t.renamed_to INTO kind FROM overskill_data.entity_types t
         WHERE t.app_id = NEW.app_id AND t.entity_type = NEW.entity_type FOR KEY SHARE;
@@ -130,7 +128,7 @@ BEGIN
     END IF;
     FOR col IN SELECT e FROM jsonb_array_elements(kind.columns) e LOOP
         given := NEW.data -> (col ->> 'name');
-        IF given IS NULL AND TG_OP = 'INSERT' AND col ? 'default' THEN
+        IF given IS NULL AND TG_OP = 'INSERT' AND col ? 'default' AND NOT moves THEN
             given := overskill_guard.begins_with(col -> 'default');
             NEW.data := NEW.data || jsonb_build_object(col ->> 'name', given);
             SELECT s.key INTO slot FROM jsonb_each_text(kind.slots) s WHERE s.value = col ->> 'name';

@@ -104,9 +104,18 @@ END $$;
 -- Kinds of records wait for moves, too, whoever changes them.
 CREATE FUNCTION overskill_guard.kind_written() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kinds bigint;
 BEGIN
     IF NOT overskill_guard.moving() THEN
         PERFORM overskill_guard.writable(CASE TG_OP WHEN 'DELETE' THEN OLD.app_id ELSE NEW.app_id END, TG_TABLE_SCHEMA);
+    ELSIF TG_OP = 'INSERT' THEN
+        EXECUTE format('SELECT count(*) FROM %I.entity_types t WHERE t.app_id = $1', TG_TABLE_SCHEMA) INTO kinds USING NEW.app_id;
+        IF kinds >= 500 THEN
+            RAISE program_limit_exceeded USING MESSAGE = 'an app may have at most 500 entities';
+        ELSIF octet_length(NEW.columns::text) > 1048576 OR octet_length(NEW.slots::text) > 4096 OR NEW.renamed_to IS NOT NULL THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'the columns of an entity are too many, or it is being renamed';
+        END IF;
     END IF;
     RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 END $$;
