@@ -201,3 +201,49 @@ async fn a_bucket_that_was_made_public_is_seen_by_plans_and_installations() {
     let e = world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap_err();
     assert!(e.kind() == ErrorKind::Unsupported && e.message().contains("the bucket apps is public"), "{e}");
 }
+
+/// Whoever uses an app is `authenticated`, as far as the project's own tables and functions know.
+#[tokio::test]
+async fn the_audit_names_what_the_project_answers_to_visitors_of_apps() {
+    let world = World::new().await;
+    let table = "CREATE TABLE public.orders (id int); GRANT SELECT ON public.orders TO authenticated";
+    let closed = "CREATE POLICY no_apps ON public.orders AS RESTRICTIVE TO authenticated USING (NOT (SELECT overskill_guard.is_apps()))";
+    let function = "CREATE FUNCTION public.total() RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    for (opened, closed, word) in [
+        (table, format!("ALTER TABLE public.orders ENABLE ROW LEVEL SECURITY; {closed}"), "table public.orders answers visitors"),
+        ("CREATE POLICY open ON public.orders TO authenticated USING (true); DROP POLICY no_apps ON public.orders", closed.to_owned(), "table public.orders"),
+        ("ALTER TABLE public.orders DISABLE ROW LEVEL SECURITY", "REVOKE ALL ON public.orders FROM authenticated".to_owned(), "table public.orders"),
+        ("GRANT UPDATE (id) ON public.orders TO PUBLIC", "DROP TABLE public.orders".to_owned(), "table public.orders"),
+        (
+            "CREATE TABLE public.inner (id int); CREATE VIEW public.outer AS SELECT * FROM public.inner; GRANT SELECT ON public.outer TO authenticated",
+            "ALTER VIEW public.outer SET (security_invoker = true)".to_owned(),
+            "view public.\"outer\" answers visitors",
+        ),
+        (function, "REVOKE ALL ON FUNCTION public.total() FROM PUBLIC".to_owned(), "function public.total() answers visitors"),
+        (
+            "GRANT EXECUTE ON FUNCTION public.total() TO authenticated",
+            "CREATE OR REPLACE FUNCTION public.total() RETURNS int LANGUAGE sql AS 'SELECT 1 WHERE NOT overskill_guard.is_apps()'".to_owned(),
+            "function public.total()",
+        ),
+        (
+            "CREATE SCHEMA more; GRANT USAGE ON SCHEMA more TO authenticated; CREATE TABLE more.orders (id int); GRANT ALL ON more.orders TO authenticated",
+            "REVOKE USAGE ON SCHEMA more FROM authenticated".to_owned(),
+            "table more.orders answers",
+        ),
+    ] {
+        world.execute(opened);
+        let found = world.schema.audit(&world.system).await.unwrap();
+        assert!(found.len() == 1 && found[0].contains(word), "{opened}: {found:?}");
+        // No wall between apps: nothing to mend by an installation, nor in a place that an app is moved to.
+        assert_eq!(world.schema.pending(&world.system, &world.keys).await.unwrap(), Vec::<String>::new(), "{opened}");
+        world.execute(&closed);
+        assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new(), "{closed}");
+    }
+    // What row level security closes to everybody, and what only its triggers call.
+    world.execute(
+        "CREATE TABLE public.closed (id int); GRANT ALL ON public.closed TO authenticated; \
+         ALTER TABLE public.closed ENABLE ROW LEVEL SECURITY; \
+         CREATE FUNCTION public.changed() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+    );
+    assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
+}
