@@ -28,7 +28,8 @@ use tokio_postgres::{
 
 /// A transaction in which the database shows the rows of one app and no others.
 ///
-/// Its context is local to the transaction and its statements have no names, so it works alike on a session and behind a
+/// Its context is local to the transaction and its statements have no names ([but for](Self::query) columns of types that are
+/// not Postgres' own), so it works alike on a session and behind a
 /// pooler that hands out single transactions. It ends with [`commit`](Self::commit) or [`rollback`](Self::rollback);
 /// dropped, it closes the connection, and the server rolls back and stops what runs within a second.
 ///
@@ -208,6 +209,10 @@ impl TenantTx {
     }
 
     /// Runs one statement, and gives its rows. Statements that are begun together travel together.
+    ///
+    /// Behind a pooler that hands out single transactions, columns have to be of Postgres' own types: `e.data`, or
+    /// `e.mood::text`, not `e` for a whole row or an enum as it is. What another type is, the driver asks by a statement with a
+    /// name, which the next server connection does not know.
     pub async fn query(&self, sql: &str, arguments: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
         self.noted(self.client().query_typed(sql, arguments).await).map_err(failed("query"))
     }
