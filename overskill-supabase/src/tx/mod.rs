@@ -29,9 +29,9 @@ use tokio_postgres::{
 /// A transaction in which the database shows the rows of one app and no others.
 ///
 /// Its context is local to the transaction and its statements have no names ([but for](Self::query) columns of types that are
-/// not Postgres' own), so it works alike on a session and behind a
-/// pooler that hands out single transactions. It ends with [`commit`](Self::commit) or [`rollback`](Self::rollback);
-/// dropped, it closes the connection, and the server rolls back and stops what runs within a second.
+/// not Postgres' own), so it works alike on a session and behind a pooler that hands out single transactions. It ends with
+/// [`commit`](Self::commit) or [`rollback`](Self::rollback); dropped, it closes the connection, and the server rolls back and
+/// stops what runs within a second.
 ///
 /// Arguments come with their types, and names of tables with their schema: `search_path` holds Postgres' own names alone.
 /// The schema is `overskill_data`, unless the app was [moved](crate::Mover) into one of its own: [`table`](Self::table)
