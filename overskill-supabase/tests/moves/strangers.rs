@@ -77,8 +77,8 @@ async fn a_database_that_answers_more_than_it_was_asked_is_not_listened_to() {
         ),
         (
             "row_to_json(record)",
-            "row_to_json(record) RETURNS json LANGUAGE sql STABLE AS $$ SELECT '{\"entity_type\": \"Odd\", \"access\": 2, \
-                \"slots\": {}, \"columns\": []}'::json $$",
+            "row_to_json(record) RETURNS json LANGUAGE plpgsql STABLE AS $$ BEGIN RETURN \
+                '{\"entity_type\": \"Odd\", \"access\": 2, \"slots\": {}, \"columns\": []}'; END $$",
             "more than once",
         ),
     ] {
