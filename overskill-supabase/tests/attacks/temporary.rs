@@ -174,7 +174,8 @@ fn a_definers_function_uses_the_attackers_operator() {
 /// What is planted for the next on the connection: it tells, and keeps where the attacker finds it, what it is shown.
 const KEEPS: &str = "CREATE TEMP TABLE loot (it pg_catalog.text);; \
     CREATE FUNCTION pg_temp.keeps(pg_catalog.text) RETURNS boolean LANGUAGE plpgsql AS \
-        $$ BEGIN INSERT INTO pg_temp.loot VALUES ($1); PERFORM pg_catalog.pg_notify('loot', $1); RETURN true; END $$";
+        $$ BEGIN INSERT INTO pg_temp.loot VALUES ($1); PERFORM pg_catalog.pg_notify('loot', $1); RETURN true; \
+           EXCEPTION WHEN OTHERS THEN RETURN true; END $$";
 
 /// Made by the attacker on a connection that the victim has next, and reads by: behind a pooler, and kept by a pool of ours.
 fn left_for_the_next(plant: &str, reads: &str) {

@@ -178,10 +178,9 @@ async fn in_another_owners_database_nothing_temporary_is_left_for_the_next() {
         let own = pool.with_tenant(&eve, &scope("evil"), leaves).await.unwrap();
         assert!(own[0].get::<_, bool>(0), "{way:?}");
         for read_only in [true, false] {
-            let tx = match read_only {
-                true => pool.begin_read_only(&vic, &scope("victim")).await.unwrap(),
-                false => pool.begin(&vic, &scope("victim")).await.unwrap(),
-            };
+            let scope = scope("victim");
+            let tx = if read_only { pool.begin_read_only(&vic, &scope).await } else { pool.begin(&vic, &scope).await };
+            let tx = tx.unwrap();
             let left = "SELECT count(*) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace \
                 WHERE n.oid = pg_my_temp_schema() UNION ALL SELECT count(*) FROM pg_class WHERE relpersistence = 't'";
             let left: Vec<i64> = tx.query(left, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
