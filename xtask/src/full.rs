@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::cargo_tools::{HACK, MUTANTS, SEMVER_CHECKS};
 use crate::process::{self, Failure};
 use crate::steps::{Outcome, Step};
 use crate::workspace::Workspace;
-use crate::{checks, external_types, mutations};
+use crate::{checks, external_types, mutations, setup};
 
 /// The crates whose public API is promised to others, with their folders.
 const PUBLISHED: [(&str, &str); 9] = [
@@ -38,6 +39,7 @@ pub(crate) fn steps() -> Vec<Step> {
         Step { name: "mutants", run: mutants },
         Step { name: "mutations", run: mutations::check },
         Step { name: "simulation", run: simulation },
+        Step { name: "tables", run: tables },
         // `browser` built the example.
         Step {
             name: "edge-browser",
@@ -154,6 +156,32 @@ fn simulation(workspace: &Workspace) -> Result<Outcome, Failure> {
     Ok(Outcome::Passed)
 }
 
+/// A table for each of 50,000 apps in place of 5,000, against one for all. What it comes to is shown; that it was measured is
+/// asked for.
+fn tables(workspace: &Workspace) -> Result<Outcome, Failure> {
+    let mut bench = process::cargo(workspace.root());
+    bench
+        .args(["run", "--quiet", "--release", "--package", "overskill-benches", "--bin", "tenants", "--", "--json"])
+        .envs(setup::npm_registry(workspace))
+        .env("OVERSKILL_BENCH_TABLES", "50000")
+        .stdin(Stdio::null());
+    compared_tables(&process::output(&mut bench)?).map(Outcome::Noted)
+}
+
+/// What the rows say of one table against many.
+fn compared_tables(printed: &str) -> Result<String, Failure> {
+    let rows = printed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let mut figures = Vec::new();
+    for row in rows.filter(|row| row["case"] == "one table for all apps") {
+        let metric = row["metric"].as_str().unwrap_or_default();
+        let (Some(ours), Some(peer)) = (row["ours"].as_f64(), row["peer"].as_f64()) else {
+            return Err(Failure::new(format!("50,000 tables: {metric} was not measured")));
+        };
+        figures.push(format!("{metric} {ours:.1} against {peer:.1} {}", row["unit"].as_str().unwrap_or_default()));
+    }
+    if figures.is_empty() { Err(Failure::new("50,000 tables: nothing was measured")) } else { Ok(figures.join("; ")) }
+}
+
 fn count_lines(file: &Path) -> usize {
     fs::read_to_string(file).map_or(0, |text| text.lines().count())
 }
@@ -169,6 +197,18 @@ mod tests {
             Ok(Baseline::Release("v0.2.0".to_owned()))
         );
         assert_eq!(choose_baseline(None, Some("aaa"), Some("bbb")), Ok(Baseline::FirstCommit("aaa".to_owned())));
+    }
+
+    #[test]
+    fn figures_of_tables_have_to_be_measured() {
+        let row = |metric: &str, ours: &str| {
+            format!(r#"{{"case":"one table for all apps","metric":"{metric}","unit":"us","ours":{ours},"peer":30.0}}"#)
+        };
+        let printed = format!("a note\n{}\n{}\n", row("a list", "20.04"), r#"{"case":"another","ours":null}"#);
+        assert_eq!(compared_tables(&printed), Ok("a list 20.0 against 30.0 us".to_owned()));
+        let failure = compared_tables(&row("a list", "null")).expect_err("it was not measured");
+        assert_eq!(failure.to_string(), "50,000 tables: a list was not measured");
+        assert!(compared_tables("").is_err());
     }
 
     #[test]

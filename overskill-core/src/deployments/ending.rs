@@ -436,9 +436,13 @@ impl Deployments {
                 }
                 if let Ok(target) = self.target(&name) {
                     let remove = target.remove(scope, Removal::Only(id));
-                    if let Err(e) = timeout(&*parts.clock, parts.strategy.attempt_timeout, remove).await {
-                        away.insert(name, e);
-                        continue;
+                    match timeout(&*parts.clock, parts.strategy.attempt_timeout, remove).await {
+                        // Where there is but one place, what was there is gone already.
+                        Err(e) if e.kind() != ErrorKind::Unsupported => {
+                            away.insert(name, e);
+                            continue;
+                        }
+                        _ => {}
                     }
                 }
                 parts.bundles.release(id, parts.clock.now()).await?;

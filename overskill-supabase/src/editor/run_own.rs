@@ -1,8 +1,8 @@
 //! Changes of tables in a schema of the app's own, as the role that owns it.
 
 use super::{
-    ChangeState, PlannedStep, Rehearsal, SchemaChange, SchemaChangeRecord, SchemaEditor, SchemaPlan, StepWay, drifted,
-    name::quoted, own, own::Ground, rehearsal::rehearse,
+    ChangeState, PlannedStatement, PlannedStep, Rehearsal, SchemaChange, SchemaChangeRecord, SchemaEditor, SchemaPlan,
+    StepWay, drifted, name::quoted, own, own::Ground, rehearsal::rehearse,
 };
 use crate::{
     inspector::{
@@ -171,26 +171,50 @@ impl SchemaEditor {
         Ok(())
     }
 
-    /// Some pages at a time. Rows that are written meanwhile have the value already.
+    /// Some pages at a time. Rows that are made meanwhile have the value already. One that is changed before its turn goes to
+    /// another page, which may have had its own: so until none is left, or only such as are made empty again and again.
     async fn fill(&self, owner: &Owner<'_>, step: &PlannedStep) -> Result<()> {
-        const PAGES: &str = "SELECT pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::int8 \
-            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-            WHERE n.nspname = $1 AND c.relname = $2";
+        const MOST_PASSES: u32 = 20;
         for statement in &step.statements {
-            let table = statement.locks.first().map_or("", |lock| lock.table.as_str());
-            let rows = owner.query(PAGES, &[(&owner.schema().as_str(), Type::TEXT), (&table, Type::TEXT)]).await?;
-            let pages: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(failed("look at a table"))?;
-            let mut from = 0;
-            while from < pages {
-                let to = from + i64::from(self.limits.batch_pages);
-                let sql = format!("{} AND ctid >= '({from},0)' AND ctid < '({to},0)'", statement.sql);
-                let locks = statement.locks.iter().map(|lock| (lock.table.as_str(), lock.level));
-                let batch = PlannedStep::transaction(vec![super::PlannedStatement::new(sql, locks)]);
-                self.transaction(owner, &batch, async || Ok(())).await?;
-                from = to;
+            let mut passes = 0;
+            while passes < MOST_PASSES && self.is_left(owner, statement).await? {
+                self.pass(owner, statement).await?;
+                passes += 1;
             }
         }
         Ok(())
+    }
+
+    /// Once through all pages that there are.
+    async fn pass(&self, owner: &Owner<'_>, statement: &PlannedStatement) -> Result<()> {
+        const PAGES: &str = "SELECT pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::int8 \
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            WHERE n.nspname = $1 AND c.relname = $2";
+        let table = statement.locks.first().map_or("", |lock| lock.table.as_str());
+        let rows = owner.query(PAGES, &[(&owner.schema().as_str(), Type::TEXT), (&table, Type::TEXT)]).await?;
+        let pages: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(failed("look at a table"))?;
+        let mut from = 0;
+        while from < pages {
+            let to = from + i64::from(self.limits.batch_pages);
+            let sql = format!("{} AND ctid >= '({from},0)' AND ctid < '({to},0)'", statement.sql);
+            let locks = statement.locks.iter().map(|lock| (lock.table.as_str(), lock.level));
+            let batch = PlannedStep::transaction(vec![PlannedStatement::new(sql, locks)]);
+            self.transaction(owner, &batch, async || Ok(())).await?;
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// Whether a row is there that the statement would change.
+    async fn is_left(&self, owner: &Owner<'_>, statement: &PlannedStatement) -> Result<bool> {
+        let (Some(lock), Some((_, condition))) = (statement.locks.first(), statement.sql.rsplit_once(" WHERE ")) else {
+            return Ok(false); // no plan of ours
+        };
+        let table = format!("{}.{}", owner.schema().quoted(), quoted(&lock.table));
+        owner.begin(self.limits.lock_timeout, self.limits.online_timeout).await?;
+        let left = owner.query(&format!("SELECT FROM {table} WHERE {condition} LIMIT 1"), &[]).await;
+        owner.rollback().await?;
+        left.map(|rows| !rows.is_empty())
     }
 
     /// Takes back what was done, last things first.

@@ -16,7 +16,7 @@ use crate::{
     editor::{ColumnType, Name},
     pool::TenantPool,
     tx::{
-        Server, TenantTx,
+        SEARCH_PATH, Server, TenantTx,
         connection::Connection,
         fault::{BACKEND, failed},
     },
@@ -176,8 +176,11 @@ impl OwnSchema {
         let connection = self.connect().await?;
         let client = &connection.client;
         let run = async |sql: &str| client.batch_execute(sql).await.map_err(failed("prepare the schema"));
-        run("BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '1min'; SET LOCAL search_path = ''")
-            .await?;
+        run(&format!(
+            "BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '1min'; \
+             SET LOCAL search_path = {SEARCH_PATH}"
+        ))
+        .await?;
         let arguments: [(&(dyn ToSql + Sync), Type); 3] = [
             (&self.schema.as_str(), Type::TEXT),
             (&scope.app.as_str(), Type::TEXT),

@@ -6,6 +6,7 @@ use crate::{
     editor::Name,
     inspector::Run,
     tx::{
+        SEARCH_PATH,
         connection::Connection,
         fault::{BACKEND, failed, failed_commit},
     },
@@ -141,7 +142,7 @@ impl<'a> Owner<'a> {
 fn limits(local: &str, lock: Duration, statement: Duration) -> String {
     let millis = |of: Duration| of.as_millis().clamp(1, i32::MAX as u128);
     format!(
-        "SET {local}lock_timeout = {}; SET {local}statement_timeout = {}; SET {local}search_path = ''; \
+        "SET {local}lock_timeout = {}; SET {local}statement_timeout = {}; SET {local}search_path = {SEARCH_PATH}; \
          SET {local}row_security = on",
         millis(lock),
         millis(statement)

@@ -65,5 +65,13 @@ async fn history(side: &Side) -> Result<String> {
             FROM overskill_guard.schema_changes WHERE app_id = $1 AND place = '' ORDER BY seq) c";
     let rows = side.rows(HISTORY, &[(&side.app_id, Type::INT8)]).await?;
     let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Unexpected, "an aggregate gave no row"))?;
-    row.try_get(0).map_err(failed("move"))
+    let text: String = row.try_get(0).map_err(failed("move"))?;
+    if text.len() > HISTORY_BYTES {
+        let message = format!("{} has a history of this app's columns of more than {HISTORY_BYTES} bytes", side.named);
+        return Err(Error::new(ErrorKind::LimitExceeded, message).at(BACKEND, "move"));
+    }
+    Ok(text)
 }
+
+/// As much as tens of thousands of changes take.
+const HISTORY_BYTES: usize = 64 << 20;

@@ -2,13 +2,17 @@
 
 use super::side::{Argument, Side};
 use crate::tx::fault::{BACKEND, failed};
+use futures::TryStreamExt as _;
 use overskill_core::{Clock, Effect, Error, ErrorKind, Ids, Result};
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, pin::pin};
 use tokio_postgres::types::Type;
 
 /// Rows and bytes that travel at a time. A row may be larger; it travels alone.
 const PAGE_ROWS: u32 = 1_000;
 const PAGE_BYTES: u32 = 4 << 20;
+
+/// No row of ours is as large.
+const ROW_BYTES: usize = 4 << 20;
 
 /// Name and type.
 type Column = (String, String);
@@ -120,20 +124,37 @@ pub(super) async fn page(
         side.table(&shape.name),
     );
     side.begin(true, clock, ids).await?;
-    let rows = side.rows(&sql, &arguments).await?;
+    let page = read(side, &sql, &arguments, shape).await?;
     side.commit().await?;
-    let Some(last) = rows.last() else { return Ok(None) };
-    let mut json = String::from("[");
-    for row in &rows {
-        let text: &str = row.try_get(0).map_err(failed("move"))?;
-        json.extend((json.len() > 1).then_some(','));
-        json.push_str(text);
-    }
-    json.push(']');
-    Ok(Some(Page { rows: rows.len() as u64, json, last: last.try_get(1).map_err(failed("move"))? }))
+    Ok(page)
 }
 
-/// Writes a page, if this is still the runner. What is there already stays as it is: comparing shows whether it is the same.
+/// Reads no more than was asked for: the database may be a customer's, who can have it answer what they like.
+async fn read(side: &Side, sql: &str, arguments: &[Argument<'_>], shape: &Shape) -> Result<Option<Page>> {
+    let arguments = arguments.iter().map(|(value, kind)| (*value, kind.clone()));
+    let mut rows = pin!(side.client().query_typed_raw(sql, arguments).await.map_err(failed("move"))?);
+    let mut page = Page { rows: 0, json: String::from("["), last: Vec::new() };
+    while let Some(row) = rows.try_next().await.map_err(failed("move"))? {
+        let text: &str = row.try_get(0).map_err(failed("move"))?;
+        page.last = row.try_get(1).map_err(failed("move"))?;
+        let is_full = page.rows == u64::from(PAGE_ROWS) || page.json.len() > (PAGE_BYTES + PAGE_ROWS) as usize;
+        if is_full || text.len() > ROW_BYTES || page.last.len() != shape.key.len() {
+            let message = format!(
+                "{} answers with more of table `{}` than it was asked for: it is not a database that an app can be moved from",
+                side.named, shape.name
+            );
+            return Err(Error::new(ErrorKind::LimitExceeded, message).effect_as(Effect::None).at(BACKEND, "move"));
+        }
+        page.json.extend((page.json.len() > 1).then_some(','));
+        page.json.push_str(text);
+        page.rows += 1;
+    }
+    page.json.push(']');
+    Ok((page.rows > 0).then_some(page))
+}
+
+/// Writes a page, if this is still the runner, and says how many rows of it are new. What is there already stays as it is:
+/// comparing shows whether it is the same.
 pub(super) async fn put(
     side: &Side,
     shape: &Shape,
@@ -141,7 +162,7 @@ pub(super) async fn put(
     runner: &str,
     clock: &dyn Clock,
     ids: &dyn Ids,
-) -> Result<()> {
+) -> Result<u64> {
     let columns = shape.columns();
     let sql = format!(
         "INSERT INTO {table} (app_id, {columns}) OVERRIDING SYSTEM VALUE \
@@ -150,8 +171,20 @@ pub(super) async fn put(
     );
     side.begin(false, clock, ids).await?;
     side.hold(runner).await?;
-    side.run(&sql, &[(&side.app_id, Type::INT8), (&page.json, Type::TEXT)]).await?;
-    side.commit().await
+    let put = side.run(&sql, &[(&side.app_id, Type::INT8), (&page.json, Type::TEXT)]).await;
+    let new = put.map_err(|e| match e.kind() {
+        ErrorKind::Invalid | ErrorKind::LimitExceeded => {
+            let message = format!(
+                "table `{}` holds a row that could not have been written in {}: mend it where it is, and resume this move; or \
+                 abort it",
+                shape.name, side.named
+            );
+            Error::new(e.kind(), message).effect_as(Effect::None).at(BACKEND, "move").caused_by(e)
+        }
+        _ => e,
+    })?;
+    side.commit().await?;
+    Ok(new)
 }
 
 /// How many rows a side has of each table, and a digest over all that they hold.

@@ -4,7 +4,7 @@ use super::SHARED;
 use crate::{
     context::{Context, ContextKeys, Session},
     tx::{
-        Server,
+        SEARCH_PATH, Server,
         connection::Connection,
         fault::{BACKEND, failed, failed_commit},
     },
@@ -83,7 +83,7 @@ impl Side {
         let mode = if read_only { "ONLY" } else { "WRITE" };
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED READ {mode}; SET LOCAL statement_timeout = '10min'; \
-             SET LOCAL lock_timeout = '10s'; SET LOCAL row_security = on; SET LOCAL search_path = ''; \
+             SET LOCAL lock_timeout = '10s'; SET LOCAL row_security = on; SET LOCAL search_path = {SEARCH_PATH}; \
              SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres'; \
              SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'"
         );

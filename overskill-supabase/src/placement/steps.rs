@@ -10,7 +10,7 @@ use crate::{
     context::{ContextKeys, Session},
     schema::audit,
     tx::{
-        Server,
+        SEARCH_PATH, Server,
         connection::Connection,
         fault::{BACKEND, failed, failed_commit},
     },
@@ -263,9 +263,21 @@ impl<'a> Run<'a> {
         let mut after: Option<Vec<String>> =
             copied.as_ref().and_then(|it| it["after"].as_array()?.iter().map(text).collect());
         let mut count = self.it.rows_copied;
+        // What a run before put there may not have been noted: one page.
+        let mut may_be_there = true;
         for shape in &shapes[first..] {
             while let Some(page) = copy::page(source, shape, after.as_deref(), clock, ids).await? {
-                copy::put(target, shape, &page, &self.runner, clock, ids).await?;
+                let new = copy::put(target, shape, &page, &self.runner, clock, ids).await?;
+                if new != page.rows && !(may_be_there && new == 0) {
+                    ledger.hold(self).await?; // else it is another runner's work
+                    let message = format!(
+                        "{} gives rows of table `{}` more than once, or somebody else writes them in {}: nothing was cut over; \
+                         abort this move, and find out which",
+                        source.named, shape.name, target.named
+                    );
+                    return Err(Error::conflict(message).at(BACKEND, "move").with("scope", &self.it.scope));
+                }
+                may_be_there = false;
                 let note = json!({ "table": shape.name, "after": page.last });
                 let rows = i64::try_from(page.rows).unwrap_or(i64::MAX);
                 let arguments: [Argument<'_>; 4] =
@@ -412,7 +424,8 @@ impl Move {
 
 impl Ledger {
     async fn begin(&self) -> Result<()> {
-        self.0.client.batch_execute("BEGIN; SET LOCAL lock_timeout = '10s'").await.map_err(failed("move"))
+        let begin = format!("BEGIN; SET LOCAL lock_timeout = '10s'; SET LOCAL search_path = {SEARCH_PATH}");
+        self.0.client.batch_execute(&begin).await.map_err(failed("move"))
     }
 
     async fn commit(&self) -> Result<()> {

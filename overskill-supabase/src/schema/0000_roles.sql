@@ -27,3 +27,32 @@ BEGIN
         NULL; -- it was made by somebody else, who set it
     END;
 END $$;
+
+-- No role of tenants makes temporary objects: what stays on a connection, the next tenant meets. Everybody may, until somebody
+-- who owns the database says otherwise; the other roles that are there keep it.
+DO $$
+DECLARE
+    tenants CONSTANT text[] := '{overskill_app,overskill_explorer,authenticated,anon}';
+    base pg_catalog.pg_database;
+    role text;
+BEGIN
+    SELECT d.* INTO base FROM pg_catalog.pg_database d WHERE d.datname = current_database();
+    IF NOT pg_has_role(base.datdba, 'USAGE') THEN
+        RETURN; -- it would be a warning, and change nothing
+    END IF;
+    IF EXISTS (SELECT FROM aclexplode(coalesce(base.datacl, acldefault('d', base.datdba))) a
+               WHERE a.grantee = 0 AND a.privilege_type = 'TEMPORARY')
+    THEN
+        FOR role IN SELECT r.rolname FROM pg_catalog.pg_roles r
+            WHERE r.rolname <> ALL (tenants) AND r.rolname NOT LIKE 'pg\_%' AND NOT r.rolsuper AND r.oid <> base.datdba
+        LOOP
+            EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO %I', base.datname, role);
+        END LOOP;
+        EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', base.datname);
+    END IF;
+    FOR role IN SELECT r.rolname FROM pg_catalog.pg_roles r
+        WHERE r.rolname = ANY (tenants) AND has_database_privilege(r.oid, base.oid, 'TEMPORARY')
+    LOOP
+        EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM %I', base.datname, role);
+    END LOOP;
+END $$;

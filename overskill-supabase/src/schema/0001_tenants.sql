@@ -31,7 +31,7 @@ CREATE TABLE overskill_guard.revoked (
 
 -- The context of a caller that comes through PostgREST: a claim of its token. Null when it is no JSON.
 CREATE FUNCTION overskill_guard.claimed() RETURNS text
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb
         #>> '{app_metadata,overskill}';
@@ -44,7 +44,7 @@ END $$;
 -- What was signed is all before the last dot. No part can hold a dot, so it can be read in one way only, and nothing of it
 -- is read before the signature was found to be right. Runs within the functions below, as their owner.
 CREATE FUNCTION overskill_guard.opened(context text) RETURNS text[]
-LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     part text[];
     inside bytea;
@@ -78,7 +78,7 @@ END $$;
 
 -- The same for the context of this transaction.
 CREATE FUNCTION overskill_guard.present() RETURNS text[]
-LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN overskill_guard.opened(coalesce(
         nullif(pg_catalog.current_setting('overskill.context', true), ''), overskill_guard.claimed()));
@@ -86,7 +86,7 @@ END $$;
 
 -- The app of this transaction, as app_id; null if it has none, or one that is suspended.
 CREATE FUNCTION overskill_guard.app() RETURNS bigint
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     part text[] := overskill_guard.present();
     found_id bigint;
@@ -101,21 +101,21 @@ END $$;
 
 -- Who acts in this transaction.
 CREATE FUNCTION overskill_guard.subject() RETURNS text
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN pg_catalog.convert_from(pg_catalog.decode((overskill_guard.present())[6], 'hex'), 'UTF8');
 END $$;
 
 -- The same, but null for those who did not sign in: what they own, nobody owns.
 CREATE FUNCTION overskill_guard.person() RETURNS text
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN nullif(overskill_guard.subject(), 'overskill|visitor');
 END $$;
 
 -- Whether this transaction may see the app as its developers do.
 CREATE FUNCTION overskill_guard.develops() RETURNS boolean
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN (overskill_guard.present())[5] LIKE '%v%';
 END $$;
@@ -172,7 +172,7 @@ END $$;
 -- Refuses a record that could be written and not be read: its writer may have come past the library, by PostgREST, and who
 -- lists the kind would fail at it. A body of 262144 bytes has up to half as much again here, by a blank after each comma.
 CREATE FUNCTION overskill_guard.readable(given jsonb) RETURNS void
-LANGUAGE plpgsql IMMUTABLE SET search_path = '' AS $$
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     -- As numbers first: a few signs may stand for thousands of digits. The very largest that 64 bits hold are left out, for
     -- a reader that rounds on the way takes them for more.
@@ -188,18 +188,21 @@ END $$;
 -- Fills in what a writer has no say in, in the tables of every schema: an app writes where its tables are, and not while they
 -- are copied. What it asks of placements comes with them.
 CREATE FUNCTION overskill_guard.entity_written() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    -- As `moving` has it, without the price of a call for each row.
+    moves CONSTANT boolean := pg_catalog.current_setting('overskill.moving', true) = 'on' AND session_user = current_user;
     part text[];
     slots jsonb;
     given jsonb;
     kinds bigint;
 BEGIN
-    -- As `moving` has it, without the price of a call for each row.
-    IF pg_catalog.current_setting('overskill.moving', true) = 'on' AND session_user = current_user THEN
-        RETURN NEW; -- as it was at the other place
-    END IF;
-    IF TG_OP = 'UPDATE' THEN
+    IF moves THEN
+        -- It stays as it was at the other place, if it can have been written there: that may be a customer's own database.
+        IF NEW.owner !~ '^[A-Za-z0-9._:@|+=-]{1,128}$' OR NEW.access NOT BETWEEN 0 AND 2 THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'a record has an owner of 1 to 128 bytes, and access is 0 to 2';
+        END IF;
+    ELSIF TG_OP = 'UPDATE' THEN
         NEW.app_id := OLD.app_id;
         NEW.entity_type := OLD.entity_type;
         NEW.id := OLD.id;
@@ -216,15 +219,20 @@ BEGIN
         END IF;
         NEW.owner := pg_catalog.convert_from(pg_catalog.decode(part[6], 'hex'), 'UTF8');
     END IF;
-    PERFORM overskill_guard.writable(NEW.app_id, TG_TABLE_SCHEMA);
+    IF NOT moves THEN
+        PERFORM overskill_guard.writable(NEW.app_id, TG_TABLE_SCHEMA);
+    END IF;
     IF TG_OP = 'INSERT' OR NEW.data IS DISTINCT FROM OLD.data THEN
         PERFORM overskill_guard.readable(NEW.data);
     END IF;
     -- `infinity` is a time to the database alone.
-    IF least(NEW.created_at, NEW.updated_at, NEW.deleted_at) < '0001-01-01 00:00:00+00'::timestamptz
-       OR greatest(NEW.created_at, NEW.updated_at, NEW.deleted_at) >= '9999-01-01 00:00:00+00'::timestamptz
+    IF least(NEW.created_at, NEW.updated_at, NEW.deleted_at, NEW.placed) < '0001-01-01 00:00:00+00'::timestamptz
+       OR greatest(NEW.created_at, NEW.updated_at, NEW.deleted_at, NEW.placed) >= '9999-01-01 00:00:00+00'::timestamptz
     THEN
         RAISE datetime_field_overflow USING MESSAGE = 'times of a record must be of the years 1 to 9998';
+    END IF;
+    IF moves THEN
+        RETURN NEW;
     END IF;
     IF TG_TABLE_SCHEMA = 'overskill_data' THEN
         SELECT t.access, t.slots INTO NEW.access, slots FROM overskill_data.entity_types t
@@ -268,7 +276,7 @@ FOR EACH ROW EXECUTE FUNCTION overskill_guard.entity_written();
 
 -- Gives the app of a context its number. Only a signed context can bring a new app in.
 CREATE FUNCTION overskill_data.enter(context text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     part text[] := overskill_guard.opened(context);
 BEGIN
@@ -281,7 +289,7 @@ END $$;
 
 -- Says who may use a kind of records and which fields have columns of their own. For developers of the app.
 CREATE FUNCTION overskill_data.define(kind text, who smallint, fields jsonb) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint := overskill_guard.app();
     place text := overskill_guard.tables_of(mine);

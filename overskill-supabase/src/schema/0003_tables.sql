@@ -33,7 +33,7 @@ CREATE UNIQUE INDEX one_change_at_a_time ON overskill_guard.schema_changes (app_
 
 -- The schema with the tables of an app.
 CREATE FUNCTION overskill_guard.tables_of(app bigint) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     place text;
 BEGIN
@@ -46,7 +46,7 @@ END $$;
 
 -- Whether a value is one of that type.
 CREATE FUNCTION overskill_guard.fits(kind text, given jsonb) RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     is_a text := jsonb_typeof(given);
     said text := given #>> '{}';
@@ -93,7 +93,7 @@ END $$;
 
 -- What a column begins with.
 CREATE FUNCTION overskill_guard.begins_with(said jsonb) RETURNS jsonb
-LANGUAGE sql VOLATILE SET search_path = '' AS $$
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE said WHEN '{"now": "timestamptz"}' THEN to_jsonb(to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))
                      WHEN '{"now": "date"}' THEN to_jsonb(to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD'))
                      WHEN '{"uuid": true}' THEN to_jsonb(gen_random_uuid())
@@ -103,16 +103,14 @@ $$;
 -- Refuses what does not fit the columns of its kind. Runs after `entity_written`, which says whose row it is. The kind is
 -- locked as a foreign key would: nobody's columns change between this look and the commit.
 CREATE FUNCTION overskill_guard.entity_fits() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    moves CONSTANT boolean := session_user = current_user AND current_setting('overskill.moving', true) = 'on';
     kind record;
     col jsonb;
     given jsonb;
     slot text;
 BEGIN
-    IF session_user = current_user AND current_setting('overskill.moving', true) = 'on' THEN
-        RETURN NEW; -- as it was at the other place
-    END IF;
     IF TG_TABLE_SCHEMA = 'overskill_data' THEN
         SELECT t.columns, t.slots, t.renamed_to INTO kind FROM overskill_data.entity_types t
         WHERE t.app_id = NEW.app_id AND t.entity_type = NEW.entity_type FOR KEY SHARE;
@@ -130,7 +128,7 @@ BEGIN
     END IF;
     FOR col IN SELECT e FROM jsonb_array_elements(kind.columns) e LOOP
         given := NEW.data -> (col ->> 'name');
-        IF given IS NULL AND TG_OP = 'INSERT' AND col ? 'default' THEN
+        IF given IS NULL AND TG_OP = 'INSERT' AND col ? 'default' AND NOT moves THEN
             given := overskill_guard.begins_with(col -> 'default');
             NEW.data := NEW.data || jsonb_build_object(col ->> 'name', given);
             SELECT s.key INTO slot FROM jsonb_each_text(kind.slots) s WHERE s.value = col ->> 'name';
@@ -158,7 +156,7 @@ FOR EACH ROW EXECUTE FUNCTION overskill_guard.entity_fits();
 
 -- The app of this transaction, for its developers.
 CREATE FUNCTION overskill_guard.developed() RETURNS bigint
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint := overskill_guard.app();
 BEGIN
@@ -171,7 +169,7 @@ END $$;
 -- Kinds, their columns, and how many records there are, counted as far as `most`: of all kinds, or of one.
 CREATE FUNCTION overskill_data.catalog(most bigint, counted text)
 RETURNS TABLE (entity_type text, access smallint, slots jsonb, columns jsonb, records bigint)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint := overskill_guard.developed();
 BEGIN
@@ -186,7 +184,7 @@ END $$;
 -- Tables in schemas of the app's own, as far as its developers may read them, whether there are records of a kind of that name,
 -- too, and their columns.
 CREATE FUNCTION overskill_data.own_tables() RETURNS TABLE (place text, name text, is_kind boolean, columns text[])
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint := overskill_guard.developed();
 BEGIN
@@ -202,7 +200,7 @@ END $$;
 
 -- Nobody else changes the app's kinds, brings in new ones or writes records, until this transaction ends.
 CREATE FUNCTION overskill_data.hold_kinds() RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint := overskill_guard.developed();
 BEGIN
@@ -212,7 +210,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION overskill_data.create_kind(kind text, fields jsonb) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint := overskill_guard.developed();
     kinds bigint;
@@ -227,7 +225,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION overskill_data.rename_kind(kind text, new_name text) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint := overskill_guard.developed();
     place text := overskill_guard.tables_of(mine);
@@ -244,7 +242,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION overskill_data.drop_kind(kind text) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint := overskill_guard.developed();
     place text := overskill_guard.tables_of(mine);
@@ -254,7 +252,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION overskill_data.set_fields(kind text, fields jsonb, hot jsonb) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint := overskill_guard.developed();
 BEGIN
@@ -264,7 +262,7 @@ END $$;
 
 -- Changes a field of every record: renames it, drops it (no new name), or, where it is empty, gives it a value.
 CREATE FUNCTION overskill_data.change_field(kind text, field text, new_name text, filled jsonb) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint := overskill_guard.developed();
     place text := overskill_guard.tables_of(mine);
@@ -288,7 +286,7 @@ END $$;
 
 -- Columns of their own are filled anew.
 CREATE FUNCTION overskill_data.refill(kind text) RETURNS void
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint := overskill_guard.developed();
 BEGIN
@@ -299,7 +297,7 @@ END $$;
 -- Records whose field does not fit: how many, and the first ids.
 CREATE FUNCTION overskill_data.unfit(kind text, field text, fits text, nullable boolean)
 RETURNS TABLE (records bigint, ids text[])
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint := overskill_guard.developed();
 BEGIN
@@ -312,7 +310,7 @@ END $$;
 
 CREATE FUNCTION overskill_guard.record_change(app bigint, at_place text, life bigint, plan_id text, who text, what jsonb,
                                               how jsonb, finished boolean) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     last record;
 BEGIN
@@ -325,14 +323,14 @@ BEGIN
 END $$;
 
 CREATE FUNCTION overskill_data.record_change(life bigint, plan_id text, what jsonb, how jsonb) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN overskill_guard.record_change(overskill_guard.developed(), '', life, plan_id, overskill_guard.subject(), what, how, true);
 END $$;
 
 -- What was changed in the shared tables, newest first, before the change of that number.
 CREATE FUNCTION overskill_data.schema_changes(before bigint, most bigint) RETURNS SETOF jsonb
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint := overskill_guard.developed();
 BEGIN
@@ -343,7 +341,7 @@ END $$;
 
 -- Makes a schema that one app is to have, and no other. False if it is another's, or not for apps.
 CREATE FUNCTION overskill_guard.claim_schema(place text, of_app text, of_environment text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     mine bigint;
     it record;

@@ -39,14 +39,14 @@ CREATE POLICY helpers ON overskill_guard.moves TO CURRENT_USER USING (true);
 -- Whether this session moves an app: the owner of the tables, logged in as itself, and it said so. A setting alone, which
 -- anybody can make, is not enough. Runs within functions of the owner.
 CREATE FUNCTION overskill_guard.moving() RETURNS boolean
-LANGUAGE sql STABLE SET search_path = '' AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT session_user = current_user AND pg_catalog.current_setting('overskill.moving', true) = 'on'
 $$;
 
 -- The app of this transaction, if its tables are those of this schema. An error when they are others: what was left behind
 -- by a move must not look like the app's data, nor like an app without any.
 CREATE FUNCTION overskill_guard.app_in(place text) RETURNS bigint
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     part text[] := overskill_guard.present();
     it record;
@@ -68,7 +68,7 @@ END $$;
 -- Where the tables are of the app whose context this transaction has: generation, schema and project, apart by colons.
 -- Empty for an app that is not known or suspended, null when the context does not hold.
 CREATE FUNCTION overskill_data.whereabouts() RETURNS text
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     part text[] := overskill_guard.present();
     answer text;
@@ -84,7 +84,7 @@ END $$;
 -- Raises an error unless the app's tables are those of `place` and may be written. Whoever asks holds a lock on the table
 -- already, and the mover waits for those locks once it has paused writes: nobody who was told yes can come too late.
 CREATE FUNCTION overskill_guard.writable(number bigint, place text) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     it record;
 BEGIN
@@ -103,10 +103,19 @@ END $$;
 
 -- Kinds of records wait for moves, too, whoever changes them.
 CREATE FUNCTION overskill_guard.kind_written() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kinds bigint;
 BEGIN
     IF NOT overskill_guard.moving() THEN
         PERFORM overskill_guard.writable(CASE TG_OP WHEN 'DELETE' THEN OLD.app_id ELSE NEW.app_id END, TG_TABLE_SCHEMA);
+    ELSIF TG_OP = 'INSERT' THEN
+        EXECUTE format('SELECT count(*) FROM %I.entity_types t WHERE t.app_id = $1', TG_TABLE_SCHEMA) INTO kinds USING NEW.app_id;
+        IF kinds >= 500 THEN
+            RAISE program_limit_exceeded USING MESSAGE = 'an app may have at most 500 entities';
+        ELSIF octet_length(NEW.columns::text) > 1048576 OR octet_length(NEW.slots::text) > 4096 OR NEW.renamed_to IS NOT NULL THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'the columns of an entity are too many, or it is being renamed';
+        END IF;
     END IF;
     RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 END $$;
@@ -118,7 +127,7 @@ FOR EACH ROW EXECUTE FUNCTION overskill_guard.kind_written();
 -- policies, its triggers, its references within the schema, and the grants of our own roles and PostgREST's. Whatever else
 -- somebody's default privileges gave away is taken back. For the owner alone.
 CREATE FUNCTION overskill_guard.furnish(place text, number bigint) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = '' SET client_min_messages = 'warning' AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET client_min_messages = 'warning' AS $$
 DECLARE
     shared CONSTANT oid := 'overskill_data'::regnamespace;
     tenants CONSTANT text[] := ARRAY(SELECT r.rolname FROM pg_catalog.pg_roles r

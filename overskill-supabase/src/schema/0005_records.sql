@@ -6,7 +6,7 @@
 -- Refuses a caller whose context does not hold, and one whose app is suspended: what they may not see must not look like an
 -- app without data. PostgREST answers 401 to the one, and 403 to the other.
 CREATE FUNCTION overskill_data.admitted() RETURNS boolean
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     part text[] := overskill_guard.present();
 BEGIN
@@ -23,7 +23,7 @@ END $$;
 -- The schema with the caller's records: the shared one, or that of the app. PostgREST answers 421 for an app whose records are
 -- in another database.
 CREATE FUNCTION overskill_data.served_from() RETURNS text
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     part text[] := overskill_guard.present();
     it record;
@@ -40,7 +40,7 @@ END $$;
 
 -- Null when the id is taken.
 CREATE FUNCTION overskill_data.make_record(kind text, id text, fields text) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     place CONSTANT text := overskill_data.served_from();
     given CONSTANT jsonb := fields::jsonb - '{id,created_at,updated_at}'::text[];
@@ -59,7 +59,7 @@ END $$;
 
 -- Null when there is none.
 CREATE FUNCTION overskill_data.read_record(kind text, id text) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     found jsonb;
 BEGIN
@@ -74,7 +74,7 @@ END $$;
 
 -- Replaces the fields; with `merges`, only those that are given, and those that are null go. Null when there is none.
 CREATE FUNCTION overskill_data.change_record(kind text, id text, fields text, merges text) RETURNS jsonb
-LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     place CONSTANT text := overskill_data.served_from();
     given jsonb := fields::jsonb - '{id,created_at,updated_at}'::text[];
@@ -104,7 +104,7 @@ END $$;
 
 -- Whether there was one. Its id stays taken.
 CREATE FUNCTION overskill_data.delete_record(kind text, id text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SET search_path = '' AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     gone bigint;
 BEGIN
@@ -117,7 +117,7 @@ END $$;
 -- A page: {"items": […], "next": …}. `asked` is JSON: limit, offset, cursor, descending, sort (created, updated, id or field),
 -- field, and filters, each a name, a value, and that as a number if it is one.
 CREATE FUNCTION overskill_data.list_records(kind text, asked text) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     place CONSTANT text := overskill_data.served_from();
     ask CONSTANT jsonb := asked::jsonb;

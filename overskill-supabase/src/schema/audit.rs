@@ -19,7 +19,18 @@ pub(crate) async fn walls(client: &Client) -> Result<Vec<String>> {
 const BUCKETS: &str = "SELECT 'the bucket apps is public, and everybody reads the files of all apps: make it private' \
     FROM storage.buckets WHERE id = 'apps' AND public";
 
-/// The same for schemas that are one app's: all, or the one that its argument names.
+/// What the project's own tables and functions answer to visitors of apps. No wall between apps, and nothing that an
+/// installation could mend: a project of a customer's may have them, for no app's tokens are shown there.
+pub(crate) async fn visitors(client: &Client) -> Result<Vec<String>> {
+    let there = client.query_typed_one("SELECT to_regrole('authenticated') IS NOT NULL", &[]).await;
+    if !there.and_then(|row| row.try_get::<_, bool>(0)).map_err(failed("audit"))? {
+        return Ok(Vec::new());
+    }
+    let rows = client.query_typed(include_str!("visitors.sql"), &[]).await.map_err(failed("audit"))?;
+    rows.iter().map(|row| row.try_get(0).map_err(failed("audit"))).collect()
+}
+
+/// What is wrong with schemas that are one app's: all, or the one that its argument names.
 pub(crate) const SCHEMAS: &str = include_str!("audit_schemas.sql");
 
 /// What is wrong with the role that asks.

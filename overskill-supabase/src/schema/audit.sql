@@ -80,8 +80,9 @@ SELECT format('policy %I of table %s is for role %I', p.polname, r.name, t.rolna
 JOIN pg_catalog.pg_policy p ON p.polrelid = r.oid JOIN tenants t ON t.oid = ANY (p.polroles)
 WHERE r.nspname = 'overskill_guard'
 UNION ALL
-SELECT format('function %s runs as its owner without an empty search_path', name) FROM functions
-WHERE prosecdef AND NOT coalesce('search_path=""' = ANY (proconfig), false)
+SELECT format('function %s lets temporary objects stand for what it names: set its search_path to pg_catalog, pg_temp', name) FROM functions
+WHERE (prosecdef OR EXISTS (SELECT FROM unnest(proconfig) s WHERE s LIKE 'search\_path=%'))
+  AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false)
 UNION ALL
 SELECT format('everybody has %s on %s', privilege_type, name) FROM grants WHERE grantee = 0
 UNION ALL
@@ -92,6 +93,10 @@ WHERE g.privilege_type IN ('DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'CREAT
 UNION ALL
 SELECT format('role %I has UPDATE or INSERT on whole tables: %s', t.rolname, r.name) FROM relations r, aclexplode(r.relacl) a
 JOIN tenants t ON t.oid = a.grantee WHERE a.privilege_type IN ('INSERT', 'UPDATE')
+UNION ALL
+SELECT format('role %I may make temporary objects, which the next tenant meets on the same connection: install the schema again', t.rolname)
+FROM tenants t JOIN pg_catalog.pg_database d ON d.datname = current_database()
+WHERE NOT t.rolsuper AND pg_has_role(d.datdba, 'USAGE') AND has_database_privilege(t.oid, d.oid, 'TEMPORARY')
 UNION ALL
 SELECT format('role %I is a superuser or bypasses row level security', rolname) FROM tenants WHERE rolsuper OR rolbypassrls
 UNION ALL

@@ -32,9 +32,9 @@ UNION ALL
 SELECT format('%s knows no row level security: a materialized view or a foreign table', name) FROM relations
 WHERE relkind IN ('m', 'f')
 UNION ALL
-SELECT format('function %I.%I runs as its owner without an empty search_path', o.nspname, p.proname)
+SELECT format('function %I.%I lets temporary objects stand for what it names: set its search_path to pg_catalog, pg_temp', o.nspname, p.proname)
 FROM pg_catalog.pg_proc p JOIN own o ON o.oid = p.pronamespace
-WHERE p.prosecdef AND NOT coalesce('search_path=""' = ANY (p.proconfig), false)
+WHERE p.prosecdef AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)
 UNION ALL
 SELECT format('everybody has %s on %s', privilege_type, name) FROM grants WHERE grantee = 0
 UNION ALL

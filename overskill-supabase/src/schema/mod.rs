@@ -7,7 +7,7 @@ use crate::{
     context::{ContextKey, ContextKeys, Session},
     permit::permit_all,
     tx::{
-        Server,
+        SEARCH_PATH, Server,
         fault::{BACKEND, failed, failed_commit},
     },
 };
@@ -64,6 +64,14 @@ pub struct RolePasswords {
 /// there. A column of another type would need a cast, which fails for the one value that is not of it, and fails the write
 /// with it. Columns only narrow a search: what is compared in the end is the field itself, so a number beyond 2^53 or a long
 /// text is not taken for its neighbour.
+///
+/// # The project is for apps alone
+///
+/// Supabase's services know one role for whoever signed in, `authenticated`, and a token of an app has it, too: each visitor
+/// of each app, signed in or not. What lies between apps are policies on the tables here, on files and on channels. A table or
+/// a function of the project's own that this role may use has no such policy, and `PostgREST` shows it to all of them:
+/// `public.orders` with `TO authenticated USING (true)`, say. So a project that serves apps should have nothing else in it;
+/// where it has, [`audit`](Self::audit) names what is open, and how to close it to apps' tokens.
 #[derive(Clone, Debug)]
 pub struct Schema {
     server: Server,
@@ -80,8 +88,12 @@ impl Schema {
     /// one transaction, so it happens whole or not at all. May be repeated.
     ///
     /// Where the project has Supabase's storage and realtime, their tables get policies too: an app's files are those of the
-    /// private bucket `apps` in `{app}/{environment}/`, its channels `app:{app}:{environment}:…`, and its tokens open nothing
-    /// of the project's own users. Policies of the project's go on for those, and cannot widen an app's.
+    /// private bucket `apps` in `{app}/{environment}/`, its channels `app:{app}:{environment}:…`, and its tokens open no file
+    /// and no channel of the project's own users. Policies of the project's go on for those, and cannot widen an app's. Other
+    /// tables of the project's are [its own to close](Self#the-project-is-for-apps-alone).
+    ///
+    /// Tenants' roles and `PostgREST`'s make no temporary objects any more, if the role owns the database; every other role that
+    /// is there still may, and one that is made later has to be granted `TEMPORARY`.
     ///
     /// `Unsupported` for a server with known holes, or a database that a newer library wrote. Needs a grant for all apps.
     pub async fn install(&self, grant: &SystemGrant, passwords: &RolePasswords, keys: &ContextKeys) -> Result<()> {
@@ -91,8 +103,11 @@ impl Schema {
         let client = &connection.client;
         versions::refuse_known_holes(client).await?;
         let run = async |sql: &str| client.batch_execute(sql).await.map_err(failed("install"));
-        run("BEGIN; SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '10s'; \
-             SELECT pg_advisory_xact_lock(hashtextextended('overskill tenants', 0))")
+        run(&format!(
+            "BEGIN; SET LOCAL statement_timeout = '10min'; SET LOCAL lock_timeout = '10s'; \
+             SET LOCAL search_path = {SEARCH_PATH}; \
+             SELECT pg_advisory_xact_lock(hashtextextended('overskill tenants', 0))"
+        ))
         .await?;
         run(BASE).await?;
         run(include_str!("0000_roles.sql")).await?;
@@ -157,10 +172,14 @@ impl Schema {
     }
 
     /// What is wrong with the walls, in sentences: a table without forced row level security, a policy or a grant too many,
-    /// a role that may too much. Nothing when they stand.
+    /// a role that may too much. And what else the project has that answers visitors of apps, who are all `authenticated`:
+    /// [it is for apps alone](Self#the-project-is-for-apps-alone). Nothing when all is well.
     pub async fn audit(&self, grant: &SystemGrant) -> Result<Vec<String>> {
         self.permit_all(grant)?;
-        audit::walls(&self.server.connect().await?.client).await
+        let connection = self.server.connect().await?;
+        let mut findings = audit::walls(&connection.client).await?;
+        findings.extend(audit::visitors(&connection.client).await?);
+        Ok(findings)
     }
 
     /// The platform's own stores (sources, bundles, env, deployments, audit, schedules) in the schema `overskill_records` of

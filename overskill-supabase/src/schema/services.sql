@@ -4,7 +4,7 @@
 -- The app and the environment of this transaction, as they stand in names of files and channels: todo42/production. Null
 -- without a context that holds, and for an app that is suspended.
 CREATE OR REPLACE FUNCTION overskill_guard.place() RETURNS text
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     part text[] := overskill_guard.present();
 BEGIN
@@ -18,7 +18,7 @@ END $$;
 
 -- Whether this transaction is one of an app's user at all, with a context that holds or one that does not.
 CREATE OR REPLACE FUNCTION overskill_guard.is_apps() RETURNS boolean
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN coalesce(nullif(pg_catalog.current_setting('overskill.context', true), ''), overskill_guard.claimed()) IS NOT NULL;
 END $$;

@@ -30,7 +30,7 @@ const HOLES: [Hole; 5] = [
 
 /// `Unsupported` if the server has a hole that is known, or the role that asks is one that policies do not bind.
 pub(crate) async fn refuse_known_holes(client: &Client) -> Result<()> {
-    const VERSION: &str = "SELECT current_setting('server_version_num')::int4";
+    const VERSION: &str = "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4";
     let row = client.query_typed_one(VERSION, &[]).await.map_err(failed("look at the server's version"))?;
     judge(row.try_get(0).map_err(failed("look at the server's version"))?)
 }

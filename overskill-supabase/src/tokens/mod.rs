@@ -21,6 +21,9 @@ use std::{fmt, sync::Arc, time::Duration};
 /// project's own, or published as [`jwks`](Self::jwks) and named as
 /// [third-party auth](crate::Management::trust_jwks). The legacy secret, which could make a token of any role, is not needed.
 ///
+/// In the project that accepts them, whoever uses an app is `authenticated` by them: it should be
+/// [for apps alone](crate::Schema#the-project-is-for-apps-alone).
+///
 /// Beside what Supabase wants (`role`, `aud`, `sub`), a token has the claims `tenant`, `rights` and `env` for a
 /// [`SupabaseValidator`](crate::SupabaseValidator) that trusts it as [`apps`](crate::TrustedIssuer::apps), and the signed
 /// context for the database in `app_metadata.overskill`. Context and token expire at the same second. To end a token before,

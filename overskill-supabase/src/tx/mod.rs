@@ -22,17 +22,20 @@ use std::{
 };
 use tokio_postgres::{
     Client, Row, SimpleQueryMessage,
+    error::SqlState,
     types::{ToSql, Type},
 };
 
 /// A transaction in which the database shows the rows of one app and no others.
 ///
-/// Its context is local to the transaction and its statements have no names, so it works alike on a session and behind a
-/// pooler that hands out single transactions. It ends with [`commit`](Self::commit) or [`rollback`](Self::rollback);
-/// dropped, it closes the connection, and the server rolls back and stops what runs within a second.
+/// Its context is local to the transaction and its statements have no names ([but for](Self::query) columns of types that are
+/// not Postgres' own), so it works alike on a session and behind a pooler that hands out single transactions. It ends with
+/// [`commit`](Self::commit) or [`rollback`](Self::rollback); dropped, it closes the connection, and the server rolls back and
+/// stops what runs within a second.
 ///
-/// Arguments come with their types, and names of tables with their schema: `search_path` is empty. The schema is
-/// `overskill_data`, unless the app was [moved](crate::Mover) into one of its own: [`table`](Self::table) knows.
+/// Arguments come with their types, and names of tables with their schema: `search_path` holds Postgres' own names alone.
+/// The schema is `overskill_data`, unless the app was [moved](crate::Mover) into one of its own: [`table`](Self::table)
+/// knows. Temporary objects that an earlier transaction left on the connection are gone.
 pub struct TenantTx {
     held: Option<Held>,
     scope: Scope,
@@ -57,6 +60,10 @@ pub enum Access {
     /// All read and write: as long as nothing was said.
     Everybody = 2,
 }
+
+/// Names are Postgres' own before they are a temporary object's. Where `pg_temp` is not named, it comes first, for types as
+/// for tables: then whoever may make a domain named `text` has a say in whatever casts to it.
+pub(crate) const SEARCH_PATH: &str = "pg_catalog, pg_temp";
 
 /// How a transaction begins.
 #[derive(Clone, Copy, Debug)]
@@ -105,10 +112,10 @@ impl TenantTx {
         let (home, broken) = (String::new(), AtomicBool::new(false));
         let mut tx = Self { held: Some(held), scope, subject, session, home, broken, deadline, clock };
         let mode = if read_only { "ONLY" } else { "WRITE" };
-        // Whatever somebody before left behind on the connection, limits first.
+        // Against whatever somebody before left behind on the connection, limits first.
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED READ {mode}; SET LOCAL statement_timeout = {timeout}; \
-             SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; SET LOCAL search_path = ''"
+             SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; SET LOCAL search_path = {SEARCH_PATH}; DISCARD TEMP"
         );
         for entered in [false, true] {
             let text = signed.expose();
@@ -202,6 +209,10 @@ impl TenantTx {
     }
 
     /// Runs one statement, and gives its rows. Statements that are begun together travel together.
+    ///
+    /// Behind a pooler that hands out single transactions, columns have to be of Postgres' own types: `e.data`, or
+    /// `e.mood::text`, not `e` for a whole row or an enum as it is. What another type is, the driver asks by a statement with a
+    /// name, which the next server connection does not know.
     pub async fn query(&self, sql: &str, arguments: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
         self.noted(self.client().query_typed(sql, arguments).await).map_err(failed("query"))
     }
@@ -262,11 +273,24 @@ impl TenantTx {
         } else {
             None
         };
+        let refused = match refused {
+            Some(error) => Some(error),
+            // A COMMIT of what failed rolls back and says nothing; a statement before it says so. Nobody may have waited for
+            // the answer that would have told.
+            None => match self.client().batch_execute("SELECT 1; COMMIT").await {
+                Err(e) if e.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
+                    Some(refuse(ErrorKind::Conflict, "a statement of the transaction failed"))
+                }
+                done => {
+                    done.map_err(failed_commit("commit"))?;
+                    None
+                }
+            },
+        };
         if let Some(error) = refused {
             self.rollback().await?;
             return Err(error);
         }
-        self.client().batch_execute("COMMIT").await.map_err(failed_commit("commit"))?;
         self.give_back();
         Ok(())
     }

@@ -21,4 +21,5 @@ mod sessions;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
+mod temporary;
 mod timing;

@@ -3,20 +3,21 @@
 use crate::explorer;
 use std::collections::BTreeSet;
 
-const SOURCES: [(&str, &str); 7] = [
+const SOURCES: [(&str, &str); 8] = [
     ("claims", include_str!("claims.rs")),
     ("openings", include_str!("openings.rs")),
     ("oracles", include_str!("oracles.rs")),
     ("schemas", include_str!("schemas.rs")),
     ("services", include_str!("services.rs")),
     ("sessions", include_str!("sessions.rs")),
+    ("temporary", include_str!("temporary.rs")),
     ("timing", include_str!("timing.rs")),
 ];
 
-/// What makes an attack on a twin, where it must succeed, before it makes it on ours: [`Attack::fails`], and two of their own.
+/// What makes an attack on a twin, where it must succeed, before it makes it on ours: [`Attack::fails`], and others of their own.
 ///
 /// [`Attack::fails`]: crate::stage::Attack::fails
-const SHOWN_BY: [&str; 4] = [".fails()", "run(async |", "tells_by_its_time(", "Stage::on("];
+const SHOWN_BY: [&str; 5] = [".fails()", "run(async |", "left_for_the_next(", "tells_by_its_time(", "Stage::on("];
 
 #[test]
 fn there_are_more_than_a_hundred_and_fifty_and_each_has_its_twin() {

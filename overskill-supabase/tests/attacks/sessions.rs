@@ -6,24 +6,24 @@ use crate::{
 };
 use overskill_supabase::{PoolOptions, TenantPool, TenantTx, tokio_postgres::types::Type};
 
-fn run(test: impl AsyncFnOnce(&Stage, Shared<'_>)) {
+pub fn run(test: impl AsyncFnOnce(&Stage, Shared<'_>)) {
     Stage::on(async |stage| test(stage, Shared(stage)).await);
 }
 
 /// A pooler with one connection to the server, which everybody gets in turn.
 #[derive(Clone, Copy)]
-struct Shared<'a>(&'a Stage);
+pub struct Shared<'a>(&'a Stage);
 
 impl Shared<'_> {
     fn url(self) -> String {
         self.0.one_connection().url("overskill_app", &self.0.world.database)
     }
 
-    async fn attacker(self) -> Attacker {
+    pub async fn attacker(self) -> Attacker {
         Attacker::at(&self.url()).await
     }
 
-    fn pool(self) -> TenantPool {
+    pub fn pool(self) -> TenantPool {
         let world = &self.0.world;
         TenantPool::new(server(&self.url()), world.gate.clone(), world.keys.clone(), PoolOptions::new())
     }
@@ -38,7 +38,7 @@ impl Shared<'_> {
     }
 }
 
-const CLAIMS: &str = r#"SELECT set_config('request.jwt.claims', '{"app_id": 2}', "#;
+pub const CLAIMS: &str = r#"SELECT set_config('request.jwt.claims', '{"app_id": 2}', "#;
 
 #[test]
 fn a_context_is_left_behind_on_the_connection() {

@@ -3,6 +3,7 @@
 mod beside;
 mod crashes;
 mod stage;
+mod strangers;
 mod walls;
 mod writers;
 

@@ -107,7 +107,7 @@ async fn the_audit_finds_every_opening_of_an_apps_own_schema() {
         (
             "CREATE FUNCTION @.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; REVOKE ALL ON FUNCTION @.f() FROM PUBLIC",
             "DROP FUNCTION @.f()",
-            "without an empty search_path",
+            "lets temporary objects stand for what it names",
         ),
         (
             "ALTER TABLE @.entities ALTER COLUMN t1 SET STATISTICS 100",

@@ -7,7 +7,10 @@ use super::{
 use overskill_core::{Effect, ErrorKind, ProgressKind, Rights};
 use overskill_supabase::{ChangeState, EditorLimits, SchemaEditor, SchemaInspector, StepWay, tokio_postgres::Client};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 async fn with_rows() -> Desk {
     let desk = Desk::new().await;
@@ -358,5 +361,37 @@ async fn a_schema_is_one_apps() {
     for place in ["overskill_data", "overskill_x", "pg_x", "auth", "theirs"] {
         let e = own(world, place).prepare(&world.system, &scope("shop")).await.unwrap_err();
         assert_eq!(e.kind(), ErrorKind::Conflict, "{place}: {e}");
+    }
+}
+
+/// Whoever changes a row moves it to another page, which may have had its turn.
+#[tokio::test]
+async fn a_column_is_filled_while_others_write() {
+    for nullable in [true, false] {
+        let desk = with_rows().await;
+        desk.superuser("INSERT INTO todo_tables.todos (title, n) SELECT 't' || n, n FROM generate_series(101, 5000) n")
+            .await;
+        let (editor, writer, over) = (desk.careful(), desk.raw("postgres").await, AtomicBool::new(false));
+        let column = json!({ "name": "key", "type": "uuid", "nullable": nullable, "default": "random_uuid" });
+        let plan =
+            desk.plan(&editor, json!({ "change": "add_column", "table": "todos", "column": column })).await.unwrap();
+        assert_eq!(plan.steps[1].way, StepWay::Batches);
+        let changing = async {
+            while !over.load(Ordering::SeqCst) {
+                let some = "UPDATE todo_tables.todos SET n = n + 1 \
+                    WHERE id IN (SELECT id FROM todo_tables.todos ORDER BY random() LIMIT 200)";
+                writer.batch_execute(some).await.unwrap();
+            }
+        };
+        let applies = async {
+            let done = desk.apply(&editor, &plan).await;
+            over.store(true, Ordering::SeqCst);
+            done
+        };
+        let (done, ()) = tokio::join!(applies, changing);
+        assert_eq!(done.unwrap().state, ChangeState::Done, "nullable: {nullable}");
+        let count = "SELECT count(*), count(DISTINCT key) FROM todo_tables.todos";
+        let row = writer.query_one(count, &[]).await.unwrap();
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (5_000, 5_000), "nullable: {nullable}");
     }
 }

@@ -44,7 +44,8 @@ const SELECT: &str = "SELECT id, data FROM overskill_data.entities WHERE entity_
 const SELECT_OF: &str = "SELECT id, data FROM overskill_data.entities WHERE app_id = $1 AND entity_type = 'Todo' \
     AND deleted_at IS NULL ORDER BY placed DESC, id DESC LIMIT 100";
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 8000; \
-    SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; SET LOCAL search_path = ''";
+    SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; SET LOCAL search_path = pg_catalog, pg_temp; DISCARD TEMP";
+const COMMIT: &str = "SELECT 1; COMMIT";
 
 fn main() {
     let figures =
@@ -193,7 +194,7 @@ async fn library(bench: &Bench, pool: &TenantPool, apps: &Apps, url: &str) -> Ou
                 let (began, set) = tokio::join!(peer.batch_execute(BEGIN), peer.query_typed(set, &context));
                 began.and(set.map(drop))?;
                 let rows = peer.query_typed(SELECT_OF, &[(&apps.numbers[app], Type::INT8)]).await?;
-                peer.batch_execute("COMMIT").await?;
+                peer.batch_execute(COMMIT).await?;
                 rows
             };
             if rows.len() != 100 {
@@ -231,7 +232,7 @@ async fn statements(bench: &Bench, apps: &Apps, url: &str) -> Outcome<Turns<2>> 
                 0 => client.query(&selects[0], &[]).await?,
                 _ => client.query(&selects[1], &[&apps.numbers[app]]).await?,
             };
-            client.batch_execute("COMMIT").await?;
+            client.batch_execute(COMMIT).await?;
             if rows.len() != 100 {
                 return Err(format!("{} rows", rows.len()).into());
             }

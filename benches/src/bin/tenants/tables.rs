@@ -1,8 +1,9 @@
 //! One table for all apps against a table for each, behind the same wall: the same roles, context, transaction and rows.
 //!
-//! There are 5,000 tables; `OVERSKILL_BENCH_TABLES=50000` makes as many as there are apps, and takes minutes longer.
+//! There are 5,000 tables; `OVERSKILL_BENCH_TABLES=50000` makes as many as there are apps, as `cargo xtask ci --full`
+//! does, and takes minutes longer.
 
-use crate::{BEGIN, client, server_nanos};
+use crate::{BEGIN, COMMIT, client, server_nanos};
 use overskill_benches::{Bench, Figure, Outcome, Reading, Turns, interleave};
 use overskill_core::{IdsExt as _, SeededIds};
 use overskill_supabase::tokio_postgres::{Client, types::Type};
@@ -64,7 +65,7 @@ pub(crate) async fn measure(bench: &mut Bench, contexts: &[String], url: &str) -
             ),
         };
         let rows = client.query_typed(&sql, &[]).await?;
-        client.batch_execute("COMMIT").await?;
+        client.batch_execute(COMMIT).await?;
         if rows.len() == 12 { Ok(()) } else { Err(format!("{} rows", rows.len()).into()) }
     };
     let times = bench.size(250, 10);

@@ -1,10 +1,13 @@
 //! The schema and its transactions: what holds when nobody attacks.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod audit;
+#[path = "../support/mod.rs"]
 mod support;
-#[path = "support/tls.rs"]
+#[path = "../support/tls.rs"]
 mod tls;
 
+use futures::StreamExt as _;
 use overskill_core::{
     ApiMethod, ApiRequest, ApiUpstream as _, Clock as _, Effect, ErrorKind, FilePath, Right, Rights, Scope, SubjectId,
     SystemClock, SystemScopes, TenantGrant, TestClock, memory::MemoryAudit,
@@ -119,143 +122,6 @@ async fn concurrent_installs_of_one_schema_are_one() {
     assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
 }
 
-/// Each opening in the walls, one at a time: the audit names it.
-#[tokio::test]
-#[allow(clippy::too_many_lines, reason = "a list")]
-async fn the_audit_finds_every_opening() {
-    let world = World::new().await;
-    assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
-    for (opened, closed, word) in [
-        (
-            "CREATE TABLE overskill_data.t (app_id bigint)",
-            "DROP TABLE overskill_data.t",
-            "no forced row level security",
-        ),
-        (
-            "ALTER TABLE overskill_data.entities NO FORCE ROW LEVEL SECURITY",
-            "ALTER TABLE overskill_data.entities FORCE ROW LEVEL SECURITY",
-            "no forced row level security",
-        ),
-        (
-            "ALTER TABLE overskill_guard.keys DISABLE ROW LEVEL SECURITY",
-            "ALTER TABLE overskill_guard.keys ENABLE ROW LEVEL SECURITY",
-            "overskill_guard.keys has no forced",
-        ),
-        (
-            "CREATE VIEW overskill_data.v AS SELECT * FROM overskill_data.entities",
-            "DROP VIEW overskill_data.v",
-            "security_invoker",
-        ),
-        (
-            "CREATE MATERIALIZED VIEW overskill_data.m AS SELECT 1 AS one",
-            "DROP MATERIALIZED VIEW overskill_data.m",
-            "materialized",
-        ),
-        (
-            "ALTER POLICY app ON overskill_data.entities USING (true)",
-            "ALTER POLICY app ON overskill_data.entities USING (app_id = (SELECT overskill_guard.app_in('overskill_data')))",
-            "no restrictive policy",
-        ),
-        (
-            "CREATE POLICY open ON overskill_data.entities USING (true)",
-            "DROP POLICY open ON overskill_data.entities",
-            "lets everybody in",
-        ),
-        (
-            "CREATE POLICY open ON overskill_guard.keys TO overskill_app USING (true)",
-            "DROP POLICY open ON overskill_guard.keys",
-            "is for role overskill_app",
-        ),
-        (
-            "CREATE FUNCTION overskill_data.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; \
-             REVOKE ALL ON FUNCTION overskill_data.f() FROM PUBLIC",
-            "DROP FUNCTION overskill_data.f()",
-            "without an empty search_path",
-        ),
-        (
-            "GRANT SELECT ON overskill_data.entities TO PUBLIC",
-            "REVOKE ALL ON overskill_data.entities FROM PUBLIC",
-            "everybody has SELECT",
-        ),
-        (
-            "GRANT TRUNCATE ON overskill_data.entities TO authenticated",
-            "REVOKE TRUNCATE ON overskill_data.entities FROM authenticated",
-            "authenticated has TRUNCATE",
-        ),
-        (
-            "GRANT UPDATE ON overskill_data.entities TO overskill_app",
-            "REVOKE UPDATE ON overskill_data.entities FROM overskill_app; \
-             GRANT UPDATE (data, updated_at, deleted_at) ON overskill_data.entities TO overskill_app",
-            "UPDATE or INSERT on whole tables",
-        ),
-        (
-            "GRANT UPDATE (data) ON overskill_data.entities TO overskill_explorer",
-            "REVOKE UPDATE (data) ON overskill_data.entities FROM overskill_explorer",
-            "overskill_explorer has UPDATE",
-        ),
-        (
-            "GRANT USAGE ON SCHEMA overskill_guard TO overskill_app",
-            "REVOKE USAGE ON SCHEMA overskill_guard FROM overskill_app",
-            "has USAGE on overskill_guard",
-        ),
-        ("ALTER ROLE overskill_app BYPASSRLS", "ALTER ROLE overskill_app NOBYPASSRLS", "bypasses row level security"),
-        ("ALTER ROLE overskill_explorer CREATEROLE", "ALTER ROLE overskill_explorer NOCREATEROLE", "make roles"),
-        (
-            "GRANT service_role TO overskill_app",
-            "REVOKE service_role FROM overskill_app",
-            "belongs to role service_role",
-        ),
-        (
-            "CREATE TABLE overskill_data.t (); ALTER TABLE overskill_data.t OWNER TO overskill_app",
-            "DROP TABLE overskill_data.t",
-            "overskill_app owns",
-        ),
-        (
-            "ALTER TABLE storage.objects DISABLE ROW LEVEL SECURITY",
-            "ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY",
-            "storage.objects does not keep apps apart",
-        ),
-        (
-            "ALTER POLICY overskill_app ON realtime.messages TO authenticated",
-            "ALTER POLICY overskill_app ON realtime.messages TO authenticated, anon",
-            "realtime.messages does not keep apps apart",
-        ),
-        (
-            "UPDATE storage.buckets SET public = true WHERE id = 'apps'",
-            "UPDATE storage.buckets SET public = false WHERE id = 'apps'",
-            "the bucket apps is public",
-        ),
-        (
-            "ALTER TABLE overskill_data.entities ALTER COLUMN t1 SET STATISTICS 100",
-            "ALTER TABLE overskill_data.entities ALTER COLUMN t1 SET STATISTICS 0",
-            "has statistics",
-        ),
-        (
-            "DO $$ BEGIN FOR i IN 1..100 LOOP EXECUTE format('CREATE POLICY p%s ON overskill_data.entities TO host USING (false)', i); \
-             END LOOP; END $$",
-            "DO $$ BEGIN FOR i IN 1..100 LOOP EXECUTE format('DROP POLICY p%s ON overskill_data.entities', i); END LOOP; END $$",
-            "policies",
-        ),
-    ] {
-        world.cluster.execute(support::DATABASE, opened).unwrap();
-        let found = world.schema.audit(&world.system).await.unwrap();
-        assert!(found.iter().any(|finding| finding.contains(word)), "{opened}: {found:?}");
-        world.cluster.execute(support::DATABASE, closed).unwrap();
-        assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new(), "{closed}");
-    }
-}
-
-#[tokio::test]
-async fn a_bucket_that_was_made_public_is_seen_by_plans_and_installations() {
-    let world = World::new().await;
-    assert_eq!(world.schema.pending(&world.system, &world.keys).await.unwrap(), Vec::<String>::new());
-    world.execute("UPDATE storage.buckets SET public = true WHERE id = 'apps'");
-    let pending = world.schema.pending(&world.system, &world.keys).await.unwrap();
-    assert!(pending.len() == 1 && pending[0].contains("the bucket apps is public"), "{pending:?}");
-    let e = world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap_err();
-    assert!(e.kind() == ErrorKind::Unsupported && e.message().contains("the bucket apps is public"), "{e}");
-}
-
 #[tokio::test]
 async fn policies_do_not_grow_with_the_number_of_apps() {
     let world = World::new().await;
@@ -314,6 +180,38 @@ async fn a_failure_that_was_swallowed_is_not_committed() {
         assert_eq!(seen, Vec::<String>::new());
         let e = pool.begin_read_only(&grant, &scope("one")).await.unwrap();
         assert_eq!(put(&e, "two").await.unwrap_err().kind(), ErrorKind::Denied, "read only");
+    }
+}
+
+/// As by a timeout of the host's own, or a stream that is read as far as it is wanted.
+#[tokio::test]
+async fn a_failure_that_nobody_waited_for_is_not_committed() {
+    let world = World::new().await;
+    let grant = world.grant("ada", "one").await;
+    for way in Way::ALL {
+        let pool = world.pool(way);
+        let statement = async |tx: &TenantTx| {
+            put(tx, "one").await?;
+            let mut given_up = std::pin::pin!(tx.query("SELECT 1 / 0", &[]));
+            assert!(futures::poll!(given_up.as_mut()).is_pending(), "it is sent, and not answered");
+            Ok(())
+        };
+        let stream = async |tx: &TenantTx| {
+            put(tx, "one").await?;
+            let mut rows =
+                std::pin::pin!(tx.query_stream("SELECT 1 / (3 - n) FROM generate_series(1, 9) n", &[]).await?);
+            assert_eq!(rows.next().await.unwrap()?.get::<_, i32>(0), 0);
+            Ok(())
+        };
+        for refused in [
+            pool.with_tenant(&grant, &scope("one"), statement).await,
+            pool.with_tenant(&grant, &scope("one"), stream).await,
+        ] {
+            let e = refused.unwrap_err();
+            assert_eq!((e.kind(), e.effect()), (ErrorKind::Conflict, Effect::None), "{way:?}: {e}");
+            let seen = pool.with_tenant(&grant, &scope("one"), async |tx| ids(tx).await).await.unwrap();
+            assert_eq!(seen, Vec::<String>::new(), "{way:?}");
+        }
     }
 }
 

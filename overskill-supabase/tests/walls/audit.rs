@@ -1,0 +1,248 @@
+//! What the audit sees, and what an installation mends of it.
+
+use crate::support::{DATABASE, Way, World, passwords, scope};
+use overskill_core::ErrorKind;
+use overskill_supabase::{PoolOptions, TenantTx};
+use std::num::NonZeroU32;
+
+/// Each opening in the walls, one at a time: the audit names it.
+#[tokio::test]
+#[allow(clippy::too_many_lines, reason = "a list")]
+async fn the_audit_finds_every_opening() {
+    let world = World::new().await;
+    assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
+    for (opened, closed, word) in [
+        (
+            "CREATE TABLE overskill_data.t (app_id bigint)",
+            "DROP TABLE overskill_data.t",
+            "no forced row level security",
+        ),
+        (
+            "ALTER TABLE overskill_data.entities NO FORCE ROW LEVEL SECURITY",
+            "ALTER TABLE overskill_data.entities FORCE ROW LEVEL SECURITY",
+            "no forced row level security",
+        ),
+        (
+            "ALTER TABLE overskill_guard.keys DISABLE ROW LEVEL SECURITY",
+            "ALTER TABLE overskill_guard.keys ENABLE ROW LEVEL SECURITY",
+            "overskill_guard.keys has no forced",
+        ),
+        (
+            "CREATE VIEW overskill_data.v AS SELECT * FROM overskill_data.entities",
+            "DROP VIEW overskill_data.v",
+            "security_invoker",
+        ),
+        (
+            "CREATE MATERIALIZED VIEW overskill_data.m AS SELECT 1 AS one",
+            "DROP MATERIALIZED VIEW overskill_data.m",
+            "materialized",
+        ),
+        (
+            "ALTER POLICY app ON overskill_data.entities USING (true)",
+            "ALTER POLICY app ON overskill_data.entities USING (app_id = (SELECT overskill_guard.app_in('overskill_data')))",
+            "no restrictive policy",
+        ),
+        (
+            "CREATE POLICY open ON overskill_data.entities USING (true)",
+            "DROP POLICY open ON overskill_data.entities",
+            "lets everybody in",
+        ),
+        (
+            "CREATE POLICY open ON overskill_guard.keys TO overskill_app USING (true)",
+            "DROP POLICY open ON overskill_guard.keys",
+            "is for role overskill_app",
+        ),
+        (
+            "CREATE FUNCTION overskill_data.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; \
+             REVOKE ALL ON FUNCTION overskill_data.f() FROM PUBLIC",
+            "DROP FUNCTION overskill_data.f()",
+            "lets temporary objects stand for what it names",
+        ),
+        (
+            "ALTER FUNCTION overskill_guard.opened(text) SET search_path = ''",
+            "ALTER FUNCTION overskill_guard.opened(text) SET search_path = pg_catalog, pg_temp",
+            "overskill_guard.opened lets temporary objects stand",
+        ),
+        (
+            "GRANT SELECT ON overskill_data.entities TO PUBLIC",
+            "REVOKE ALL ON overskill_data.entities FROM PUBLIC",
+            "everybody has SELECT",
+        ),
+        (
+            "GRANT TRUNCATE ON overskill_data.entities TO authenticated",
+            "REVOKE TRUNCATE ON overskill_data.entities FROM authenticated",
+            "authenticated has TRUNCATE",
+        ),
+        (
+            "GRANT UPDATE ON overskill_data.entities TO overskill_app",
+            "REVOKE UPDATE ON overskill_data.entities FROM overskill_app; \
+             GRANT UPDATE (data, updated_at, deleted_at) ON overskill_data.entities TO overskill_app",
+            "UPDATE or INSERT on whole tables",
+        ),
+        (
+            "GRANT UPDATE (data) ON overskill_data.entities TO overskill_explorer",
+            "REVOKE UPDATE (data) ON overskill_data.entities FROM overskill_explorer",
+            "overskill_explorer has UPDATE",
+        ),
+        (
+            "GRANT USAGE ON SCHEMA overskill_guard TO overskill_app",
+            "REVOKE USAGE ON SCHEMA overskill_guard FROM overskill_app",
+            "has USAGE on overskill_guard",
+        ),
+        ("ALTER ROLE overskill_app BYPASSRLS", "ALTER ROLE overskill_app NOBYPASSRLS", "bypasses row level security"),
+        ("ALTER ROLE overskill_explorer CREATEROLE", "ALTER ROLE overskill_explorer NOCREATEROLE", "make roles"),
+        (
+            "GRANT service_role TO overskill_app",
+            "REVOKE service_role FROM overskill_app",
+            "belongs to role service_role",
+        ),
+        (
+            "CREATE TABLE overskill_data.t (); ALTER TABLE overskill_data.t OWNER TO overskill_app",
+            "DROP TABLE overskill_data.t",
+            "overskill_app owns",
+        ),
+        (
+            "ALTER TABLE storage.objects DISABLE ROW LEVEL SECURITY",
+            "ALTER TABLE storage.objects ENABLE ROW LEVEL SECURITY",
+            "storage.objects does not keep apps apart",
+        ),
+        (
+            "ALTER POLICY overskill_app ON realtime.messages TO authenticated",
+            "ALTER POLICY overskill_app ON realtime.messages TO authenticated, anon",
+            "realtime.messages does not keep apps apart",
+        ),
+        (
+            "UPDATE storage.buckets SET public = true WHERE id = 'apps'",
+            "UPDATE storage.buckets SET public = false WHERE id = 'apps'",
+            "the bucket apps is public",
+        ),
+        (
+            "ALTER TABLE overskill_data.entities ALTER COLUMN t1 SET STATISTICS 100",
+            "ALTER TABLE overskill_data.entities ALTER COLUMN t1 SET STATISTICS 0",
+            "has statistics",
+        ),
+        (
+            "DO $$ BEGIN FOR i IN 1..100 LOOP EXECUTE format('CREATE POLICY p%s ON overskill_data.entities TO host USING (false)', i); \
+             END LOOP; END $$",
+            "DO $$ BEGIN FOR i IN 1..100 LOOP EXECUTE format('DROP POLICY p%s ON overskill_data.entities', i); END LOOP; END $$",
+            "policies",
+        ),
+    ] {
+        world.cluster.execute(DATABASE, opened).unwrap();
+        let found = world.schema.audit(&world.system).await.unwrap();
+        assert!(found.iter().any(|finding| finding.contains(word)), "{opened}: {found:?}");
+        world.cluster.execute(DATABASE, closed).unwrap();
+        assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new(), "{closed}");
+    }
+}
+
+/// What stays on a connection, the next tenant meets: nobody of theirs makes any, where the database is ours to say so.
+#[tokio::test]
+async fn tenants_make_no_temporary_objects() {
+    let world = World::new().await;
+    let may = "SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles \
+        WHERE rolname !~ '^pg_' AND has_database_privilege(rolname, current_database(), 'TEMPORARY')";
+    let root = world.raw(Way::Direct, "postgres").await;
+    let who = async || root.query_one(may, &[]).await.unwrap().get::<_, String>(0);
+    let others = "authenticator host postgres service_role supabase_realtime_admin supabase_storage_admin";
+    assert_eq!(who().await, others);
+    for role in ["overskill_app", "authenticated"] {
+        world.execute(&format!("GRANT TEMPORARY ON DATABASE {} TO {role}", world.database));
+        let found = world.schema.audit(&world.system).await.unwrap();
+        assert!(found.len() == 1 && found[0].contains(&format!("role {role} may make temporary")), "{found:?}");
+        assert_eq!(world.schema.pending(&world.system, &world.keys).await.unwrap().len(), 1);
+        world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap();
+        assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
+    }
+    assert_eq!(who().await, others);
+}
+
+/// Where it is somebody else's, the names that everything of ours finds are still Postgres' own, and what one leaves is gone.
+#[tokio::test]
+async fn in_another_owners_database_nothing_temporary_is_left_for_the_next() {
+    let world = World::bare("NOBYPASSRLS").await;
+    world.execute(&format!(
+        "ALTER DATABASE {0} OWNER TO postgres; GRANT CREATE ON DATABASE {0} TO host",
+        world.database
+    ));
+    world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap();
+    assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
+    let (eve, vic) = (world.grant("eve", "evil").await, world.grant("vic", "victim").await);
+    for way in Way::ALL {
+        let pool = world.pool_with(way, "overskill_app", PoolOptions::new().connections(NonZeroU32::MIN));
+        let leaves = async |tx: &TenantTx| {
+            tx.simple("CREATE TEMP TABLE loot (it text)").await?;
+            tx.simple("CREATE DOMAIN pg_temp.text AS pg_catalog.text").await?;
+            tx.query("SELECT pg_typeof('x'::text) = 'pg_catalog.text'::regtype", &[]).await
+        };
+        let own = pool.with_tenant(&eve, &scope("evil"), leaves).await.unwrap();
+        assert!(own[0].get::<_, bool>(0), "{way:?}");
+        for read_only in [true, false] {
+            let scope = scope("victim");
+            let tx = if read_only { pool.begin_read_only(&vic, &scope).await } else { pool.begin(&vic, &scope).await };
+            let tx = tx.unwrap();
+            let left = "SELECT count(*) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace \
+                WHERE n.oid = pg_my_temp_schema() UNION ALL SELECT count(*) FROM pg_class WHERE relpersistence = 't'";
+            let left: Vec<i64> = tx.query(left, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+            assert_eq!(left, [0, 0], "{way:?}");
+            tx.rollback().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_was_made_public_is_seen_by_plans_and_installations() {
+    let world = World::new().await;
+    assert_eq!(world.schema.pending(&world.system, &world.keys).await.unwrap(), Vec::<String>::new());
+    world.execute("UPDATE storage.buckets SET public = true WHERE id = 'apps'");
+    let pending = world.schema.pending(&world.system, &world.keys).await.unwrap();
+    assert!(pending.len() == 1 && pending[0].contains("the bucket apps is public"), "{pending:?}");
+    let e = world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::Unsupported && e.message().contains("the bucket apps is public"), "{e}");
+}
+
+/// Whoever uses an app is `authenticated`, as far as the project's own tables and functions know.
+#[tokio::test]
+async fn the_audit_names_what_the_project_answers_to_visitors_of_apps() {
+    let world = World::new().await;
+    let table = "CREATE TABLE public.orders (id int); GRANT SELECT ON public.orders TO authenticated";
+    let closed = "CREATE POLICY no_apps ON public.orders AS RESTRICTIVE TO authenticated USING (NOT (SELECT overskill_guard.is_apps()))";
+    let function = "CREATE FUNCTION public.total() RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    for (opened, closed, word) in [
+        (table, format!("ALTER TABLE public.orders ENABLE ROW LEVEL SECURITY; {closed}"), "table public.orders answers visitors"),
+        ("CREATE POLICY open ON public.orders TO authenticated USING (true); DROP POLICY no_apps ON public.orders", closed.to_owned(), "table public.orders"),
+        ("ALTER TABLE public.orders DISABLE ROW LEVEL SECURITY", "REVOKE ALL ON public.orders FROM authenticated".to_owned(), "table public.orders"),
+        ("GRANT UPDATE (id) ON public.orders TO PUBLIC", "DROP TABLE public.orders".to_owned(), "table public.orders"),
+        (
+            "CREATE TABLE public.inner (id int); CREATE VIEW public.outer AS SELECT * FROM public.inner; GRANT SELECT ON public.outer TO authenticated",
+            "ALTER VIEW public.outer SET (security_invoker = true)".to_owned(),
+            "view public.\"outer\" answers visitors",
+        ),
+        (function, "REVOKE ALL ON FUNCTION public.total() FROM PUBLIC".to_owned(), "function public.total() answers visitors"),
+        (
+            "GRANT EXECUTE ON FUNCTION public.total() TO authenticated",
+            "CREATE OR REPLACE FUNCTION public.total() RETURNS int LANGUAGE sql AS 'SELECT 1 WHERE NOT overskill_guard.is_apps()'".to_owned(),
+            "function public.total()",
+        ),
+        (
+            "CREATE SCHEMA more; GRANT USAGE ON SCHEMA more TO authenticated; CREATE TABLE more.orders (id int); GRANT ALL ON more.orders TO authenticated",
+            "REVOKE USAGE ON SCHEMA more FROM authenticated".to_owned(),
+            "table more.orders answers",
+        ),
+    ] {
+        world.execute(opened);
+        let found = world.schema.audit(&world.system).await.unwrap();
+        assert!(found.len() == 1 && found[0].contains(word), "{opened}: {found:?}");
+        // No wall between apps: nothing to mend by an installation, nor in a place that an app is moved to.
+        assert_eq!(world.schema.pending(&world.system, &world.keys).await.unwrap(), Vec::<String>::new(), "{opened}");
+        world.execute(&closed);
+        assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new(), "{closed}");
+    }
+    // What row level security closes to everybody, and what only its triggers call.
+    world.execute(
+        "CREATE TABLE public.closed (id int); GRANT ALL ON public.closed TO authenticated; \
+         ALTER TABLE public.closed ENABLE ROW LEVEL SECURITY; \
+         CREATE FUNCTION public.changed() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+    );
+    assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
+}
