@@ -31,7 +31,7 @@ const DRIVE: &str = "overskill-core/src/deployments/drive.rs";
 const ENDING: &str = "overskill-core/src/deployments/ending.rs";
 const JOURNAL: &str = "overskill-core/src/deployments/journal.rs";
 
-const BUGS: [Bug; 21] = [
+const BUGS: [Bug; 23] = [
     Bug {
         name: "an unknown outcome is taken for a failure: nobody observes",
         file: ATTEMPT,

@@ -4,8 +4,8 @@ use super::support::{names, request, sources};
 use overskill_build::production::{BuildJail, NpmScriptBuilder};
 use overskill_core::{
     AppId, AppRecord, Artifact, Builder as _, DeploymentStrategy, DeploymentTarget as _, Environment, Error, ErrorKind,
-    Outcome, Overskill, Progress, ProgressEvent, ProgressKind, ProgressSink, Secret, StreamName, SystemScopes,
-    Timestamp, memory::MemoryTarget,
+    Outcome, Progress, ProgressEvent, ProgressKind, ProgressSink, Secret, StreamName, SystemScopes, Timestamp,
+    memory::{MemoryBackends, MemoryTarget},
 };
 use std::{
     fs,
@@ -342,7 +342,8 @@ async fn what_does_not_build_deploys_nothing() {
         let builder = NpmScriptBuilder::new(folder.path()).max_bytes(4 << 30, 64 << 20);
         let builder = builder.time_limit(Duration::from_secs(6)).mask([Secret::new("hunter2-hunter2")]);
         let edge = MemoryTarget::new("edge".try_into().unwrap());
-        let platform = Overskill::builder().builder(builder).deploy_with(DeploymentStrategy::prefer(edge.clone()));
+        let platform = MemoryBackends::new().platform().builder(builder);
+        let platform = platform.deploy_with(DeploymentStrategy::prefer(edge.clone()));
         let platform = platform.build().await.unwrap();
         let id = AppId::parse("todo42").unwrap();
         let host = platform.gate().system("test", "what does not build", SystemScopes::app(id.clone())).await.unwrap();

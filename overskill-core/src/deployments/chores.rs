@@ -9,9 +9,8 @@ use super::{
     service::PAGE,
 };
 use crate::{
-    Actor, BackendName, Commit, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, ErrorKind,
-    Fence, Fencing, LeaseChange, NewDeployment, Observed, ObservedState, Removal, Result, Route, Scope, Timestamp,
-    timeout,
+    Actor, BackendName, Commit, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, ErrorKind, Fence,
+    Fencing, LeaseChange, NewDeployment, Observed, ObservedState, Removal, Result, Route, Scope, Timestamp, timeout,
 };
 use std::{collections::BTreeSet, time::Duration};
 

@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     Artifact, BackendName, BuildMode, BuildRequest, Consequence, DeployRequest, DeploymentEnd, DeploymentEvent,
-    DeploymentId, DeploymentSource, DeploymentTarget, Doubt, Error, ErrorKind, Fence, OperatorChoice, Progress, Result, Route,
-    Scope, Timestamp, instruments, timeout,
+    DeploymentId, DeploymentSource, DeploymentTarget, Doubt, Error, ErrorKind, Fence, OperatorChoice, Progress, Result,
+    Route, Scope, Timestamp, instruments, timeout,
 };
 use serde_json::json;
 use std::sync::Arc;

@@ -10,9 +10,9 @@ use super::{
     service::{PAGE, owner, unreadable, word},
 };
 use crate::{
-    AppFacts, BackendName, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentTarget,
-    Digest, Doubt, Effect, Error, ErrorKind, Fence, Fencing, Handle, Notice, Observed, ObservedState, OperatorChoice,
-    Progress, ProgressKind, Removal, Result, Route, Scope, TargetStatus, Timestamp, instruments, timeout, urgently,
+    AppFacts, BackendName, DeployRequest, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentTarget, Digest,
+    Doubt, Effect, Error, ErrorKind, Fence, Fencing, Handle, Notice, Observed, ObservedState, OperatorChoice, Progress,
+    ProgressKind, Removal, Result, Route, Scope, TargetStatus, Timestamp, instruments, timeout, urgently,
 };
 use serde_json::json;
 use std::{collections::BTreeMap, sync::Arc};

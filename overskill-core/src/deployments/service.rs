@@ -111,11 +111,7 @@ impl Deployments {
     }
 
     /// The same; where it is known which one it comes after, it gives way, with a `Conflict`, to whatever came in between.
-    pub(super) async fn request_after(
-        &self,
-        known: Option<DeploymentId>,
-        new: NewDeployment,
-    ) -> Result<DeploymentId> {
+    pub(super) async fn request_after(&self, known: Option<DeploymentId>, new: NewDeployment) -> Result<DeploymentId> {
         let parts = &*self.parts;
         let targets = match &new.strategy {
             Some(config) => parts.strategy.configured(config)?.names(),

@@ -21,14 +21,11 @@ struct Unrouted {
     plan: FaultPlan,
     good: Deployed,
     /// It has the traffic, and the route could not be set.
-    unrouted: DeploymentId,
+    landed: DeploymentId,
 }
 
 /// One version is live, and another has its traffic, on a target with a budget or none.
-async fn unrouted(
-    per_hour: Option<u32>,
-    strategy: impl FnOnce(DeploymentStrategy) -> DeploymentStrategy,
-) -> Unrouted {
+async fn unrouted(per_hour: Option<u32>, strategy: impl FnOnce(DeploymentStrategy) -> DeploymentStrategy) -> Unrouted {
     let mut info = TargetInfo::new("edge".try_into().unwrap(), "edge");
     info.deploys_per_hour = per_hour.and_then(NonZeroU32::new);
     let (edge, plan, routes) = (MemoryTarget::with(info), FaultPlan::new(), FaultPlan::new());
@@ -46,12 +43,12 @@ async fn unrouted(
     test.clock.drive(deployment.outcome()).await.unwrap_err();
     assert_eq!(routes.hits().total(), 1);
     assert_eq!(edge.serving(&scope()).unwrap().0, deployment.id(), "it has the traffic");
-    Unrouted { test, app, edge, plan, good, unrouted: deployment.id() }
+    Unrouted { test, app, edge, plan, good, landed: deployment.id() }
 }
 
 impl Unrouted {
     async fn outcome(&self) -> (Option<Outcome>, String) {
-        let record = self.app.deployment(self.unrouted).await.unwrap();
+        let record = self.app.deployment(self.landed).await.unwrap();
         (record.outcome(), record.timeline())
     }
 
@@ -66,7 +63,7 @@ async fn what_landed_is_finished_though_the_budget_is_spent() {
     it.soon().await;
     let (outcome, story) = it.outcome().await;
     assert_eq!(live_on(&outcome.expect(&story)), "edge");
-    assert_live(&it.test, it.unrouted, &it.edge).await;
+    assert_live(&it.test, it.landed, &it.edge).await;
 }
 
 #[tokio::test]
@@ -85,13 +82,13 @@ async fn what_waits_gives_the_traffic_back() {
     let it = unrouted(None, |strategy| strategy.breaker(ONE, Duration::from_mins(30))).await;
     let _once = it.plan.clone().nth(Calls::of("target", "stage"), 1, Fault::before());
     it.soon().await;
-    let record = it.app.deployment(it.unrouted).await.unwrap();
+    let record = it.app.deployment(it.landed).await.unwrap();
     assert!(record.waits_until().is_some(), "{}", record.timeline());
     assert_live(&it.test, it.good.id, &it.edge).await;
     for _ in 0..4 {
         later(&it.test, Duration::from_mins(31)).await;
     }
-    assert_live(&it.test, it.unrouted, &it.edge).await;
+    assert_live(&it.test, it.landed, &it.edge).await;
 }
 
 /// The target could take nothing back just then: somebody looks again before there is an answer.
@@ -102,7 +99,7 @@ async fn what_could_not_be_given_back_is_given_back_later() {
     it.soon().await;
     let (outcome, story) = it.outcome().await;
     assert!(matches!(outcome, Some(Outcome::AwaitingOperator { .. })), "{story}");
-    assert_eq!(it.edge.serving(&scope()).unwrap().0, it.unrouted, "{story}");
+    assert_eq!(it.edge.serving(&scope()).unwrap().0, it.landed, "{story}");
     plan.pause();
     later(&it.test, Duration::from_mins(11)).await;
     assert_live(&it.test, it.good.id, &it.edge).await;

@@ -7,9 +7,10 @@ use crate::{
 };
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use overskill_core::{
-    AppHandle, BackendName, BundleStore as _, Clock as _, DeploymentEnd, DeploymentId, DeploymentState, DeploymentStrategy, DeploymentTarget as _,
-    Digest, Effect, ErrorKind, Failback, Fallback, Fencing, HealthGate, IdsExt as _, ObservedState, OperatorChoice,
-    Outcome, Route, RouteTable as _, Scope, SeededIds, TargetInfo, TestClock, To,
+    AppHandle, BackendName, BundleStore as _, Clock as _, DeploymentEnd, DeploymentId, DeploymentState,
+    DeploymentStrategy, DeploymentTarget as _, Digest, Effect, ErrorKind, Failback, Fallback, Fencing, HealthGate,
+    IdsExt as _, ObservedState, OperatorChoice, Outcome, Route, RouteTable as _, Scope, SeededIds, TargetInfo,
+    TestClock, To,
     memory::{MemoryBackends, MemoryProbe, MemoryTarget},
 };
 use overskill_testkit::{
@@ -97,8 +98,7 @@ impl Simulation {
             ("beta", Fencing::Observed, None),
             ("gamma", Fencing::Enforced, Some(15)),
         ];
-        let late =
-            |(n, (name, fencing, budget))| Stragglers::new(target(name, fencing, budget), &clock, seed ^ n, 40);
+        let late = |(n, (name, fencing, budget))| Stragglers::new(target(name, fencing, budget), &clock, seed ^ n, 40);
         let targets: Vec<_> = (0..).zip(targets).map(late).collect();
         let plan = faults(seed, &clock);
         let watch = Watch::new(&clock, &memory, &targets);

@@ -3,7 +3,8 @@
 use crate::stragglers::Stragglers;
 use overskill_core::{
     BackendName, Clock as _, DeploymentEvent, DeploymentId, DeploymentRecord, DeploymentStore as _,
-    DeploymentTarget as _, Fence, Fencing, RecordedEvent, Route, RouteTable as _, Scope, TestClock, memory::MemoryBackends,
+    DeploymentTarget as _, Fence, Fencing, RecordedEvent, Route, RouteTable as _, Scope, TestClock,
+    memory::MemoryBackends,
 };
 use std::{
     collections::BTreeMap,
@@ -157,7 +158,9 @@ impl Watch {
     async fn could_not_be_asked(&self, id: DeploymentId, target: &BackendName) -> bool {
         let events = self.memory.deployments.events(id).await.unwrap();
         let last = events.iter().rev().find_map(|recorded| match &recorded.event {
-            DeploymentEvent::Unsettled { target: of } | DeploymentEvent::RollingBack { target: of, .. } => Some(Some(of)),
+            DeploymentEvent::Unsettled { target: of } | DeploymentEvent::RollingBack { target: of, .. } => {
+                Some(Some(of))
+            }
             DeploymentEvent::GaveWay { target: of, .. } if of == target => Some(None),
             _ => None,
         });

@@ -308,7 +308,11 @@ pub(super) async fn pending_is_what_nobody_drives(f: &F) -> Verdict {
     ensure_eq!(pending(f, &[&d], now.plus(secs(29))).await?, vec![], "pending while it is driven");
     let other = D::of(f, d.scope.clone(), now.plus(secs(1)));
     f.store().commit(&other.commit(0, [requested()], now)).await?;
-    ensure_eq!(pending(f, &[&other], now.plus(secs(29))).await?, vec![], "pending while another of its scope is driven");
+    ensure_eq!(
+        pending(f, &[&other], now.plus(secs(29))).await?,
+        vec![],
+        "pending while another of its scope is driven"
+    );
     let later = now.plus(secs(31));
     ensure_eq!(pending(f, &[&other], later).await?, vec![other.id], "pending after the lease of another expired");
     ensure_eq!(pending(f, &[&d], later).await?, vec![d.id], "pending after its lease expired");
