@@ -59,8 +59,8 @@ const BUGS: [Bug; 23] = [
     Bug {
         name: "what came late is never swept",
         file: ENDING,
-        from: "let comes_again = !self.to_sweep(history.into_iter()).is_empty()",
-        to: "let comes_again = self.to_sweep(history.into_iter()).len() > 99",
+        from: "let comes_again = holds || !self.to_sweep(history.into_iter()).is_empty();",
+        to: "let comes_again = holds || self.to_sweep(history.into_iter()).len() > 99;",
     },
     Bug {
         name: "an activation that a crash left open is forgotten",

@@ -159,13 +159,6 @@ impl Deployments {
         let unanswered = unanswered(story(record, journal).chain(&ended));
         let mut targets = may_serve(story(record, journal));
         targets.extend(unanswered.iter().cloned());
-        if end.is_none() {
-            // It was asked in vain just now, and is asked again before the wait is over.
-            let in_vain = |name: &BackendName| {
-                journal.history().any(|event| matches!(event, DeploymentEvent::Unsettled { target } if target == name))
-            };
-            targets.retain(|name| !in_vain(name));
-        }
         if targets.is_empty() {
             return Ok(());
         }
