@@ -137,7 +137,7 @@ impl Deployments {
     }
 
     /// What was activated and is not live at the `end`, or while it waits, must not have the traffic until a sweep: what the
-    /// route names gets it back; without a route nothing has it. What was never answered is fenced out, where the target can.
+    /// route names gets it back; at the end, without a route, nothing has it. What was never answered is fenced out, where the target can.
     /// A target that cannot be asked now is left to whoever looks next.
     async fn undo_unrouted(
         &self,
@@ -165,6 +165,9 @@ impl Deployments {
         let route = parts.routes.get(scope).await?;
         if route.as_ref().is_some_and(|route| route.fence > journal.fence()) {
             return Ok(()); // set since, by somebody who knows better what has to serve
+        }
+        if route.is_none() && end.is_none() {
+            return Ok(()); // nobody is sent there yet, and it may be what goes live
         }
         targets.retain(|name| route.as_ref().is_none_or(|route| route.target == *name));
         for name in targets {
