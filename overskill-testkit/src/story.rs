@@ -82,7 +82,7 @@ fn in_doubt<'e>(events: &[&'e E], this: &BackendName) -> Option<&'e BackendName>
                 open = None;
                 held.insert(target);
             }
-            E::Observed { target, adopted: false } => {
+            E::Observed { target, adopted: false } | E::GaveWay { target, .. } => {
                 open = None;
                 held.remove(target);
             }

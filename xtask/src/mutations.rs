@@ -161,8 +161,8 @@ const BUGS: [Bug; 23] = [
     Bug {
         name: "what landed waits until its target is not busy",
         file: ATTEMPT,
-        from: "if self.adopted.as_ref() == Some(&info.name) {",
-        to: "if self.adopted.as_ref() == Some(&info.name) && self.patient && !self.patient {",
+        from: "if self.hurries && self.adopted.as_ref() == Some(&info.name) {",
+        to: "if !self.hurries && self.adopted.as_ref() == Some(&info.name) {",
     },
     Bug {
         name: "what waits keeps the traffic",

@@ -14,7 +14,8 @@ use std::{
 ///
 /// A breaker counts failures in a row of one operation, of whichever apps: a target that takes every upload and activates
 /// none is not well. A target that asks to slow down is paused for as long as it asks: that is no failure. An hourly budget
-/// is kept in every window of an hour. Other processes count for themselves: give each its part of a budget.
+/// is kept in every window of an hour, but for what has the traffic already or gives it back: that counts, and is not
+/// refused. Other processes count for themselves: give each its part of a budget.
 #[derive(Debug)]
 pub(super) struct Admission {
     failures: NonZeroU32,

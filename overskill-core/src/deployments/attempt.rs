@@ -33,6 +33,8 @@ pub(super) struct Attempts<'a> {
     pub(super) patient: bool,
     /// The target that was found to serve it: it is asked whether or not it is busy, for it has the traffic already.
     pub(super) adopted: Option<BackendName>,
+    /// Whether that is done; it was tried often enough otherwise, and waits for its turn like anything else.
+    pub(super) hurries: bool,
 }
 
 /// Which target is routed to until this deployment's is.
@@ -102,7 +104,12 @@ impl Attempts<'_> {
                 Asked::Stop(e) => return Ok(failed(format!("{name}: {e}"))),
                 Asked::Unwell(why) => return Ok(failed(format!("{name}: it is not well: {why}"))),
                 Asked::Next(e) if self.held.contains(&name) => {
-                    return Ok(self.in_doubt(name, format_args!("it does not take it again: {e}")));
+                    let fails_all = e.consequence() == Consequence::RetryThenNext;
+                    let busy = self.admission.busy(&info, self.clock.now()).filter(|_| fails_all);
+                    return Ok(match busy {
+                        Some(still) if still.well || self.patient => Drove::Waits(still),
+                        _ => self.in_doubt(name, format_args!("it does not take it again: {e}")),
+                    });
                 }
                 Asked::Busy(still) if self.held.contains(&name) => {
                     return Ok(if still.well || self.patient {
@@ -218,7 +225,7 @@ impl Attempts<'_> {
             .longest_asked(self.strategy.longest_wait);
         let mut raised = false;
         for attempt in 1.. {
-            if self.adopted.as_ref() == Some(&info.name) {
+            if self.hurries && self.adopted.as_ref() == Some(&info.name) {
                 self.admission.count(info, self.clock.now());
             } else if let Err(busy) = self.admission.enter(info, self.clock.now()) {
                 return Ok(Asked::Busy(busy));

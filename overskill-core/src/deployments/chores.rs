@@ -2,15 +2,15 @@
 
 use super::{
     DeploymentRecord, Deployments, Failback,
-    drive::never_otherwise,
     ending::{Answers, serves_another},
     journal::Journal,
     record::{leftovers, unanswered},
     service::PAGE,
 };
 use crate::{
-    Actor, BackendName, Commit, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, ErrorKind, Fence,
-    Fencing, LeaseChange, NewDeployment, Observed, ObservedState, Removal, Result, Route, Scope, Timestamp, timeout,
+    Actor, BackendName, Commit, Consequence, DeploymentEnd, DeploymentEvent, DeploymentId, DeploymentSource, ErrorKind,
+    Fence, Fencing, LeaseChange, NewDeployment, Observed, ObservedState, Removal, Result, Route, Scope, Timestamp,
+    timeout, urgently,
 };
 use std::{collections::BTreeSet, time::Duration};
 
@@ -18,6 +18,14 @@ use std::{collections::BTreeSet, time::Duration};
 const GIVE_UP_SWEEPING: Duration = Duration::from_hours(24 * 7);
 /// The longest until a target that could not be asked is asked again.
 const LONGEST_UNTIL_SWEPT: Duration = Duration::from_hours(1);
+
+/// What a sweep left on a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// What the target does not remove apart from everything else.
+    ForGood,
+}
 
 impl DeploymentRecord {
     /// Whether it only goes back to the preferred target: what it brings is live elsewhere.
@@ -58,7 +66,7 @@ impl Deployments {
     async fn due_chores(&self, record: &DeploymentRecord, journal: &mut Journal) -> Result<Option<Timestamp>> {
         let failback = match self.fail_back(record).await {
             // It will not be otherwise the next time.
-            Err(e) if never_otherwise(&e) => {
+            Err(e) if matches!(e.consequence(), Consequence::StopDeployment | Consequence::NextTarget) => {
                 tracing::warn!(deployment = %record.id(), error = %e, "it cannot go back to the preferred target");
                 None
             }
@@ -87,18 +95,15 @@ impl Deployments {
         let mut again: Option<Timestamp> = None;
         for name in targets {
             let wait = match self.sweep_target(record, &name, journal).await {
-                Ok(Answers::All) => {
+                Ok((Answers::All, Left::Nothing)) => {
                     if known.contains(&name) {
                         journal.note(DeploymentEvent::Swept { target: name });
                     }
                     continue;
                 }
-                Ok(Answers::NotAll) => strategy.late_arrivals,
                 // It will not be otherwise the next time: the record goes on naming the target.
-                Err(e) if e.kind() == ErrorKind::Unsupported => {
-                    tracing::warn!(deployment = %record.id(), target = %name, error = %e, "a target keeps what is left there");
-                    continue;
-                }
+                Ok((Answers::All, Left::ForGood)) => continue,
+                Ok((Answers::NotAll, _)) => strategy.late_arrivals,
                 Err(e) => {
                     tracing::warn!(deployment = %record.id(), target = %name, error = %e, "a target could not be swept");
                     let late = strategy.late_arrivals;
@@ -131,7 +136,7 @@ impl Deployments {
         record: &DeploymentRecord,
         name: &BackendName,
         journal: &mut Journal,
-    ) -> Result<Answers> {
+    ) -> Result<(Answers, Left)> {
         let (parts, id, scope) = (&*self.parts, record.id(), record.scope());
         let (clock, limit) = (&*parts.clock, parts.strategy.attempt_timeout);
         let target = self.target(name)?;
@@ -152,17 +157,19 @@ impl Deployments {
         };
         // What is newer is swept by its own record; what this or an older one left here, if it is not live, by this one.
         let left = observed.iter().filter_map(|o| Some((o.id?, o.state))).filter(|(one, state)| goes(*one, *state));
-        let mut kept = Ok(answers);
+        let mut stays = Left::Nothing;
         for (one, _) in left {
             journal.keep().await?;
             match journal.acting(timeout(clock, limit, target.remove(scope, Removal::Only(one)))).await {
-                // Whatever else there is goes all the same; and what may come late is looked for again.
-                Err(e) if e.kind() == ErrorKind::Unsupported && answers == Answers::All => kept = Err(e),
-                Err(e) if e.kind() != ErrorKind::Unsupported => return Err(e),
-                _ => {}
+                // Whatever else there is goes all the same.
+                Err(e) if e.kind() == ErrorKind::Unsupported => {
+                    tracing::warn!(deployment = %one, target = %name, error = %e, "a target keeps what is left there");
+                    stays = Left::ForGood;
+                }
+                removed => removed?,
             }
         }
-        kept
+        Ok((answers, stays))
     }
 
     /// Makes live again what the route names, if something else of ours has its traffic, whenever that came: nobody but the
@@ -195,7 +202,7 @@ impl Deployments {
             let observed = timeout(&*parts.clock, parts.strategy.attempt_timeout, target.observe(scope)).await?;
             self.undo_late(scope, &route, &observed, &mut journal).await
         };
-        match watch.await {
+        match urgently(watch).await {
             Ok(answers) => {
                 let late = parts.clock.now().plus(parts.strategy.late_arrivals);
                 let due = if answers == Answers::All { deadline } else { deadline.min(late) };

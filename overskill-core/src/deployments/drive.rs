@@ -72,7 +72,7 @@ impl Deployments {
         let open = record.open_activation();
         let patient = self.is_patient(record);
         if open.is_none() {
-            // What a crash left open is settled at once; everything else keeps its place in the line.
+            // What is open is settled at once; everything else keeps its place in the line.
             let now = parts.clock.now();
             if let Some(busy) = self.admission.all_busy(&targets, now) {
                 return Ok(if busy.well || patient {
@@ -121,6 +121,7 @@ impl Deployments {
             held,
             patient,
             adopted: None,
+            hurries: record.adoptions() < 2,
         };
         Ok(match attempts.run().await? {
             Drove::Waits(busy) => Drove::Waits(busy.in_line(line)),
@@ -321,9 +322,12 @@ impl Deployments {
     }
 }
 
-/// Whether a store that is asked again says the same: what it keeps is damaged or gone, or it does not give it.
+/// Whether a store that is asked again says the same: what it keeps is damaged or gone. Who may not ask now, for a password
+/// has changed, may later.
 pub(super) fn never_otherwise(error: &Error) -> bool {
-    matches!(error.consequence(), Consequence::StopDeployment | Consequence::NextTarget)
+    use ErrorKind::{Conflict, Denied, Unauthenticated};
+    let said_no = matches!(error.kind(), Conflict | Denied | Unauthenticated);
+    matches!(error.consequence(), Consequence::StopDeployment | Consequence::NextTarget) && !said_no
 }
 
 fn short(artifact: &Artifact) -> String {

@@ -174,7 +174,8 @@ impl Deployments {
             journal.keep().await?;
             let under = begun.iter().filter(|(target, _)| *target == name).map(|(_, fence)| *fence);
             let may_come = under.max().filter(|_| unanswered.contains(&name));
-            let undone = self.undo_on(&name, record, route.as_ref(), may_come, journal).await;
+            let undoing = Box::pin(self.undo_on(&name, record, route.as_ref(), may_come, journal));
+            let undone = urgently(undoing).await;
             if let Err(e) = undone {
                 tracing::warn!(deployment = %record.id(), target = %name, error = %e, "it may have traffic until a sweep");
                 journal.note(DeploymentEvent::Unsettled { target: name });
@@ -203,7 +204,8 @@ impl Deployments {
         };
         if serves_another(&observed, route) || may_come.is_some_and(|fence| !is_fenced_out(fence)) {
             // That of this drive may be the one of what is to be undone.
-            let fence = journal.take(journal.fence()).await?;
+            let highest = observed.iter().filter_map(|o| o.fence).fold(journal.fence(), Fence::max);
+            let fence = journal.take(highest).await?;
             if self.make_live_again(scope, route, fence, journal).await?.ok()? {
                 journal.note(DeploymentEvent::GaveWay { target: name.clone(), to: route.deployment, fence });
             }

@@ -1,7 +1,7 @@
 //! Whether what targets serve is what the route names.
 
 use super::{Deployments, ending::Answers};
-use crate::{BackendName, DeploymentId, Error, Observed, ObservedState, Result, Scope, timeout};
+use crate::{BackendName, DeploymentId, Error, Observed, ObservedState, Result, Scope, timeout, urgently};
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use serde::Serialize;
 
@@ -104,6 +104,10 @@ impl Deployments {
     /// Makes the target that the route names serve what the route names, under a new fence. `NotFound` when nothing is
     /// live; `Conflict` while a deployment of the scope is driven.
     pub async fn restore(&self, scope: &Scope) -> Result<()> {
+        urgently(Box::pin(self.restore_now(scope))).await
+    }
+
+    async fn restore_now(&self, scope: &Scope) -> Result<()> {
         let route = self.parts.routes.get(scope).await?;
         let route = route.ok_or_else(|| Error::not_found("nothing is live here").with("scope", scope))?;
         let record = self.read(route.deployment).await?;

@@ -214,16 +214,19 @@ impl DeploymentRecord {
         self.find(|e| if let DeploymentEvent::Ended { end } = e { Some(end) } else { None })
     }
 
-    /// The activation that began and of which nothing more is known: the target and the fence.
+    /// The activation that began and that nothing came of yet, as far as is known: it was not answered, or landed, and neither
+    /// did it go live nor did it give way. The target and the fence.
     pub fn open_activation(&self) -> Option<(BackendName, crate::Fence)> {
         let mut open = None;
         for recorded in &self.events {
             match &recorded.event {
                 DeploymentEvent::Activating { target, fence } => open = Some((target.clone(), *fence)),
                 DeploymentEvent::AttemptFailed { outcome: crate::AttemptOutcome::Unknown, .. } => {}
+                DeploymentEvent::AttemptFailed { operation, .. } if operation != "activate" => {}
                 DeploymentEvent::AttemptFailed { .. }
-                | DeploymentEvent::Observed { .. }
+                | DeploymentEvent::Observed { adopted: false, .. }
                 | DeploymentEvent::Unsettled { .. }
+                | DeploymentEvent::GaveWay { .. }
                 | DeploymentEvent::Ended { .. } => open = None,
                 _ => {}
             }
@@ -322,6 +325,11 @@ impl DeploymentRecord {
     /// Whether a target may serve it, or may yet, although nobody is sent there as long as it is not live.
     pub(super) fn is_in_doubt(&self) -> bool {
         is_in_doubt(self.events.iter().map(|e| &e.event))
+    }
+
+    /// How often it was found where nobody had answered that it is.
+    pub(super) fn adoptions(&self) -> usize {
+        self.events.iter().filter(|e| matches!(e.event, DeploymentEvent::Observed { adopted: true, .. })).count()
     }
 
     /// What it cost so far.
@@ -470,7 +478,9 @@ pub(super) fn may_serve<'a>(events: impl Iterator<Item = &'a DeploymentEvent>) -
                 may.insert(target.clone());
                 open = None;
             }
-            DeploymentEvent::Observed { target, adopted: false } | DeploymentEvent::Swept { target } => {
+            DeploymentEvent::Observed { target, adopted: false }
+            | DeploymentEvent::GaveWay { target, .. }
+            | DeploymentEvent::Swept { target } => {
                 may.remove(target);
                 open = None;
             }

@@ -500,7 +500,7 @@ pub trait DeploymentStore: Debug + Send + Sync + 'static {
 
     /// Deployments that somebody should look at, of scopes that nobody has leased at `now`, at most `limit`: one of each
     /// scope before a second of any, and among those the one first that has been due longest. So a scope with many keeps no
-    /// other waiting.
+    /// other waiting. A store with a great many due at once may give turns to the thousands that have been due longest alone.
     ///
     /// Due is what its last commit [said](Commit::due). Without a word of it, a deployment that has ended is not due; one that
     /// has not is, since that commit or, if it was due already, since then.

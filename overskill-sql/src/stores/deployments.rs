@@ -97,19 +97,23 @@ impl DeploymentStore for Deployments {
                 "SELECT id, app, environment, seq, ended FROM (
                      SELECT id, app, environment, seq, ended, due_ms,
                             row_number() OVER (PARTITION BY app, environment ORDER BY due_ms, id) AS turn
-                     FROM deployments
-                     WHERE due_ms <= ",
+                     FROM (
+                         SELECT id, app, environment, seq, ended, due_ms FROM deployments
+                         WHERE due_ms <= ",
                 later!("$1"),
                 " AND NOT EXISTS (
-                         SELECT 1 FROM deployment_leases
-                         WHERE deployment_leases.app = deployments.app
-                           AND deployment_leases.environment = deployments.environment
-                           AND deployment_leases.deployment IS NOT NULL AND expires_ms > ",
+                             SELECT 1 FROM deployment_leases
+                             WHERE deployment_leases.app = deployments.app
+                               AND deployment_leases.environment = deployments.environment
+                               AND deployment_leases.deployment IS NOT NULL AND expires_ms > ",
                 later!("$1"),
-                ")) AS due ORDER BY turn, due_ms, id LIMIT $2"
+                ") ORDER BY due_ms, id LIMIT $3
+                     ) AS free
+                 ) AS due ORDER BY turn, due_ms, id LIMIT $2"
             );
-            let mut reader = self.db.brief_reader().await?;
-            let found = query_as(sql).bind(now.as_unix_millis()).bind(i64::from(limit.get()));
+            let mut reader = self.db.reader().await?;
+            let limit = i64::from(limit.get());
+            let found = query_as(sql).bind(now.as_unix_millis()).bind(limit).bind(limit.max(TURNS));
             let rows: Vec<SummaryRow> = found.fetch_all(&mut *reader).await?;
             Ok(rows.into_iter().map(summary).collect::<Result<_>>()?)
         })
@@ -174,6 +178,9 @@ impl DeploymentStore for Deployments {
         .await
     }
 }
+
+/// Among how many of those that have been due longest every scope has its turn: more would have to be sorted in each round.
+const TURNS: i64 = 4_096;
 
 /// Number, time, event.
 type EventRow = (i64, i64, String);
@@ -253,7 +260,7 @@ impl<'a> Plan<'a> {
             "INSERT INTO deployments (id, app, environment, seq, ended, due_ms)
              SELECT $1, $2, $3, $4, $5, CASE WHEN $9 IS NULL AND $5 IS NULL THEN $8 ELSE $9 END
              WHERE CASE WHEN $6 = 0 THEN NOT EXISTS (SELECT 1 FROM deployments WHERE app = $2 AND environment = $3
-                                                         AND (id > $1 OR $10 IS NOT NULL AND id > $10))
+                                                         AND id > CASE WHEN $10 < $1 THEN $10 ELSE $1 END)
                         ELSE EXISTS (SELECT 1 FROM deployments WHERE id = $1) END
              ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, ended = coalesce(deployments.ended, excluded.ended),
                due_ms = CASE WHEN $9 IS NOT NULL OR coalesce(deployments.ended, excluded.ended) IS NOT NULL THEN $9

@@ -2,7 +2,8 @@
 
 use crate::common::{Deployed, PRODUCTION, assert_live, deploy, later, live_on, platform, scope, target, written};
 use overskill_core::{
-    AppHandle, DeploymentId, DeploymentStrategy, Health, HealthGate, OperatorChoice, Outcome, TargetInfo,
+    AppHandle, DeploymentId, DeploymentStrategy, ErrorKind, Fallback, Health, HealthGate, OperatorChoice, Outcome,
+    TargetInfo,
     memory::{MemoryProbe, MemoryTarget},
 };
 use overskill_testkit::{
@@ -17,8 +18,9 @@ struct Unrouted {
     test: TestPlatform,
     app: AppHandle,
     edge: MemoryTarget,
-    /// What goes wrong at the target.
+    /// What goes wrong at the target, and when routes are set.
     plan: FaultPlan,
+    routes: FaultPlan,
     good: Deployed,
     /// It has the traffic, and the route could not be set.
     landed: DeploymentId,
@@ -37,13 +39,14 @@ async fn unrouted(per_hour: Option<u32>, strategy: impl FnOnce(DeploymentStrateg
     let test = test.await.unwrap();
     let app = written(&test).await;
     let good = deploy(&test, &app, "one").await;
-    let routes = routes.nth(Calls::of("routes", "set"), 1, Fault::before());
+    let failing = routes.clone().always(Calls::of("routes", "set"), Fault::before());
     app.write([("index.html", "two")]).await.unwrap();
     let deployment = app.deploy(PRODUCTION).await.unwrap();
     test.clock.drive(deployment.outcome()).await.unwrap_err();
-    assert_eq!(routes.hits().total(), 1);
+    assert_eq!(failing.hits().total(), 1);
+    routes.pause();
     assert_eq!(edge.serving(&scope()).unwrap().0, deployment.id(), "it has the traffic");
-    Unrouted { test, app, edge, plan, good, landed: deployment.id() }
+    Unrouted { test, app, edge, plan, routes, good, landed: deployment.id() }
 }
 
 impl Unrouted {
@@ -128,4 +131,65 @@ async fn what_is_not_well_does_not_keep_the_traffic_until_somebody_answers() {
     let record = app.deployment(d.id).await.unwrap();
     assert!(matches!(record.outcome(), Some(Outcome::RolledBack { .. })), "{}", record.timeline());
     assert_live(&test, good.id, &edge).await;
+}
+
+/// It landed, and the routes cannot be set for a long time: it does not use up everybody's budget.
+#[tokio::test]
+async fn what_cannot_be_finished_waits_for_its_turn_in_the_end() {
+    let it = unrouted(Some(2), |strategy| strategy).await;
+    it.routes.resume();
+    let before = it.plan.calls(&Calls::of("target", "stage"));
+    for _ in 0..20 {
+        it.soon().await;
+    }
+    let tries = it.plan.calls(&Calls::of("target", "stage")) - before;
+    assert!((2..=4).contains(&tries), "{tries} tries in ten minutes");
+    it.routes.pause();
+    for _ in 0..10 {
+        later(&it.test, Duration::from_mins(11)).await;
+    }
+    assert_live(&it.test, it.landed, &it.edge).await;
+}
+
+/// The same where no other target may be asked: it waits for the one that has it.
+#[tokio::test]
+async fn what_landed_where_somebody_is_careful_waits_for_its_target() {
+    let cautious = |strategy: DeploymentStrategy| {
+        strategy
+            .fall_back(Fallback::Cautious)
+            .breaker(ONE, Duration::from_mins(30))
+            .ask_operator(Duration::from_hours(1))
+    };
+    let it = unrouted(None, cautious).await;
+    let _once = it.plan.clone().nth(Calls::of("target", "stage"), 1, Fault::before());
+    it.soon().await;
+    let record = it.app.deployment(it.landed).await.unwrap();
+    assert!(record.waits_until().is_some(), "{}", record.timeline());
+    assert_live(&it.test, it.good.id, &it.edge).await;
+    for _ in 0..4 {
+        later(&it.test, Duration::from_mins(31)).await;
+    }
+    assert_live(&it.test, it.landed, &it.edge).await;
+}
+
+/// Its answer was lost, it was found all the same and that was written; then whoever drove it was gone, and its target asks to
+/// be left alone.
+#[tokio::test]
+async fn what_was_found_and_left_does_not_keep_the_traffic() {
+    let strategy = |strategy: DeploymentStrategy| {
+        strategy.gate_live(HealthGate::new(MemoryProbe::new())).breaker(ONE, Duration::from_mins(30))
+    };
+    let it = unrouted(Some(9), strategy).await;
+    let plan = it.plan.clone();
+    let _lost = plan.clone().nth(Calls::of("target", "activate"), 1, Fault::AfterEffect { kind: ErrorKind::Timeout });
+    it.routes.resume();
+    it.soon().await;
+    it.soon().await;
+    let _down = plan.nth(Calls::of("target", "stage"), 1, Fault::before());
+    it.routes.pause();
+    it.soon().await;
+    let record = it.app.deployment(it.landed).await.unwrap();
+    assert!(record.waits_until().is_some(), "{}", record.timeline());
+    // The route could not be set when it was given back: what it names serves, under a fence that is higher.
+    assert_eq!(it.edge.serving(&scope()).unwrap().0, it.good.id, "{}", record.timeline());
 }
