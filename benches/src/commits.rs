@@ -54,7 +54,7 @@ pub async fn commit_on_sqlite(connection: &mut SqliteConnection, it: &PreparedCo
     let (app, environment) = (app.as_str(), environment.as_str());
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     let advance = query_scalar(ADVANCE).bind(&it.id).bind(app).bind(environment).bind(it.new_seq).bind(&it.end);
-    let advance = advance.bind(it.expected_seq).bind(false).bind(it.now).bind(it.due);
+    let advance = advance.bind(it.expected_seq).bind(false).bind(it.now).bind(it.due).bind(None::<String>);
     let advanced: Option<i64> = advance.fetch_optional(&mut *tx).await?;
     advanced.ok_or("not advanced")?;
     match &it.commit.lease {

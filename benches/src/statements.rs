@@ -96,7 +96,8 @@ pub const PUT_BLOBS_POSTGRES: &str = "
 pub const ADVANCE: &str = "
     INSERT INTO deployments (id, app, environment, seq, ended, due_ms)
     SELECT $1, $2, $3, $4, $5, CASE WHEN $9 IS NULL AND $5 IS NULL THEN $8 ELSE $9 END
-    WHERE CASE WHEN $6 = 0 THEN NOT EXISTS (SELECT 1 FROM deployments WHERE app = $2 AND environment = $3 AND id > $1)
+    WHERE CASE WHEN $6 = 0 THEN NOT EXISTS (SELECT 1 FROM deployments WHERE app = $2 AND environment = $3
+    AND id > CASE WHEN $10 < $1 THEN $10 ELSE $1 END)
     ELSE EXISTS (SELECT 1 FROM deployments WHERE id = $1) END
     ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, ended = coalesce(deployments.ended, excluded.ended),
     due_ms = CASE WHEN $9 IS NOT NULL OR coalesce(deployments.ended, excluded.ended) IS NOT NULL THEN $9
@@ -109,7 +110,8 @@ pub const ADVANCE: &str = "
 pub const ADVANCE_POSTGRES: &str = "
     INSERT INTO deployments (id, app, environment, seq, ended, due_ms)
     SELECT $1, $2, $3, $4, $5, CASE WHEN $9 IS NULL AND $5 IS NULL THEN $8 ELSE $9 END
-    WHERE CASE WHEN $6 = 0 THEN NOT EXISTS (SELECT 1 FROM deployments WHERE app = $2 AND environment = $3 AND id > $1)
+    WHERE CASE WHEN $6 = 0 THEN NOT EXISTS (SELECT 1 FROM deployments WHERE app = $2 AND environment = $3
+    AND id > CASE WHEN $10 < $1 THEN $10 ELSE $1 END)
     ELSE EXISTS (SELECT 1 FROM deployments WHERE id = $1) END
     ON CONFLICT (id) DO UPDATE SET seq = excluded.seq, ended = coalesce(deployments.ended, excluded.ended),
     due_ms = CASE WHEN $9 IS NOT NULL OR coalesce(deployments.ended, excluded.ended) IS NOT NULL THEN $9

@@ -138,7 +138,8 @@ impl Contestant for BarePostgres {
         let mut held = self.held().await?;
         let mut tx = held.connection().begin().await?;
         let advance = query_scalar(ADVANCE_POSTGRES).bind(&it.id).bind(app).bind(environment).bind(it.new_seq);
-        let advance = advance.bind(&it.end).bind(it.expected_seq).bind(false).bind(it.now).bind(None::<i64>);
+        let advance =
+            advance.bind(&it.end).bind(it.expected_seq).bind(false).bind(it.now).bind(None::<i64>).bind(None::<String>);
         let now: Option<i64> = advance.fetch_optional(&mut *tx).await?;
         let now = now.ok_or("not advanced")?;
         let expires = now + (it.expires - it.now);

@@ -152,8 +152,9 @@ impl Contestant for CApi {
         let Scope { app, environment } = &it.commit.scope;
         let (app, environment) = (app.as_str(), environment.as_str());
         self.begin()?;
-        let advance: [&dyn ToSql; 9] =
-            [&it.id, &app, &environment, &it.new_seq, &it.end, &it.expected_seq, &false, &it.now, &None::<i64>];
+        let (due, after) = (None::<i64>, None::<String>);
+        let advance: [&dyn ToSql; 10] =
+            [&it.id, &app, &environment, &it.new_seq, &it.end, &it.expected_seq, &false, &it.now, &due, &after];
         let mut taken = self.write(ADVANCE, &advance)?;
         taken += match &it.commit.lease {
             LeaseChange::None => 1,
