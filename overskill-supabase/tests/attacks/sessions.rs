@@ -4,6 +4,7 @@ use crate::{
     stage::{Attack, Attacker, SECRET, Stage},
     support::{Signed, Way, scope, server},
 };
+use overskill_core::Rights;
 use overskill_supabase::{PoolOptions, TenantPool, TenantTx, tokio_postgres::types::Type};
 
 pub fn run(test: impl AsyncFnOnce(&Stage, Shared<'_>)) {
@@ -244,6 +245,37 @@ fn the_next_one_commits_by_the_attackers_settings() {
             leaves(stage, &pool, OF_A_ROLE).await;
             let of_the_next = settings(&anew, "SELECT current_setting('synchronous_commit')").await;
             assert_eq!(of_the_next, [Some("on".to_owned())]);
+        }
+    });
+}
+
+#[test]
+fn the_next_one_calls_a_function_that_was_read_by_the_attackers_setting() {
+    // What a function says is read once in a session, when it is first called.
+    const READS: &str = "SET LOCAL standard_conforming_strings = off;; SET LOCAL backslash_quote = off";
+    const FIELDS: &str = r#"[{"name": "due", "type": "date", "nullable": true}, {"name": "at", "type": "timestamptz", "nullable": true},
+        {"name": "cost", "type": "numeric(4,2)", "nullable": true}]"#;
+    const RECORD: &str = r#"INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Due', 'x',
+        '{"due": "2026-01-31", "at": "2026-01-31T12:00:00.5Z", "cost": 12.5}') "#;
+    let weak = r"CREATE FUNCTION weak.fits(said text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN said ~ '^\d+$'; END $$";
+    run(async |stage, shared| {
+        stage.world.execute(weak);
+        let session = Attacker::connect(stage, Way::Direct, "overskill_app").await;
+        session.say(&format!("BEGIN;; {READS};; SELECT weak.fits('1');; COMMIT")).await;
+        let said = session.say("RESET ALL;; SELECT weak.fits('1')").await;
+        assert!(said.starts_with("f\n"), "the twin refuses what fits: {said}");
+        for (app, who) in [("evil", "eve"), ("victim", "vic")] {
+            let grant = stage.world.grant_of(who, app, Rights::ALL).await;
+            let create = format!("SELECT overskill_data.create_kind('Due', '{FIELDS}')");
+            let creates = async |tx: &TenantTx| tx.simple(&create).await;
+            stage.world.pool(Way::Direct).with_tenant(&grant, &scope(app), creates).await.unwrap();
+        }
+        let vic = stage.world.grant("vic", "victim").await;
+        for pool in [stage.world.pool(Way::Direct), shared.pool()] {
+            leaves(stage, &pool, &format!("{READS};; SAVEPOINT s;; {RECORD};; ROLLBACK TO s")).await;
+            let tx = pool.begin(&vic, &scope("victim")).await.unwrap();
+            tx.simple(RECORD).await.unwrap();
+            tx.rollback().await.unwrap();
         }
     });
 }

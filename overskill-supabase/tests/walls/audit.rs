@@ -136,6 +136,17 @@ async fn the_audit_finds_every_opening() {
     }
 }
 
+/// What a backslash says is a setting of whoever first calls the function in a session.
+#[tokio::test]
+async fn no_function_holds_a_backslash() {
+    let world = World::new().await;
+    let sql = "SELECT count(*), coalesce(string_agg(p.proname, ' ') FILTER (WHERE strpos(p.prosrc, chr(92)) > 0), '') \
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname LIKE 'overskill%'";
+    let row = world.raw(Way::Direct, "postgres").await.query_one(sql, &[]).await.unwrap();
+    assert!(row.get::<_, i64>(0) > 30);
+    assert_eq!(row.get::<_, String>(1), "");
+}
+
 /// What stays on a connection, the next tenant meets: nobody of theirs makes any, where the database is ours to say so.
 #[tokio::test]
 async fn tenants_make_no_temporary_objects() {
