@@ -92,8 +92,9 @@ impl Schema {
     /// and no channel of the project's own users. Policies of the project's go on for those, and cannot widen an app's. Other
     /// tables of the project's are [its own to close](Self#the-project-is-for-apps-alone).
     ///
-    /// Tenants' roles and `PostgREST`'s make no temporary objects any more, if the role owns the database; every other role that
-    /// is there still may, and one that is made later has to be granted `TEMPORARY`.
+    /// Tenants' roles and `PostgREST`'s make no temporary objects any more, if the role owns the database. Other roles that own
+    /// or may use something in it are granted `TEMPORARY` and still do; any other has to be granted it. To drop one of those
+    /// roles, end what it has here first, as before: `DROP OWNED BY` it, in this database.
     ///
     /// `Unsupported` for a server with known holes, or a database that a newer library wrote. Needs a grant for all apps.
     pub async fn install(&self, grant: &SystemGrant, passwords: &RolePasswords, keys: &ContextKeys) -> Result<()> {

@@ -155,7 +155,7 @@ async fn tenants_make_no_temporary_objects() {
         WHERE rolname !~ '^pg_' AND has_database_privilege(rolname, current_database(), 'TEMPORARY')";
     let root = world.raw(Way::Direct, "postgres").await;
     let who = async || root.query_one(may, &[]).await.unwrap().get::<_, String>(0);
-    let others = "authenticator host postgres service_role supabase_realtime_admin supabase_storage_admin";
+    let others = "host postgres service_role supabase_realtime_admin supabase_storage_admin";
     assert_eq!(who().await, others);
     for role in ["overskill_app", "authenticated"] {
         world.execute(&format!("GRANT TEMPORARY ON DATABASE {} TO {role}", world.database));
@@ -166,6 +166,32 @@ async fn tenants_make_no_temporary_objects() {
         assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
     }
     assert_eq!(who().await, others);
+}
+
+/// Other roles of the server are left as they were: they can be dropped, and a group of tenants' roles stops no installation.
+#[tokio::test]
+async fn an_installation_binds_no_role_that_had_nothing_here() {
+    let world = World::bare("NOBYPASSRLS").await;
+    world.execute(
+        "CREATE ROLE passing LOGIN; CREATE ROLE visitors; CREATE TABLE public.news (id int); \
+         GRANT SELECT ON public.news TO visitors, service_role; ALTER ROLE authenticated INHERIT; GRANT visitors TO authenticated",
+    );
+    for _ in 0..2 {
+        world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap();
+    }
+    let root = world.raw(Way::Direct, "postgres").await;
+    let may = "SELECT has_database_privilege($1, current_database(), 'TEMPORARY')";
+    for (role, kept) in [("service_role", true), ("visitors", false), ("authenticated", false), ("passing", false)] {
+        assert_eq!(root.query_one(may, &[&role]).await.unwrap().get::<_, bool>(0), kept, "{role}");
+    }
+    world.execute("DROP ROLE passing");
+    // Somebody gives it to the group: the error says what to take back.
+    world.execute(&format!("GRANT TEMPORARY ON DATABASE {} TO visitors", world.database));
+    let e = world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap_err();
+    let way_out = format!("REVOKE TEMPORARY ON DATABASE {} FROM visitors", world.database);
+    assert!(e.message().contains(&way_out), "{e}");
+    root.batch_execute(&way_out).await.unwrap();
+    world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap();
 }
 
 /// Where it is somebody else's, the names that everything of ours finds are still Postgres' own, and what one leaves is gone.
