@@ -275,6 +275,33 @@ async fn the_audit_names_what_the_project_answers_to_visitors_of_apps() {
         world.execute(&closed);
         assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new(), "{closed}");
     }
+    // By a group, and by words that nobody runs.
+    for (opened, closed, word) in [
+        (
+            "CREATE ROLE visitors; ALTER ROLE authenticated INHERIT; GRANT visitors TO authenticated; CREATE TABLE public.news (id int); \
+             ALTER TABLE public.news ENABLE ROW LEVEL SECURITY; GRANT SELECT ON public.news TO visitors; \
+             CREATE POLICY open ON public.news TO visitors USING (true)",
+            "REVOKE visitors FROM authenticated; ALTER ROLE authenticated NOINHERIT",
+            "table public.news",
+        ),
+        (
+            "CREATE FUNCTION public.sum() RETURNS int LANGUAGE sql AS $$ SELECT 1 -- overskill_guard.is_apps()\n$$",
+            "DROP FUNCTION public.sum()",
+            "function public.sum()",
+        ),
+        (
+            "CREATE FUNCTION public.sum() RETURNS int LANGUAGE sql AS $$ SELECT 1 /* once\n overskill_guard.is_apps() */ $$",
+            "CREATE OR REPLACE FUNCTION public.sum() RETURNS int LANGUAGE sql AS \
+                $$ /* a */ SELECT 1 WHERE NOT overskill_guard.is_apps() /* b */ $$",
+            "function public.sum()",
+        ),
+    ] {
+        world.execute(opened);
+        let found = world.schema.audit(&world.system).await.unwrap();
+        assert!(found.len() == 1 && found[0].contains(word), "{opened}: {found:?}");
+        world.execute(closed);
+        assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new(), "{closed}");
+    }
     // What row level security closes to everybody, and what only its triggers call.
     world.execute(
         "CREATE TABLE public.closed (id int); GRANT ALL ON public.closed TO authenticated; \
