@@ -38,6 +38,12 @@ const MIGRATIONS: &[Migration] = &[
 const SERVICES: &str = include_str!("services.sql");
 
 /// Passwords of the roles that tenants' connections log in as. The server is sent a verifier, never the password.
+///
+/// All tenants log in as the same role, and Postgres lets a role change its own password: whoever may write the SQL that runs
+/// [`with_tenant`](crate::TenantPool::with_tenant) can say `ALTER ROLE overskill_app PASSWORD 'x'`, and until
+/// [`Schema::install`] sets it again, no new connection gets in, of no tenant. Nothing can be read by it, and what is connected
+/// goes on. So run SQL of the host's own there, and that of developers by the [`Explorer`](crate::Explorer), which lets none of
+/// this through; or have the server ask these roles for a client certificate instead (`cert` in its `pg_hba.conf`).
 #[derive(Clone, Debug)]
 pub struct RolePasswords {
     /// Of `overskill_app`, which reads and writes records.

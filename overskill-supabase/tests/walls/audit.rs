@@ -194,6 +194,39 @@ async fn an_installation_binds_no_role_that_had_nothing_here() {
     world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap();
 }
 
+/// Postgres lets a role change its own password, and nothing else that others would miss.
+#[tokio::test]
+async fn sql_of_a_tenants_own_changes_the_password_of_all_until_an_installation() {
+    let world = World::new().await;
+    let root = world.raw(Way::Direct, "postgres").await;
+    let stored = async || {
+        let sql = "SELECT rolname || rolpassword FROM pg_authid WHERE rolname ~ '^overskill_' ORDER BY rolname";
+        let rows = root.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+    };
+    let (installed, pool) = (stored().await, world.pool(Way::Direct));
+    let (eve, vic) = (world.grant("eve", "evil").await, world.grant("vic", "victim").await);
+    let says =
+        async |sql: &str| pool.with_tenant(&eve, &scope("evil"), async |tx: &TenantTx| tx.simple(sql).await).await;
+    for refused in [
+        "ALTER ROLE overskill_app NOLOGIN",
+        "ALTER ROLE overskill_app VALID UNTIL '2000-01-01'",
+        "ALTER ROLE overskill_app CONNECTION LIMIT 0",
+        "ALTER ROLE overskill_explorer RENAME TO overskill_gone",
+        "ALTER ROLE overskill_explorer PASSWORD 'x'",
+    ] {
+        assert_eq!(says(refused).await.unwrap_err().kind(), ErrorKind::Denied, "{refused}");
+    }
+    assert_eq!(stored().await, installed);
+    says("ALTER ROLE overskill_app PASSWORD 'x'").await.unwrap();
+    let changed = stored().await;
+    assert!(changed[0] != installed[0] && changed[1..] == installed[1..]);
+    // Who is connected goes on.
+    pool.with_tenant(&vic, &scope("victim"), async |tx: &TenantTx| tx.query("SELECT 1", &[]).await).await.unwrap();
+    world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap();
+    assert_ne!(stored().await[0], changed[0]);
+}
+
 /// Where it is somebody else's, the names that everything of ours finds are still Postgres' own, and what one leaves is gone.
 #[tokio::test]
 async fn in_another_owners_database_nothing_temporary_is_left_for_the_next() {
