@@ -177,7 +177,7 @@ const ACTS_ON_NOTHING: &[(&str, &str, &str)] = &[
     ("placement/mod.rs", SETS, "with"),
     ("placement/mod.rs", SAYS, "as_str"),
     ("placement/mover.rs", PARTS, "new"),
-    ("placement/mover.rs", SETS, "projects progress drain keep_old clock ids"),
+    ("placement/mover.rs", SETS, "projects progress drain most keep_old clock ids"),
     ("placement/mover.rs", SAYS, "as_str is_over"),
     ("pool/mod.rs", PARTS, "new*3"),
     ("pool/mod.rs", SETS, "connections_per_app connections*2 waiting_per_app wait statement_timeout connect_timeout"),

@@ -83,7 +83,7 @@ impl SchemaEditor {
         let all = record.steps.len();
         for at in record.steps_done..all {
             let state = if at + 1 == all { ChangeState::Done } else { ChangeState::Begun };
-            if let Err(e) = self.step(owner, &record, at, state).await {
+            if let Err(e) = self.step(owner, &record, at, state, progress).await {
                 if owner.is_gone() {
                     return Err(e.effect_as(Effect::Unknown));
                 }
@@ -101,7 +101,14 @@ impl SchemaEditor {
         owner.change_of(&record.plan).await?.ok_or_else(|| Error::conflict("the change is not in the history"))
     }
 
-    async fn step(&self, owner: &Owner<'_>, record: &SchemaChangeRecord, at: usize, state: ChangeState) -> Result<()> {
+    async fn step(
+        &self,
+        owner: &Owner<'_>,
+        record: &SchemaChangeRecord,
+        at: usize,
+        state: ChangeState,
+        progress: &Progress,
+    ) -> Result<()> {
         let step = &record.steps[at];
         let note = async || owner.note(&record.plan, at + 1, state).await;
         match step.way {
@@ -111,7 +118,7 @@ impl SchemaEditor {
                 note().await
             }
             StepWay::Batches => {
-                self.fill(owner, step).await?;
+                self.fill(owner, step, progress).await?;
                 note().await
             }
         }
@@ -124,11 +131,10 @@ impl SchemaEditor {
         step: &PlannedStep,
         note: impl AsyncFn() -> Result<()>,
     ) -> Result<()> {
-        let mut attempt = 1;
-        loop {
-            // Others do not wait for what takes no lock that they would need.
-            let waited_for = step.statements.iter().flat_map(|it| &it.locks).any(|lock| lock.level.blocks_writes());
-            let timeout = if waited_for { self.limits.statement_timeout } else { self.limits.online_timeout };
+        // Others do not wait for what takes no lock that they would need.
+        let waited_for = step.statements.iter().flat_map(|it| &it.locks).any(|lock| lock.level.blocks_writes());
+        let timeout = if waited_for { self.limits.statement_timeout } else { self.limits.online_timeout };
+        self.patiently(async || {
             owner.begin(self.limits.lock_timeout, timeout).await?;
             let work = async {
                 for statement in &step.statements {
@@ -138,7 +144,16 @@ impl SchemaEditor {
                 note().await
             };
             let worked = work.await;
-            match end(owner, worked).await {
+            end(owner, worked).await
+        })
+        .await
+    }
+
+    /// Tries again when others hold the table.
+    async fn patiently<T>(&self, work: impl AsyncFn() -> Result<T>) -> Result<T> {
+        let mut attempt = 1;
+        loop {
+            match work().await {
                 Err(e) if is_locked(&e) && attempt < self.limits.attempts => {
                     self.clock.sleep(Duration::from_millis(100) * attempt).await;
                     attempt += 1;
@@ -172,12 +187,20 @@ impl SchemaEditor {
     }
 
     /// Some pages at a time. Rows that are made meanwhile have the value already. One that is changed before its turn goes to
-    /// another page, which may have had its own: so until none is left, or only such as are made empty again and again.
-    async fn fill(&self, owner: &Owner<'_>, step: &PlannedStep) -> Result<()> {
+    /// another page, which may have had its own: so until none is left, or only such as are made empty again and again, which
+    /// is told: where a column may be empty, they may be meant to.
+    async fn fill(&self, owner: &Owner<'_>, step: &PlannedStep, progress: &Progress) -> Result<()> {
         const MOST_PASSES: u32 = 20;
         for statement in &step.statements {
             let mut passes = 0;
-            while passes < MOST_PASSES && self.is_left(owner, statement).await? {
+            while self.is_left(owner, statement).await? {
+                if passes == MOST_PASSES {
+                    let table = statement.locks.first().map_or("", |lock| lock.table.as_str());
+                    let message =
+                        format!("Rows of table {table} are made empty as soon as they are filled: they stay empty");
+                    progress.at(50, "rows_left_empty", message);
+                    break;
+                }
                 self.pass(owner, statement).await?;
                 passes += 1;
             }
@@ -211,10 +234,14 @@ impl SchemaEditor {
             return Ok(false); // no plan of ours
         };
         let table = format!("{}.{}", owner.schema().quoted(), quoted(&lock.table));
-        owner.begin(self.limits.lock_timeout, self.limits.online_timeout).await?;
-        let left = owner.query(&format!("SELECT FROM {table} WHERE {condition} LIMIT 1"), &[]).await;
-        owner.rollback().await?;
-        left.map(|rows| !rows.is_empty())
+        let sql = format!("SELECT FROM {table} WHERE {condition} LIMIT 1");
+        self.patiently(async || {
+            owner.begin(self.limits.lock_timeout, self.limits.online_timeout).await?;
+            let left = owner.query(&sql, &[]).await;
+            owner.rollback().await?;
+            left.map(|rows| !rows.is_empty())
+        })
+        .await
     }
 
     /// Takes back what was done, last things first.
@@ -223,18 +250,11 @@ impl SchemaEditor {
         let (done, rest) = record.steps.split_at(record.steps_done.min(record.steps.len()));
         let part = rest.first().filter(|step| step.way == StepWay::Concurrently);
         for undo in done.iter().chain(part).rev().filter_map(|step| step.undo.as_ref()) {
-            let mut attempt = 1;
-            loop {
+            self.patiently(async || {
                 owner.limit(self.limits.lock_timeout, self.limits.online_timeout).await?;
-                match owner.query(undo, &[]).await {
-                    Err(e) if is_locked(&e) && attempt < self.limits.attempts => {
-                        self.clock.sleep(Duration::from_millis(100) * attempt).await;
-                        attempt += 1;
-                    }
-                    Err(e) => return Err(e),
-                    Ok(_) => break,
-                }
-            }
+                owner.query(undo, &[]).await
+            })
+            .await?;
         }
         owner.note(&record.plan, 0, ChangeState::Undone).await?;
         owner.change_of(&record.plan).await?.ok_or_else(|| Error::conflict("the change is not in the history"))

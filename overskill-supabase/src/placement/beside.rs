@@ -2,7 +2,7 @@
 
 use super::side::Side;
 use crate::tx::fault::{BACKEND, failed};
-use overskill_core::{Clock, Error, ErrorKind, Ids, Result};
+use overskill_core::{Error, ErrorKind, Result};
 use tokio_postgres::types::Type;
 
 /// That the app has no tables in [schemas of its own](crate::AppTables::own): a move takes none along, and they must not be
@@ -28,21 +28,15 @@ pub(super) async fn refuse_own_tables(side: &Side) -> Result<()> {
 
 /// Takes the history of the shared tables' columns along: the columns themselves are in the catalog, which is copied. What
 /// is there already, from a time when the app was there, stays. Nobody changes columns while writes are paused.
-pub(super) async fn carry_history(
-    source: &Side,
-    target: &Side,
-    runner: &str,
-    clock: &dyn Clock,
-    ids: &dyn Ids,
-) -> Result<()> {
+pub(super) async fn carry_history(source: &Side, target: &Side, runner: &str) -> Result<()> {
     const PUT: &str = "INSERT INTO overskill_guard.schema_changes \
             (app_id, place, seq, incarnation, plan, changed_at, subject, change, steps, steps_done, state) \
         SELECT $1, place, seq, incarnation, plan, changed_at, subject, change, steps, steps_done, state \
         FROM json_populate_recordset(NULL::overskill_guard.schema_changes, $2::text::json) ON CONFLICT DO NOTHING";
-    source.begin(true, clock, ids).await?;
+    source.begin(true).await?;
     let old = history(source).await?;
     source.commit().await?;
-    target.begin(false, clock, ids).await?;
+    target.begin(false).await?;
     target.hold(runner).await?;
     target.run(PUT, &[(&target.app_id, Type::INT8), (&old, Type::TEXT)]).await?;
     let new = history(target).await?;

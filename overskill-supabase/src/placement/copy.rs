@@ -3,7 +3,7 @@
 use super::side::{Argument, Side};
 use crate::tx::fault::{BACKEND, failed};
 use futures::TryStreamExt as _;
-use overskill_core::{Clock, Effect, Error, ErrorKind, Ids, Result};
+use overskill_core::{Effect, Error, ErrorKind, Result};
 use std::{collections::BTreeMap, fmt::Write as _, pin::pin};
 use tokio_postgres::types::Type;
 
@@ -90,6 +90,18 @@ pub(super) fn refuse_differences(source: (&Side, &[Shape]), target: (&Side, &[Sh
     Err(Error::new(ErrorKind::Unsupported, message).effect_as(Effect::None).at(BACKEND, "move"))
 }
 
+/// How many rows of the app there are.
+pub(super) async fn count(side: &Side, shapes: &[Shape]) -> Result<u64> {
+    let each =
+        shapes.iter().map(|shape| format!("(SELECT count(*) FROM {} WHERE app_id = $1)", side.table(&shape.name)));
+    let sql = format!("SELECT {}", each.collect::<Vec<_>>().join(" + "));
+    side.begin(true).await?;
+    let rows = side.rows(&sql, &[(&side.app_id, Type::INT8)]).await?;
+    side.commit().await?;
+    let rows: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(failed("move"))?;
+    Ok(rows.unsigned_abs())
+}
+
 /// A page of rows: as a JSON list, and where the next page begins.
 pub(super) struct Page {
     pub(super) rows: u64,
@@ -98,13 +110,7 @@ pub(super) struct Page {
 }
 
 /// The rows of a table after a key; `None` when there are no more.
-pub(super) async fn page(
-    side: &Side,
-    shape: &Shape,
-    after: Option<&[String]>,
-    clock: &dyn Clock,
-    ids: &dyn Ids,
-) -> Result<Option<Page>> {
+pub(super) async fn page(side: &Side, shape: &Shape, after: Option<&[String]>) -> Result<Option<Page>> {
     let columns = shape.columns();
     let key = shape.key.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>().join(", ");
     let as_text: Vec<_> = shape.key.iter().map(|(name, _)| format!("r.{}::text", quoted(name))).collect();
@@ -123,8 +129,8 @@ pub(super) async fn page(
         as_text.join(", "),
         side.table(&shape.name),
     );
-    side.begin(true, clock, ids).await?;
-    let page = read(side, &sql, &arguments, shape).await?;
+    side.begin(true).await?;
+    let page = side.answered(read(side, &sql, &arguments, shape)).await?;
     side.commit().await?;
     Ok(page)
 }
@@ -155,21 +161,14 @@ async fn read(side: &Side, sql: &str, arguments: &[Argument<'_>], shape: &Shape)
 
 /// Writes a page, if this is still the runner, and says how many rows of it are new. What is there already stays as it is:
 /// comparing shows whether it is the same.
-pub(super) async fn put(
-    side: &Side,
-    shape: &Shape,
-    page: &Page,
-    runner: &str,
-    clock: &dyn Clock,
-    ids: &dyn Ids,
-) -> Result<u64> {
+pub(super) async fn put(side: &Side, shape: &Shape, page: &Page, runner: &str) -> Result<u64> {
     let columns = shape.columns();
     let sql = format!(
         "INSERT INTO {table} (app_id, {columns}) OVERRIDING SYSTEM VALUE \
          SELECT $1, {columns} FROM json_populate_recordset(NULL::{table}, $2::text::json) ON CONFLICT DO NOTHING",
         table = side.table(&shape.name)
     );
-    side.begin(false, clock, ids).await?;
+    side.begin(false).await?;
     side.hold(runner).await?;
     let put = side.run(&sql, &[(&side.app_id, Type::INT8), (&page.json, Type::TEXT)]).await;
     let new = put.map_err(|e| match e.kind() {
@@ -195,8 +194,8 @@ pub(super) struct Sum {
     pub(super) digest: String,
 }
 
-pub(super) async fn sums(side: &Side, shapes: &[Shape], clock: &dyn Clock, ids: &dyn Ids) -> Result<Vec<Sum>> {
-    side.begin(true, clock, ids).await?;
+pub(super) async fn sums(side: &Side, shapes: &[Shape]) -> Result<Vec<Sum>> {
+    side.begin(true).await?;
     let mut sums = Vec::new();
     for shape in shapes {
         // In the order of bytes, which is the same whatever a database's language is.

@@ -61,6 +61,8 @@ pub struct Mover {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<dyn Ids>,
     pub(super) drain: Duration,
+    /// Rows, and bytes of them.
+    pub(super) most: (u64, u64),
     keep: Duration,
 }
 
@@ -166,6 +168,7 @@ impl Mover {
             clock: Arc::new(SystemClock),
             ids: Arc::new(SystemIds),
             drain: Duration::from_mins(2),
+            most: (100_000_000, 256 << 30),
             keep: Duration::from_hours(7 * 24),
         }
     }
@@ -186,6 +189,13 @@ impl Mover {
     /// It should be longer than a [transaction](crate::PoolOptions::transaction) may take.
     pub fn drain(mut self, limit: Duration) -> Self {
         self.drain = limit;
+        self
+    }
+
+    /// Sets how many rows of an app, and bytes of them as JSON in one run, a move takes before it stops with `LimitExceeded`: a
+    /// customer's own database could give rows for ever. 100 million rows and 256 GiB, unless said otherwise.
+    pub fn most(mut self, rows: u64, bytes: u64) -> Self {
+        self.most = (rows, bytes);
         self
     }
 

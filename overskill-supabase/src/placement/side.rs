@@ -9,8 +9,8 @@ use crate::{
         fault::{BACKEND, failed, failed_commit},
     },
 };
-use overskill_core::{Clock, Effect, Error, ErrorKind, Ids, Result, Rights, Scope, SubjectId};
-use std::time::Duration;
+use overskill_core::{Clock, Effect, Error, ErrorKind, Ids, Result, Rights, Scope, SubjectId, timeout};
+use std::{sync::Arc, time::Duration};
 use tokio_postgres::{
     Client, Row,
     types::{ToSql, Type},
@@ -30,6 +30,8 @@ pub(super) struct Side {
     pub(super) app_id: i64,
     /// What people call it.
     pub(super) named: String,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
 }
 
 impl Side {
@@ -40,13 +42,27 @@ impl Side {
         scope: &Scope,
         home: &str,
         named: String,
+        clock: Arc<dyn Clock>,
+        ids: Arc<dyn Ids>,
     ) -> Result<Self> {
-        let connection = server.connect().await?;
-        let app_id = number_of(&connection.client, scope).await?.ok_or_else(|| {
+        // It is large.
+        let knocking = Box::pin(async {
+            let connection = server.connect().await?;
+            let number = number_of(&connection.client, scope).await?;
+            Ok((connection, number))
+        });
+        let (connection, number) = answered(&*clock, &named, knocking).await?;
+        let app_id = number.ok_or_else(|| {
             let message = format!("the app is not known in {named}");
             Error::new(ErrorKind::NotFound, message).effect_as(Effect::None).at(BACKEND, "move").with("scope", scope)
         })?;
-        Ok(Self { connection, keys: keys.clone(), scope: scope.clone(), home: home.to_owned(), app_id, named })
+        let (keys, scope, home) = (keys.clone(), scope.clone(), home.to_owned());
+        Ok(Self { connection, keys, scope, home, app_id, named, clock, ids })
+    }
+
+    /// What `asked` of this side comes to.
+    pub(super) async fn answered<T>(&self, asked: impl Future<Output = Result<T>>) -> Result<T> {
+        answered(&*self.clock, &self.named, asked).await
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -59,16 +75,16 @@ impl Side {
     }
 
     pub(super) async fn rows(&self, sql: &str, arguments: &[Argument<'_>]) -> Result<Vec<Row>> {
-        self.client().query_typed(sql, arguments).await.map_err(failed("move"))
+        self.answered(async { self.client().query_typed(sql, arguments).await.map_err(failed("move")) }).await
     }
 
     pub(super) async fn run(&self, sql: &str, arguments: &[Argument<'_>]) -> Result<u64> {
-        self.client().execute_typed(sql, arguments).await.map_err(failed("move"))
+        self.answered(async { self.client().execute_typed(sql, arguments).await.map_err(failed("move")) }).await
     }
 
     /// Begins a transaction that sees the app's rows in these tables, whether they are the live ones or not, and that writes
     /// them as they are. Values come in the same form from every server.
-    pub(super) async fn begin(&self, read_only: bool, clock: &dyn Clock, ids: &dyn Ids) -> Result<()> {
+    pub(super) async fn begin(&self, read_only: bool) -> Result<()> {
         const ENTER: &str =
             "SELECT set_config('overskill.context', $1, true), set_config('overskill.moving', 'on', true)";
         const SEEN: &str = "SELECT overskill_guard.app_in($1)";
@@ -77,8 +93,8 @@ impl Side {
             scope: &self.scope,
             rights: Rights::of([]),
             subject: &subject,
-            session: Session::generate(ids),
-            expires_at: clock.now().plus(TRANSACTION),
+            session: Session::generate(&*self.ids),
+            expires_at: self.clock.now().plus(TRANSACTION),
         };
         let mode = if read_only { "ONLY" } else { "WRITE" };
         let begin = format!(
@@ -87,7 +103,7 @@ impl Side {
              SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres'; \
              SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'"
         );
-        self.client().batch_execute(&begin).await.map_err(failed("move"))?;
+        self.answered(async { self.client().batch_execute(&begin).await.map_err(failed("move")) }).await?;
         let signed = self.keys.sign(&context);
         self.rows(ENTER, &[(&signed.expose(), Type::TEXT)]).await?;
         let seen = self.rows(SEEN, &[(&self.home, Type::TEXT)]).await?;
@@ -105,12 +121,12 @@ impl Side {
     }
 
     pub(super) async fn commit(&self) -> Result<()> {
-        self.client().batch_execute("COMMIT").await.map_err(failed_commit("move"))
+        self.answered(async { self.client().batch_execute("COMMIT").await.map_err(failed_commit("move")) }).await
     }
 
     /// A connection that is lost has undone it too.
     pub(super) async fn undo(&self) {
-        drop(self.client().batch_execute("ROLLBACK").await);
+        drop(self.answered(async { self.client().batch_execute("ROLLBACK").await.map_err(failed("move")) }).await);
     }
 
     /// Says that `runner` moves the app from now on: what an older one still sends finds nothing to change.
@@ -139,7 +155,7 @@ impl Side {
 
     /// Waits until everybody who was writing to the tables when writes were paused is done. Whoever comes later is refused, and
     /// is not waited for.
-    pub(super) async fn drain(&self, clock: &dyn Clock, limit: Duration) -> Result<()> {
+    pub(super) async fn drain(&self, limit: Duration) -> Result<()> {
         const WRITERS: &str = "SELECT DISTINCT l.virtualtransaction FROM pg_catalog.pg_locks l \
             WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'RowExclusiveLock' \
               AND l.relation IN (SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relnamespace = to_regnamespace($1)::oid) \
@@ -150,9 +166,9 @@ impl Side {
             rows.iter().map(|row| row.try_get(0).map_err(failed("move"))).collect()
         };
         let mut waited_for = writers().await?;
-        let since = clock.monotonic();
+        let since = self.clock.monotonic();
         while !waited_for.is_empty() {
-            if clock.monotonic().saturating_sub(since) > limit {
+            if self.clock.monotonic().saturating_sub(since) > limit {
                 let message = format!(
                     "{} transactions that began to write in {} before its writes were paused are still open after {limit:?}: \
                      end them, and resume the move; or abort it",
@@ -161,7 +177,7 @@ impl Side {
                 );
                 return Err(Error::new(ErrorKind::Timeout, message).effect_as(Effect::None).at(BACKEND, "move"));
             }
-            clock.sleep(Duration::from_millis(20)).await;
+            self.clock.sleep(Duration::from_millis(20)).await;
             let still = writers().await?;
             waited_for.retain(|writer| still.contains(writer));
         }
@@ -169,11 +185,11 @@ impl Side {
     }
 
     /// Removes the app's rows from these tables, or the schema that is its own. They must not be the live ones.
-    pub(super) async fn wipe(&self, runner: &str, tables: &[String], clock: &dyn Clock, ids: &dyn Ids) -> Result<()> {
+    pub(super) async fn wipe(&self, runner: &str, tables: &[String]) -> Result<()> {
         const DEAD: &str = "SELECT FROM overskill_guard.apps \
             WHERE app_id = $1 AND mover = $2 AND home IS DISTINCT FROM $3 FOR SHARE";
         loop {
-            self.begin(false, clock, ids).await?;
+            self.begin(false).await?;
             let dead =
                 self.rows(DEAD, &[(&self.app_id, Type::INT8), (&runner, Type::TEXT), (&self.home, Type::TEXT)]).await?;
             if dead.is_empty() {
@@ -207,6 +223,17 @@ impl Side {
 
 /// For how long the mover's own contexts hold.
 const TRANSACTION: Duration = Duration::from_mins(15);
+
+/// Longer than any statement may run: what has not come to its end by then is stuck, or has a server that says nothing.
+const SILENCE: Duration = Duration::from_mins(11);
+
+/// What `asked` of the side that is called `named` comes to. It may be a customer's, and is not waited for without end.
+pub(super) async fn answered<T>(clock: &dyn Clock, named: &str, asked: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(clock, SILENCE, async { Ok(asked.await) }).await.unwrap_or_else(|_| {
+        let message = format!("{named} did not answer within {SILENCE:?}: resume this move when it does, or abort it");
+        Err(Error::new(ErrorKind::Unavailable, message).effect_as(Effect::Unknown).at(BACKEND, "move"))
+    })
+}
 
 pub(super) async fn number_of(client: &Client, scope: &Scope) -> Result<Option<i64>> {
     const NUMBER: &str = "SELECT app_id FROM overskill_guard.apps WHERE app = $1 AND environment = $2";

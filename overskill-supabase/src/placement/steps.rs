@@ -4,7 +4,7 @@ use super::{
     Placement, SHARED, beside, copy,
     copy::Shape,
     mover::{Move, MoveStep, Mover, moves},
-    side::{Argument, Side, number_of, taken_over},
+    side::{Argument, Side, answered, number_of, taken_over},
 };
 use crate::{
     context::{ContextKeys, Session},
@@ -72,14 +72,14 @@ impl<'a> Run<'a> {
             if self.it.source_is_project() {
                 source.say(&self.runner, "writes_paused = true", &[]).await?;
             }
-            source.drain(&*self.mover.clock, self.mover.drain).await?;
+            source.drain(self.mover.drain).await?;
             ledger.advance(&self, MoveStep::Pausing, MoveStep::Paused).await?;
             self.tell(MoveStep::Paused, 15, "Nothing is written any more");
         }
         if self.it.step == MoveStep::Paused {
             if self.it.changes_database() {
                 beside::refuse_own_tables(&source).await?;
-                beside::carry_history(&source, &target, &self.runner, &*self.mover.clock, &*self.mover.ids).await?;
+                beside::carry_history(&source, &target, &self.runner).await?;
             }
             self.copy(&ledger, &source, &target, &shapes, copied).await?;
             ledger.advance(&self, MoveStep::Paused, MoveStep::Copied).await?;
@@ -157,7 +157,8 @@ impl<'a> Run<'a> {
     /// A place of the move, for this runner alone.
     async fn side(&self, place: &str) -> Result<Side> {
         let Site { server, keys, home, named, is_project } = self.site(place).await?;
-        let side = Side::open(&server, &keys, &self.it.scope, &home, named).await?;
+        let (clock, ids) = (self.mover.clock.clone(), self.mover.ids.clone());
+        let side = Side::open(&server, &keys, &self.it.scope, &home, named, clock, ids).await?;
         if is_project {
             side.claim(&self.runner).await?;
         }
@@ -170,12 +171,15 @@ impl<'a> Run<'a> {
         }
         match &self.it.to {
             Placement::Schema => return self.furnish(ledger).await,
-            Placement::OwnProject(_) => self.greet().await?,
+            Placement::OwnProject(_) => {
+                let named = self.it.to.to_string();
+                answered(&*self.mover.clock, &named, Box::pin(self.greet())).await?;
+            }
             Placement::Shared => {}
         }
         let target = self.side(&self.it.target).await?;
         let shapes = copy::shapes(&target).await?;
-        let there = copy::sums(&target, &shapes, &*self.mover.clock, &*self.mover.ids).await?;
+        let there = copy::sums(&target, &shapes).await?;
         if let Some(sum) = there.iter().find(|sum| sum.rows > 0) {
             let message = format!(
                 "{} holds {} rows of this app in `{}` already, which no move left there: remove them, or abort this move",
@@ -256,18 +260,38 @@ impl<'a> Run<'a> {
     ) -> Result<()> {
         const NOTE: &str = "UPDATE overskill_guard.moves SET copied = $3, rows_copied = rows_copied + $4 \
             WHERE move = $1 AND runner = $2 AND step = 'paused'";
-        let (clock, ids) = (&*self.mover.clock, &*self.mover.ids);
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let begun = copied.as_ref().and_then(|it| text(&it["table"]));
         let first = shapes.iter().position(|shape| Some(&shape.name) == begun.as_ref()).unwrap_or(0);
         let mut after: Option<Vec<String>> =
             copied.as_ref().and_then(|it| it["after"].as_array()?.iter().map(text).collect());
         let mut count = self.it.rows_copied;
+        // Nothing is written there: whoever gives more than that makes it up.
+        let there = copy::count(source, shapes).await?;
+        let (most_rows, most_bytes) = self.mover.most;
+        let mut bytes = 0;
+        let too_much = |what: String| {
+            let message = format!("{} {what}; resume this move then, or abort it", source.named);
+            Err(Error::new(ErrorKind::LimitExceeded, message).effect_as(Effect::None).at(BACKEND, "move"))
+        };
+        if there > most_rows {
+            return too_much(format!(
+                "holds {there} rows of this app, and a move takes {most_rows}: remove some, or set `Mover::most` higher"
+            ));
+        }
         // What a run before put there may not have been noted: one page.
         let mut may_be_there = true;
         for shape in &shapes[first..] {
-            while let Some(page) = copy::page(source, shape, after.as_deref(), clock, ids).await? {
-                let new = copy::put(target, shape, &page, &self.runner, clock, ids).await?;
+            while let Some(page) = copy::page(source, shape, after.as_deref()).await? {
+                bytes += page.json.len() as u64;
+                if count + page.rows > there {
+                    return too_much(format!(
+                        "gives more rows than the {there} that it counted: find out what adds them"
+                    ));
+                } else if bytes > most_bytes {
+                    return too_much(format!("gives more than {most_bytes} bytes of rows: set `Mover::most` higher"));
+                }
+                let new = copy::put(target, shape, &page, &self.runner).await?;
                 if new != page.rows && !(may_be_there && new == 0) {
                     ledger.hold(self).await?; // else it is another runner's work
                     let message = format!(
@@ -284,7 +308,7 @@ impl<'a> Run<'a> {
                     [(&self.it.id, Type::TEXT), (&self.runner, Type::TEXT), (&note, Type::JSONB), (&rows, Type::INT8)];
                 ledger.changed(NOTE, &arguments).await?;
                 count += page.rows;
-                self.progress.at(20, "copying", format!("{count} rows are copied"));
+                self.progress.at(20, "copying", format!("{count} of {there} rows are copied"));
                 after = Some(page.last);
             }
             after = None;
@@ -293,9 +317,8 @@ impl<'a> Run<'a> {
     }
 
     async fn compare(&self, ledger: &Ledger, source: &Side, target: &Side, shapes: &[Shape]) -> Result<()> {
-        let (clock, ids) = (&*self.mover.clock, &*self.mover.ids);
-        let old = copy::sums(source, shapes, clock, ids).await?;
-        let new = copy::sums(target, shapes, clock, ids).await?;
+        let old = copy::sums(source, shapes).await?;
+        let new = copy::sums(target, shapes).await?;
         let Some((old, new)) = old.iter().zip(&new).find(|(old, new)| old != new) else { return Ok(()) };
         ledger.hold(self).await?; // else it is another runner's work that was looked at
         let message = format!(
@@ -393,7 +416,7 @@ impl<'a> Run<'a> {
 
     async fn wipe(&self, side: &Side) -> Result<()> {
         let tables: Vec<_> = copy::shapes(side).await?.into_iter().map(|shape| shape.name).collect();
-        side.wipe(&self.runner, &tables, &*self.mover.clock, &*self.mover.ids).await
+        side.wipe(&self.runner, &tables).await
     }
 
     fn tell(&mut self, step: MoveStep, percent: u8, message: &str) {

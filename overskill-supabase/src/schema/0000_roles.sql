@@ -29,7 +29,8 @@ BEGIN
 END $$;
 
 -- No role of tenants makes temporary objects: what stays on a connection, the next tenant meets. Everybody may, until somebody
--- who owns the database says otherwise; the other roles that are there keep it.
+-- who owns the database says otherwise; roles that have something in it already keep it. Not the others of the server, which
+-- could be dropped without a look at this database, and still can; nor a role that a tenant's belongs to.
 DO $$
 DECLARE
     tenants CONSTANT text[] := '{overskill_app,overskill_explorer,authenticated,anon}';
@@ -44,7 +45,11 @@ BEGIN
                WHERE a.grantee = 0 AND a.privilege_type = 'TEMPORARY')
     THEN
         FOR role IN SELECT r.rolname FROM pg_catalog.pg_roles r
-            WHERE r.rolname <> ALL (tenants) AND r.rolname NOT LIKE 'pg\_%' AND NOT r.rolsuper AND r.oid <> base.datdba
+            WHERE r.rolname <> ALL (tenants) AND NOT starts_with(r.rolname, 'pg_') AND NOT r.rolsuper AND r.oid <> base.datdba
+              AND EXISTS (SELECT FROM pg_catalog.pg_shdepend d
+                          WHERE d.dbid = base.oid AND d.refclassid = 'pg_authid'::regclass AND d.refobjid = r.oid)
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles t
+                              WHERE t.rolname = ANY (tenants) AND NOT t.rolsuper AND pg_has_role(t.oid, r.oid, 'MEMBER'))
         LOOP
             EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO %I', base.datname, role);
         END LOOP;

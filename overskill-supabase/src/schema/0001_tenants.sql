@@ -294,6 +294,7 @@ DECLARE
     mine bigint := overskill_guard.app();
     place text := overskill_guard.tables_of(mine);
     slot record;
+    others bigint;
 BEGIN
     IF mine IS NULL OR overskill_guard.develops() IS NOT TRUE THEN
         RAISE insufficient_privilege USING MESSAGE = 'the context does not allow this';
@@ -303,6 +304,11 @@ BEGIN
             RAISE invalid_parameter_value USING MESSAGE = 'slots are t1 to t3 and n1 to n3, each with the name of a field';
         END IF;
     END LOOP;
+    EXECUTE pg_catalog.format('SELECT pg_catalog.count(*) FROM %I.entity_types t WHERE t.app_id = $1 AND t.entity_type <> $2', place)
+    INTO others USING mine, kind;
+    IF others >= 500 THEN
+        RAISE program_limit_exceeded USING MESSAGE = 'an app may have at most 500 entities';
+    END IF;
     EXECUTE pg_catalog.format('INSERT INTO %I.entity_types AS t (app_id, entity_type, access, slots) VALUES ($1, $2, $3, $4)
         ON CONFLICT (app_id, entity_type) DO UPDATE SET access = excluded.access, slots = excluded.slots', place)
     USING mine, kind, who, fields;

@@ -63,8 +63,9 @@ BEGIN
     ELSIF kind LIKE 'varchar(%' THEN
         RETURN is_a = 'string' AND length(said) <= substring(kind FROM '[0-9]+')::pg_catalog.int4;
     ELSIF kind IN ('date', 'timestamptz') THEN
-        IF is_a <> 'string' OR said !~ (CASE kind WHEN 'date' THEN '^\d{4}-\d\d-\d\d$'
-            ELSE '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$' END)
+        -- No backslash in any function: a session reads it by a setting of whoever calls first, and keeps what it read.
+        IF is_a <> 'string' OR said !~ (CASE kind WHEN 'date' THEN '^[0-9]{4}-[0-9]{2}-[0-9]{2}$'
+            ELSE '^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$' END)
         THEN
             RETURN false;
         END IF;
@@ -84,7 +85,7 @@ BEGIN
         RETURN said::pg_catalog.numeric % 1 = 0
             AND said::pg_catalog.numeric BETWEEN -9223372036854775808 AND 9223372036854775807;
     ELSIF kind LIKE 'numeric(%' THEN
-        digits := regexp_match(kind, '(\d+),(\d+)');
+        digits := regexp_match(kind, '([0-9]+),([0-9]+)');
         RETURN round(said::pg_catalog.numeric, digits[2]::pg_catalog.int4) = said::pg_catalog.numeric
             AND abs(said::pg_catalog.numeric) < power(10::pg_catalog.numeric, digits[1]::pg_catalog.int4 - digits[2]::pg_catalog.int4);
     END IF;

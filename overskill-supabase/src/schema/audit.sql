@@ -94,7 +94,10 @@ UNION ALL
 SELECT format('role %I has UPDATE or INSERT on whole tables: %s', t.rolname, r.name) FROM relations r, aclexplode(r.relacl) a
 JOIN tenants t ON t.oid = a.grantee WHERE a.privilege_type IN ('INSERT', 'UPDATE')
 UNION ALL
-SELECT format('role %I may make temporary objects, which the next tenant meets on the same connection: install the schema again', t.rolname)
+SELECT format('role %I may make temporary objects, which the next tenant meets on the same connection: REVOKE TEMPORARY ON DATABASE %I FROM %s',
+    t.rolname, d.datname, (SELECT string_agg(CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, ', ')
+        FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+        WHERE a.privilege_type = 'TEMPORARY' AND CASE a.grantee WHEN 0 THEN true ELSE pg_has_role(t.oid, a.grantee, 'USAGE') END))
 FROM tenants t JOIN pg_catalog.pg_database d ON d.datname = current_database()
 WHERE NOT t.rolsuper AND pg_has_role(d.datdba, 'USAGE') AND has_database_privilege(t.oid, d.oid, 'TEMPORARY')
 UNION ALL

@@ -38,6 +38,12 @@ const MIGRATIONS: &[Migration] = &[
 const SERVICES: &str = include_str!("services.sql");
 
 /// Passwords of the roles that tenants' connections log in as. The server is sent a verifier, never the password.
+///
+/// All tenants log in as the same role, and Postgres lets a role change its own password: whoever may write the SQL that runs
+/// [`with_tenant`](crate::TenantPool::with_tenant) can say `ALTER ROLE overskill_app PASSWORD 'x'`, and until
+/// [`Schema::install`] sets it again, no new connection gets in, of no tenant. Nothing can be read by it, and what is connected
+/// goes on. So run SQL of the host's own there, and that of developers by the [`Explorer`](crate::Explorer), which lets none of
+/// this through; or have the server ask these roles for a client certificate instead (`cert` in its `pg_hba.conf`).
 #[derive(Clone, Debug)]
 pub struct RolePasswords {
     /// Of `overskill_app`, which reads and writes records.
@@ -92,8 +98,9 @@ impl Schema {
     /// and no channel of the project's own users. Policies of the project's go on for those, and cannot widen an app's. Other
     /// tables of the project's are [its own to close](Self#the-project-is-for-apps-alone).
     ///
-    /// Tenants' roles and `PostgREST`'s make no temporary objects any more, if the role owns the database; every other role that
-    /// is there still may, and one that is made later has to be granted `TEMPORARY`.
+    /// Tenants' roles and `PostgREST`'s make no temporary objects any more, if the role owns the database. Other roles that own
+    /// or may use something in it are granted `TEMPORARY` and still do; any other has to be granted it. To drop one of those
+    /// roles, end what it has here first, as before: `DROP OWNED BY` it, in this database.
     ///
     /// `Unsupported` for a server with known holes, or a database that a newer library wrote. Needs a grant for all apps.
     pub async fn install(&self, grant: &SystemGrant, passwords: &RolePasswords, keys: &ContextKeys) -> Result<()> {

@@ -35,7 +35,7 @@ use tokio_postgres::{
 ///
 /// Arguments come with their types, and names of tables with their schema: `search_path` holds Postgres' own names alone.
 /// The schema is `overskill_data`, unless the app was [moved](crate::Mover) into one of its own: [`table`](Self::table)
-/// knows. Temporary objects that an earlier transaction left on the connection are gone.
+/// knows. Settings and temporary objects that an earlier transaction left on the connection are gone.
 pub struct TenantTx {
     held: Option<Held>,
     scope: Scope,
@@ -112,10 +112,12 @@ impl TenantTx {
         let (home, broken) = (String::new(), AtomicBool::new(false));
         let mut tx = Self { held: Some(held), scope, subject, session, home, broken, deadline, clock };
         let mode = if read_only { "ONLY" } else { "WRITE" };
-        // Against whatever somebody before left behind on the connection, limits first.
+        // Against whatever somebody before left behind on the connection, and against defaults that the role gave itself: text
+        // is what the driver sends, and a commit is on disk.
         let begin = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ {mode}; SET LOCAL statement_timeout = {timeout}; \
-             SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; SET LOCAL search_path = {SEARCH_PATH}; DISCARD TEMP"
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ {mode} NOT DEFERRABLE; RESET ALL; SET LOCAL statement_timeout = {timeout}; \
+             SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; SET LOCAL search_path = {SEARCH_PATH}; \
+             SET LOCAL client_encoding = 'UTF8'; SET LOCAL synchronous_commit = on; DISCARD TEMP"
         );
         for entered in [false, true] {
             let text = signed.expose();

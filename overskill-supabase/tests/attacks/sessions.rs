@@ -4,6 +4,7 @@ use crate::{
     stage::{Attack, Attacker, SECRET, Stage},
     support::{Signed, Way, scope, server},
 };
+use overskill_core::Rights;
 use overskill_supabase::{PoolOptions, TenantPool, TenantTx, tokio_postgres::types::Type};
 
 pub fn run(test: impl AsyncFnOnce(&Stage, Shared<'_>)) {
@@ -162,6 +163,120 @@ fn settings_that_were_left_behind_stop_nobody() {
         let reads = async |tx: &TenantTx| tx.query("SELECT data FROM overskill_data.entities", &[]).await;
         let seen = shared.pool().with_tenant(&vic, &scope("victim"), reads).await.unwrap();
         assert_eq!(seen.len(), 2);
+    });
+}
+
+/// What one tenant does in a transaction that is committed, on the connection that the next one gets.
+async fn leaves(stage: &Stage, pool: &TenantPool, statements: &str) {
+    let eve = stage.world.grant("eve", "evil").await;
+    let work = async |tx: &TenantTx| {
+        for statement in statements.split(";;") {
+            tx.simple(statement).await?;
+        }
+        Ok(())
+    };
+    pool.with_tenant(&eve, &scope("evil"), work).await.unwrap();
+}
+
+#[test]
+fn the_next_ones_text_is_taken_for_other_letters() {
+    const LETTERS: &str = "SET client_encoding = 'LATIN1'";
+    run(async |stage, shared| {
+        let root = stage.world.raw(Way::Direct, "postgres").await;
+        let session = Attacker::connect(stage, Way::Direct, "overskill_app").await;
+        session.say(LETTERS).await;
+        session
+            .say(&format!(
+                "BEGIN;; {CLAIMS} true);; INSERT INTO weak.entities (app_id, id, t1) VALUES (2, 'v9', 'é');; COMMIT"
+            ))
+            .await;
+        let stored = "SELECT t1 FROM weak.entities WHERE id = 'v9'";
+        assert_eq!(
+            root.query_one(stored, &[]).await.unwrap().get::<_, String>(0),
+            "Ã©",
+            "the twin's letters are others"
+        );
+        for pool in [stage.world.pool(Way::Direct), shared.pool()] {
+            leaves(stage, &pool, LETTERS).await;
+            let vic = stage.world.grant("vic", "victim").await;
+            let sql = "INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Todo', 'v9', $1)";
+            let data = serde_json::json!({ "word": "é" });
+            let writes = async |tx: &TenantTx| tx.execute(sql, &[(&data, Type::JSONB)]).await;
+            pool.with_tenant(&vic, &scope("victim"), writes).await.unwrap();
+            let stored = "DELETE FROM overskill_data.entities WHERE id = 'v9' RETURNING data ->> 'word'";
+            assert_eq!(root.query_one(stored, &[]).await.unwrap().get::<_, String>(0), "é");
+        }
+    });
+}
+
+/// The commit that nobody waits for is the worst of them: a crash of the server loses what was said to be kept.
+#[test]
+fn the_next_one_commits_by_the_attackers_settings() {
+    const SETTINGS: &str = "SET synchronous_commit = off;; SET datestyle = 'German';; SET intervalstyle = 'iso_8601';; \
+        SET timezone = 'Asia/Tokyo';; SET bytea_output = escape;; SET extra_float_digits = -15;; \
+        SET standard_conforming_strings = off;; SET backslash_quote = on;; SET quote_all_identifiers = on;; SET lc_monetary = 'C';; \
+        SET xmloption = document;; SET array_nulls = off;; SET transform_null_equals = on;; SET application_name = 'evil';; \
+        SET idle_in_transaction_session_timeout = 0;; SET default_transaction_deferrable = on;; SET default_tablespace = 'pg_global';; \
+        SET evil.word = 'mine'";
+    const OF_A_ROLE: &str = "ALTER ROLE overskill_app SET synchronous_commit = off";
+    const ALL: &str =
+        "SELECT name || '=' || setting FROM pg_settings UNION ALL SELECT current_setting('evil.word', true) ORDER BY 1";
+    run(async |stage, shared| {
+        let session = Attacker::connect(stage, Way::Direct, "overskill_app").await;
+        session.say(&format!("BEGIN;; {SETTINGS};; COMMIT")).await;
+        let says = "BEGIN READ WRITE;; SET LOCAL row_security = on;; SHOW synchronous_commit";
+        assert_eq!(session.say(says).await, "off\n", "nobody waits for the twin's commits");
+        for (pool, anew) in
+            [(stage.world.pool(Way::Direct), stage.world.pool(Way::Direct)), (shared.pool(), shared.pool())]
+        {
+            let vic = stage.world.grant("vic", "victim").await;
+            let scope = scope("victim");
+            let settings = async |pool: &TenantPool, sql: &str| -> Vec<Option<String>> {
+                let rows =
+                    pool.with_tenant(&vic, &scope, async |tx: &TenantTx| tx.query(sql, &[]).await).await.unwrap();
+                rows.iter().map(|row| row.get(0)).collect()
+            };
+            let before = settings(&pool, ALL).await;
+            leaves(stage, &pool, SETTINGS).await;
+            let after = settings(&pool, ALL).await;
+            let others: Vec<_> =
+                after.iter().flatten().filter(|&it| !before.iter().flatten().any(|was| was == it)).collect();
+            assert!(others.iter().all(|it| it.is_empty()), "what was left is a setting of the next: {others:?}");
+            leaves(stage, &pool, OF_A_ROLE).await;
+            let of_the_next = settings(&anew, "SELECT current_setting('synchronous_commit')").await;
+            assert_eq!(of_the_next, [Some("on".to_owned())]);
+        }
+    });
+}
+
+#[test]
+fn the_next_one_calls_a_function_that_was_read_by_the_attackers_setting() {
+    // What a function says is read once in a session, when it is first called.
+    const READS: &str = "SET LOCAL standard_conforming_strings = off;; SET LOCAL backslash_quote = off";
+    const FIELDS: &str = r#"[{"name": "due", "type": "date", "nullable": true}, {"name": "at", "type": "timestamptz", "nullable": true},
+        {"name": "cost", "type": "numeric(4,2)", "nullable": true}]"#;
+    const RECORD: &str = r#"INSERT INTO overskill_data.entities (entity_type, id, data) VALUES ('Due', 'x',
+        '{"due": "2026-01-31", "at": "2026-01-31T12:00:00.5Z", "cost": 12.5}') "#;
+    let weak = r"CREATE FUNCTION weak.fits(said text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RETURN said ~ '^\d+$'; END $$";
+    run(async |stage, shared| {
+        stage.world.execute(weak);
+        let session = Attacker::connect(stage, Way::Direct, "overskill_app").await;
+        session.say(&format!("BEGIN;; {READS};; SELECT weak.fits('1');; COMMIT")).await;
+        let said = session.say("RESET ALL;; SELECT weak.fits('1')").await;
+        assert!(said.starts_with("f\n"), "the twin refuses what fits: {said}");
+        for (app, who) in [("evil", "eve"), ("victim", "vic")] {
+            let grant = stage.world.grant_of(who, app, Rights::ALL).await;
+            let create = format!("SELECT overskill_data.create_kind('Due', '{FIELDS}')");
+            let creates = async |tx: &TenantTx| tx.simple(&create).await;
+            stage.world.pool(Way::Direct).with_tenant(&grant, &scope(app), creates).await.unwrap();
+        }
+        let vic = stage.world.grant("vic", "victim").await;
+        for pool in [stage.world.pool(Way::Direct), shared.pool()] {
+            leaves(stage, &pool, &format!("{READS};; SAVEPOINT s;; {RECORD};; ROLLBACK TO s")).await;
+            let tx = pool.begin(&vic, &scope("victim")).await.unwrap();
+            tx.simple(RECORD).await.unwrap();
+            tx.rollback().await.unwrap();
+        }
     });
 }
 

@@ -316,6 +316,27 @@ async fn a_copy_that_differs_is_never_cut_over_to() {
     }
 }
 
+/// The page with all of them is there, and its note is not: none of them is one too many.
+#[tokio::test]
+async fn an_app_with_as_many_kinds_as_may_be_goes_on() {
+    let stage = Stage::new(Way::Direct).await;
+    let (system, mover, one) = (&stage.world.system, &stage.mover, scope("one"));
+    stage.fill("one", 3).await;
+    let root = stage.root(DATABASE).await;
+    let kinds = "INSERT INTO overskill_data.entity_types (app_id, entity_type) SELECT app_id, 'K' || n \
+        FROM overskill_guard.apps, generate_series(1, 498) n WHERE app = 'one'";
+    assert_eq!(root.execute(kinds, &[]).await.unwrap(), 498);
+    let before = stage.dump("one").await;
+    for to in [Placement::OwnProject(acme()), Placement::Schema] {
+        crashed_at(&stage, "one", &to, "copying").await;
+        root.batch_execute("UPDATE overskill_guard.moves SET copied = NULL, rows_copied = 0 WHERE step = 'paused'")
+            .await
+            .unwrap();
+        assert_eq!(mover.resume(system, &one).await.unwrap().step, MoveStep::Kept, "{to}");
+        assert_eq!(stage.dump("one").await, before, "{to}");
+    }
+}
+
 /// Whoever was stopped and comes back later finds nothing to change.
 #[tokio::test]
 async fn a_runner_that_was_taken_over_changes_nothing_more() {

@@ -395,3 +395,60 @@ async fn a_column_is_filled_while_others_write() {
         assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (5_000, 5_000), "nullable: {nullable}");
     }
 }
+
+/// Between two steps somebody takes the table, for longer than a lock is waited for: that is no reason to take all back.
+#[tokio::test]
+async fn a_column_is_filled_when_others_let_go_of_the_table() {
+    let desk = with_rows().await;
+    let editor = desk.editor().limits(EditorLimits::new().rows(0).locks(Duration::from_millis(100), 20));
+    let column = json!({ "name": "key", "type": "uuid", "nullable": true, "default": "random_uuid" });
+    let plan = desk.plan(&editor, json!({ "change": "add_column", "table": "todos", "column": column })).await.unwrap();
+    assert_eq!(plan.steps[1].way, StepWay::Batches);
+    // The first step ends slowly, and whoever waits for the table then has it before the next one looks at it.
+    desk.superuser(
+        "CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$; \
+         CREATE TRIGGER slow BEFORE UPDATE ON overskill_guard.schema_changes FOR EACH ROW \
+         WHEN (NEW.steps_done = 1) EXECUTE FUNCTION public.slow()",
+    )
+    .await;
+    let (watcher, holder) = (desk.raw("postgres").await, desk.raw("postgres").await);
+    let holds = async {
+        until(&watcher, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep')").await;
+        holder.batch_execute("BEGIN; LOCK TABLE todo_tables.todos IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        until(
+            &watcher,
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'todo_tables.todos'::regclass AND NOT granted)",
+        )
+        .await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        holder.batch_execute("COMMIT").await.unwrap();
+    };
+    let (done, ()) = tokio::join!(desk.apply(&editor, &plan), holds);
+    assert_eq!(done.unwrap().state, ChangeState::Done);
+    let left = "SELECT count(*) FROM todo_tables.todos WHERE key IS NULL";
+    assert_eq!(watcher.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn rows_that_stay_empty_are_told() {
+    for (empties, told) in [(true, 1), (false, 0)] {
+        let desk = with_rows().await;
+        let editor = desk.careful();
+        if empties {
+            desk.superuser(
+                "CREATE FUNCTION public.empties() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                     RETURN jsonb_populate_record(NEW, '{\"key\": null}'); END $$; \
+                 CREATE TRIGGER empties BEFORE UPDATE ON todo_tables.todos FOR EACH ROW WHEN (OLD.n = 7) \
+                 EXECUTE FUNCTION public.empties()",
+            )
+            .await;
+        }
+        let column = json!({ "name": "key", "type": "uuid", "nullable": true, "default": "random_uuid" });
+        let change = json!({ "change": "add_column", "table": "todos", "column": column });
+        let plan = desk.plan(&editor, change).await.unwrap();
+        assert_eq!(desk.apply(&editor, &plan).await.unwrap().state, ChangeState::Done);
+        let stages = desk.told.0.lock().unwrap();
+        let left = stages.iter().filter(|it| it.stage.as_deref() == Some("rows_left_empty")).count();
+        assert_eq!(left, told);
+    }
+}

@@ -8,7 +8,7 @@ use overskill_core::{
     ApiMethod, ApiRequest, ApiUpstream as _, ErrorKind, FilePath, ProgressKind, Result, Right, Rights,
 };
 use overskill_supabase::{
-    EditorLimits, EntityApi, Mover, Placement, SharedAccess, TenantTx, tokio_postgres::types::Type,
+    Access, EditorLimits, EntityApi, Mover, Placement, SharedAccess, TenantTx, tokio_postgres::types::Type,
 };
 use serde_json::{Value, json};
 
@@ -421,4 +421,42 @@ async fn an_app_that_moved_is_changed_where_it_is() {
     desk.change(json!({ "change": "rename_table", "table": "Chore", "to": "Task" })).await;
     let e = put(&desk, "ada", "bad", &json!({ "title": 5 })).await.unwrap_err();
     assert!(e.kind() == ErrorKind::Invalid && e.to_string().contains("field title"), "{e}");
+}
+
+/// What a move would refuse is not made in the first place. Short numbers are long where the catalog keeps them.
+#[tokio::test]
+async fn the_columns_of_a_table_take_a_mebibyte() {
+    let desk = Desk::shared().await;
+    let column = |n: u32| json!({ "name": format!("c{n}"), "type": "jsonb", "nullable": true, "default": { "value": vec![1e300; 500] } });
+    let create = |table: &str, columns: u32| json!({ "change": "create_table", "table": table, "columns": (0..columns).map(column).collect::<Vec<_>>() });
+    desk.change(create("large", 6)).await;
+    for too_much in [create("larger", 7), json!({ "change": "add_column", "table": "large", "column": column(6) })] {
+        let plan = desk.plan(&desk.editor(), too_much).await.unwrap();
+        for e in [
+            desk.editor().rehearse(&desk.developer, &desk.scope, &plan).await.unwrap_err(),
+            desk.apply(&desk.editor(), &plan).await.unwrap_err(),
+        ] {
+            assert!(e.kind() == ErrorKind::LimitExceeded && e.to_string().contains("may take 1 MiB"), "{e}");
+        }
+    }
+    assert_eq!(desk.schema().await.tables.len(), 1);
+}
+
+/// As many as a record, an editor and a move may bring in.
+#[tokio::test]
+async fn an_app_says_the_rules_of_at_most_500_kinds() {
+    let desk = Desk::shared().await;
+    let define = async |from: u32, to: u32| {
+        let work = async |tx: &TenantTx| {
+            for n in from..=to {
+                tx.define(&format!("K{n}"), Access::Owner, &[]).await?;
+            }
+            Ok(())
+        };
+        desk.world.pool(Way::Direct).with_tenant(&desk.developer, &desk.scope, work).await
+    };
+    define(1, 500).await.unwrap();
+    let e = define(501, 501).await.unwrap_err();
+    assert!(e.kind() == ErrorKind::LimitExceeded && e.to_string().contains("at most 500"), "{e}");
+    define(500, 500).await.unwrap(); // it is there
 }

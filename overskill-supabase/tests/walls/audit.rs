@@ -136,6 +136,17 @@ async fn the_audit_finds_every_opening() {
     }
 }
 
+/// What a backslash says is a setting of whoever first calls the function in a session.
+#[tokio::test]
+async fn no_function_holds_a_backslash() {
+    let world = World::new().await;
+    let sql = "SELECT count(*), coalesce(string_agg(p.proname, ' ') FILTER (WHERE strpos(p.prosrc, chr(92)) > 0), '') \
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname LIKE 'overskill%'";
+    let row = world.raw(Way::Direct, "postgres").await.query_one(sql, &[]).await.unwrap();
+    assert!(row.get::<_, i64>(0) > 30);
+    assert_eq!(row.get::<_, String>(1), "");
+}
+
 /// What stays on a connection, the next tenant meets: nobody of theirs makes any, where the database is ours to say so.
 #[tokio::test]
 async fn tenants_make_no_temporary_objects() {
@@ -144,7 +155,7 @@ async fn tenants_make_no_temporary_objects() {
         WHERE rolname !~ '^pg_' AND has_database_privilege(rolname, current_database(), 'TEMPORARY')";
     let root = world.raw(Way::Direct, "postgres").await;
     let who = async || root.query_one(may, &[]).await.unwrap().get::<_, String>(0);
-    let others = "authenticator host postgres service_role supabase_realtime_admin supabase_storage_admin";
+    let others = "host postgres service_role supabase_realtime_admin supabase_storage_admin";
     assert_eq!(who().await, others);
     for role in ["overskill_app", "authenticated"] {
         world.execute(&format!("GRANT TEMPORARY ON DATABASE {} TO {role}", world.database));
@@ -155,6 +166,65 @@ async fn tenants_make_no_temporary_objects() {
         assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new());
     }
     assert_eq!(who().await, others);
+}
+
+/// Other roles of the server are left as they were: they can be dropped, and a group of tenants' roles stops no installation.
+#[tokio::test]
+async fn an_installation_binds_no_role_that_had_nothing_here() {
+    let world = World::bare("NOBYPASSRLS").await;
+    world.execute(
+        "CREATE ROLE passing LOGIN; CREATE ROLE visitors; CREATE TABLE public.news (id int); \
+         GRANT SELECT ON public.news TO visitors, service_role; ALTER ROLE authenticated INHERIT; GRANT visitors TO authenticated",
+    );
+    for _ in 0..2 {
+        world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap();
+    }
+    let root = world.raw(Way::Direct, "postgres").await;
+    let may = "SELECT has_database_privilege($1, current_database(), 'TEMPORARY')";
+    for (role, kept) in [("service_role", true), ("visitors", false), ("authenticated", false), ("passing", false)] {
+        assert_eq!(root.query_one(may, &[&role]).await.unwrap().get::<_, bool>(0), kept, "{role}");
+    }
+    world.execute("DROP ROLE passing");
+    // Somebody gives it to the group: the error says what to take back.
+    world.execute(&format!("GRANT TEMPORARY ON DATABASE {} TO visitors", world.database));
+    let e = world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap_err();
+    let way_out = format!("REVOKE TEMPORARY ON DATABASE {} FROM visitors", world.database);
+    assert!(e.message().contains(&way_out), "{e}");
+    root.batch_execute(&way_out).await.unwrap();
+    world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap();
+}
+
+/// Postgres lets a role change its own password, and nothing else that others would miss.
+#[tokio::test]
+async fn sql_of_a_tenants_own_changes_the_password_of_all_until_an_installation() {
+    let world = World::new().await;
+    let root = world.raw(Way::Direct, "postgres").await;
+    let stored = async || {
+        let sql = "SELECT rolname || rolpassword FROM pg_authid WHERE rolname ~ '^overskill_' ORDER BY rolname";
+        let rows = root.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+    };
+    let (installed, pool) = (stored().await, world.pool(Way::Direct));
+    let (eve, vic) = (world.grant("eve", "evil").await, world.grant("vic", "victim").await);
+    let says =
+        async |sql: &str| pool.with_tenant(&eve, &scope("evil"), async |tx: &TenantTx| tx.simple(sql).await).await;
+    for refused in [
+        "ALTER ROLE overskill_app NOLOGIN",
+        "ALTER ROLE overskill_app VALID UNTIL '2000-01-01'",
+        "ALTER ROLE overskill_app CONNECTION LIMIT 0",
+        "ALTER ROLE overskill_explorer RENAME TO overskill_gone",
+        "ALTER ROLE overskill_explorer PASSWORD 'x'",
+    ] {
+        assert_eq!(says(refused).await.unwrap_err().kind(), ErrorKind::Denied, "{refused}");
+    }
+    assert_eq!(stored().await, installed);
+    says("ALTER ROLE overskill_app PASSWORD 'x'").await.unwrap();
+    let changed = stored().await;
+    assert!(changed[0] != installed[0] && changed[1..] == installed[1..]);
+    // Who is connected goes on.
+    pool.with_tenant(&vic, &scope("victim"), async |tx: &TenantTx| tx.query("SELECT 1", &[]).await).await.unwrap();
+    world.schema.install(&world.system, &passwords(), &world.keys).await.unwrap();
+    assert_ne!(stored().await[0], changed[0]);
 }
 
 /// Where it is somebody else's, the names that everything of ours finds are still Postgres' own, and what one leaves is gone.
@@ -236,6 +306,33 @@ async fn the_audit_names_what_the_project_answers_to_visitors_of_apps() {
         // No wall between apps: nothing to mend by an installation, nor in a place that an app is moved to.
         assert_eq!(world.schema.pending(&world.system, &world.keys).await.unwrap(), Vec::<String>::new(), "{opened}");
         world.execute(&closed);
+        assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new(), "{closed}");
+    }
+    // By a group, and by words that nobody runs.
+    for (opened, closed, word) in [
+        (
+            "CREATE ROLE visitors; ALTER ROLE authenticated INHERIT; GRANT visitors TO authenticated; CREATE TABLE public.news (id int); \
+             ALTER TABLE public.news ENABLE ROW LEVEL SECURITY; GRANT SELECT ON public.news TO visitors; \
+             CREATE POLICY open ON public.news TO visitors USING (true)",
+            "REVOKE visitors FROM authenticated; ALTER ROLE authenticated NOINHERIT",
+            "table public.news",
+        ),
+        (
+            "CREATE FUNCTION public.sum() RETURNS int LANGUAGE sql AS $$ SELECT 1 -- overskill_guard.is_apps()\n$$",
+            "DROP FUNCTION public.sum()",
+            "function public.sum()",
+        ),
+        (
+            "CREATE FUNCTION public.sum() RETURNS int LANGUAGE sql AS $$ SELECT 1 /* once\n overskill_guard.is_apps() */ $$",
+            "CREATE OR REPLACE FUNCTION public.sum() RETURNS int LANGUAGE sql AS \
+                $$ /* a */ SELECT 1 WHERE NOT overskill_guard.is_apps() /* b */ $$",
+            "function public.sum()",
+        ),
+    ] {
+        world.execute(opened);
+        let found = world.schema.audit(&world.system).await.unwrap();
+        assert!(found.len() == 1 && found[0].contains(word), "{opened}: {found:?}");
+        world.execute(closed);
         assert_eq!(world.schema.audit(&world.system).await.unwrap(), Vec::<String>::new(), "{closed}");
     }
     // What row level security closes to everybody, and what only its triggers call.
