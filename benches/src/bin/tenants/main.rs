@@ -43,8 +43,10 @@ const SELECT: &str = "SELECT id, data FROM overskill_data.entities WHERE entity_
     ORDER BY placed DESC, id DESC LIMIT 100";
 const SELECT_OF: &str = "SELECT id, data FROM overskill_data.entities WHERE app_id = $1 AND entity_type = 'Todo' \
     AND deleted_at IS NULL ORDER BY placed DESC, id DESC LIMIT 100";
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 8000; \
-    SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; SET LOCAL search_path = pg_catalog, pg_temp; DISCARD TEMP";
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE NOT DEFERRABLE; RESET ALL; \
+    SET LOCAL statement_timeout = 8000; SET LOCAL lock_timeout = 3000; SET LOCAL row_security = on; \
+    SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL client_encoding = 'UTF8'; \
+    SET LOCAL synchronous_commit = on; DISCARD TEMP";
 const COMMIT: &str = "SELECT 1; COMMIT";
 
 fn main() {
