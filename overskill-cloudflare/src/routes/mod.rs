@@ -14,8 +14,9 @@ use std::time::Duration;
 /// The routes at the edge: a Durable Object for each app, which the dispatch Worker asks at most once a second.
 ///
 /// Read from here they are as they are; a viewer may be sent to the previous one for [a second](RouteTable::staleness). A change
-/// whose answer was lost is looked for by itself: its effect stays unknown only if that cannot be asked, either.
-/// Made by [`Edge::routes`].
+/// whose answer was lost is looked for by itself, and made again if it is not there, four times at most. Its effect stays unknown
+/// if that cannot be asked either, if each of the four was lost, or if something newer is there by then. Where every call
+/// hangs, that may last for minutes: longer than a lease, which the fences are there for. Made by [`Edge::routes`].
 #[derive(Clone, Debug)]
 pub struct CloudflareRoutes(Edge);
 
