@@ -485,8 +485,9 @@ pub trait DeploymentStore: Debug + Send + Sync + 'static {
     ///
     /// `Conflict`, and nothing happens, when the deployment has another number of events than expected or is of another
     /// scope, when it is new and its scope has one with a greater id (ids of a scope are in the order of its requests,
-    /// whatever the clocks of those who ask) or than the one it is to come [after](Commit::after), when it has ended (nothing but `Swept` may follow), when the lease is held by
-    /// another deployment or another holder, or when it is not held under the named fence any more.
+    /// whatever the clocks of those who ask) or than the one it is to come [after](Commit::after), when it has ended (nothing
+    /// but `Swept` may follow), when the lease is held by another deployment or another holder, or when it is not held under
+    /// the named fence any more.
     async fn commit(&self, commit: &Commit) -> Result<Committed>;
 
     /// The events of a deployment, oldest first; empty for one that does not exist.

@@ -55,6 +55,19 @@ impl Unrouted {
         (record.outcome(), record.timeline())
     }
 
+    /// Its target fails once, and is left alone for a while.
+    async fn waits_for_its_target_and_goes_live(&self) {
+        let _once = self.plan.clone().nth(Calls::of("target", "stage"), 1, Fault::before());
+        self.soon().await;
+        let record = self.app.deployment(self.landed).await.unwrap();
+        assert!(record.waits_until().is_some(), "{}", record.timeline());
+        assert_live(&self.test, self.good.id, &self.edge).await;
+        for _ in 0..4 {
+            later(&self.test, Duration::from_mins(31)).await;
+        }
+        assert_live(&self.test, self.landed, &self.edge).await;
+    }
+
     async fn soon(&self) {
         later(&self.test, Duration::from_secs(31)).await;
     }
@@ -83,15 +96,7 @@ async fn what_is_asked_about_gives_the_traffic_back() {
 #[tokio::test]
 async fn what_waits_gives_the_traffic_back() {
     let it = unrouted(None, |strategy| strategy.breaker(ONE, Duration::from_mins(30))).await;
-    let _once = it.plan.clone().nth(Calls::of("target", "stage"), 1, Fault::before());
-    it.soon().await;
-    let record = it.app.deployment(it.landed).await.unwrap();
-    assert!(record.waits_until().is_some(), "{}", record.timeline());
-    assert_live(&it.test, it.good.id, &it.edge).await;
-    for _ in 0..4 {
-        later(&it.test, Duration::from_mins(31)).await;
-    }
-    assert_live(&it.test, it.landed, &it.edge).await;
+    it.waits_for_its_target_and_goes_live().await;
 }
 
 /// The target could take nothing back just then: somebody looks again before there is an answer.
@@ -161,15 +166,7 @@ async fn what_landed_where_somebody_is_careful_waits_for_its_target() {
             .ask_operator(Duration::from_hours(1))
     };
     let it = unrouted(None, cautious).await;
-    let _once = it.plan.clone().nth(Calls::of("target", "stage"), 1, Fault::before());
-    it.soon().await;
-    let record = it.app.deployment(it.landed).await.unwrap();
-    assert!(record.waits_until().is_some(), "{}", record.timeline());
-    assert_live(&it.test, it.good.id, &it.edge).await;
-    for _ in 0..4 {
-        later(&it.test, Duration::from_mins(31)).await;
-    }
-    assert_live(&it.test, it.landed, &it.edge).await;
+    it.waits_for_its_target_and_goes_live().await;
 }
 
 /// Its answer was lost, it was found all the same and that was written; then whoever drove it was gone, and its target asks to
